@@ -1,0 +1,137 @@
+"""What every augmentation is: random choices drawn on the CPU, then a deterministic batched function."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from augmentations.errors import InputError
+from augmentations.ranges import Range, floats, normalise
+
+Parameters = dict[str, Tensor]
+Hyperparameters = dict[str, tuple[float, float]]
+
+
+class Trial(Protocol):
+    """The part of an Optuna trial that is used here."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+
+@dataclass(frozen=True)
+class Augmentation(ABC):
+    """A way to turn normal images into pseudo anomalies; its fields are hyperparameter ranges (low, high).
+
+    Raises InputError at construction for ranges that no image could obey, and in ``check`` (which ``sample``
+    calls) for those that images of one size cannot.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            default = getattr(type(self), field.name)
+            value = normalise(field.name, getattr(self, field.name), field.type, default)
+            object.__setattr__(self, field.name, value)
+
+    @property
+    def parts(self) -> "tuple[Augmentation, ...]":
+        """The pseudo-anomaly classes that a classifier should tell apart: itself, unless said otherwise."""
+        return (self,)
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Every range as two floats: JSON-able, and enough to make an equal augmentation."""
+        return {field.name: floats(getattr(self, field.name)) for field in fields(self)}
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Refuse, with an InputError, what images of ``size`` (height, width) in pixels cannot hold."""
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"size={size!r}", "must be (height, width), both >= 1", "try (64, 64)")
+
+    def sample(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:
+        """Every random choice for ``n`` images of ``size`` (height, width), each drawn image by image.
+
+        CPU tensors with leading dimension n; float32, or float64 when an end of a range is a float64 tensor.
+        Raises InputError as ``check`` does.
+        """
+        self.check(size)
+        ends = [end for field in fields(self) for end in getattr(self, field.name)]
+        double = any(isinstance(end, Tensor) and end.dtype == torch.float64 for end in ends)
+        # Drawn in float64 whatever the outcome, so that the stream does not depend on it.
+        return cast(self._draw(n, size, generator), torch.float64 if double else torch.float32)
+
+    def apply(self, images: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        """The augmented images, (N,C,H,W) in [0,1] like ``images``, on their device and of their dtype.
+
+        Deterministic; shapes are static and the host never waits for the device.
+        Raises InputError when images are not (N,C,H,W) floats with 1 or 3 channels, or parameters not for N.
+        """
+        working, parameters = prepare(images, parameters)
+        # Half-precision products would move colours and, worse, pixel coordinates.
+        with torch.autocast(images.device.type, enabled=False):
+            return self._transform(working, parameters).to(images.dtype)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """``apply`` with freshly drawn parameters."""
+        check_images(images)
+        height, width = images.shape[-2:]
+        return self.apply(images, self.sample(len(images), (height, width), generator))
+
+    @classmethod
+    @abstractmethod
+    def grid(cls) -> list[Hyperparameters]:
+        """4 to 16 distinct settings worth comparing, each feasible on square images."""
+
+    @classmethod
+    @abstractmethod
+    def suggest(cls, trial: Trial) -> Hyperparameters:
+        """A setting drawn by ``trial`` (Optuna's interface), always feasible on square images."""
+
+    @abstractmethod
+    def _draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:
+        """The float64 draws behind ``sample``."""
+
+    @abstractmethod
+    def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
+        """The computation behind ``apply``, in at least float32."""
+
+
+def cast(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> Parameters:
+    """Floating parameters as ``dtype``, the others untouched."""
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in parameters.items()}
+
+
+def check_images(images: Any) -> None:
+    """Raise InputError unless ``images`` is a floating (N,C,H,W) tensor with 1 or 3 channels."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"images of {found}", "must be a floating tensor in [0, 1]", "divide uint8 by 255")
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        raise InputError(f"images of shape {shape}", "must be (N, C, H, W)", "add the missing dimensions")
+    if shape[1] not in (1, 3):
+        raise InputError(f"images of shape {shape}", "must have 1 or 3 channels", "put channels second")
+
+
+def prepare(images: Tensor, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Parameters]:
+    """Checked images and parameters on one device, in the images' precision but at least float32."""
+    check_images(images)
+    for key, value in parameters.items():
+        if value.shape[:1] != images.shape[:1]:
+            thing = f"parameters[{key!r}] of shape {tuple(value.shape)}"
+            remedy = f"sample({len(images)}, ...) for these images"
+            raise InputError(thing, f"must be drawn for {len(images)} images", remedy)
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    # The dtype first: not every device knows float64.
+    moved = {
+        key: value.to(images.device, non_blocking=True) for key, value in cast(parameters, dtype).items()
+    }
+    return images.to(dtype), moved
+
+
+def cell(augmentation: type[Augmentation], **ranges: Range) -> Hyperparameters:
+    """The full hyperparameters of one grid cell, defaults written out."""
+    return augmentation(**ranges).hyperparameters()

@@ -1,0 +1,24 @@
+"""What a refusal must say."""
+
+
+class InputError(ValueError):
+    """Bad input, refused before any work: the thing, the rule it breaks, and the remedy.
+
+    Reads as ``aspect=0: must be > 0; try (0.3, 3.3)``.
+    """
+
+    def __init__(self, thing: str, rule: str, remedy: str) -> None:
+        super().__init__(thing, rule, remedy)
+        self.thing, self.rule, self.remedy = thing, rule, remedy
+
+    def __str__(self) -> str:
+        return f"{self.thing}: {self.rule}; {self.remedy}"
+
+
+def unknown_name(kind: str, name: object, known: list[str]) -> InputError:
+    """The refusal of a name that is not registered, with the nearest registered ones suggested."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), known, n=2, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return InputError(f"{kind} {name!r}", "is not a known name", remedy)

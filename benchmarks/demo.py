@@ -1,0 +1,38 @@
+"""The demo: the main job on real solar cells, and only then what the labels say."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import benchmarks
+from benchmarks.judging import aurocs
+from selector import select_best
+from selector.command import tell_selection
+
+# How large a pseudo anomaly should be is the question that matters most: four answers for four augmentations.
+AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15), (0.02, 0.15))
+GRIDS = {name: [{"area": area} for area in AREAS] for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")] = Path("demo-run"),
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core]")] = None,
+) -> None:
+    """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then check it with them."""
+    task = benchmarks.load("elpv-mono", image_size=64)
+    print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
+    selection = select_best(
+        task.train, task.test, augmentations=GRIDS, seed=seed, jobs=jobs, out=out, progress=True
+    )
+    report = tell_selection(selection)
+
+    auroc = aurocs(selection, task)
+    print()
+    print("The choice is on disk. What the labels, unseen until now, say of it (test AUROC):")
+    chosen = auroc.iloc[0]
+    print(f"  chosen {chosen:.3f}   zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best {auroc.max():.3f}")
+    print(f"  regret {auroc.max() - chosen:.3f} (best minus chosen); a random pick's is {auroc.max() - auroc.mean():.3f}")
+    print()
+    print(f"report: {report}")

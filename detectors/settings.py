@@ -1,0 +1,60 @@
+"""How a detector is trained, and the three presets worth naming."""
+
+from dataclasses import asdict, dataclass
+
+from augmentations import InputError
+from augmentations.errors import unknown_name
+from detectors.encoders import ENCODERS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training: the encoder, the head, and the schedule. Sizes in pixels, ``batch`` in normal images a step.
+
+    A step sees ``batch`` normal images and as many of each pseudo-anomaly class. ``jitter`` is the strength of
+    the colour jitter on every input (0: none).
+    """
+
+    encoder: str
+    image_size: int
+    head: tuple[int, ...]
+    steps: int
+    batch: int
+    learning_rate: float = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise unknown_name("encoder", self.encoder, list(ENCODERS))
+        if self.steps < 1 or self.batch < 2:
+            raise InputError(
+                f"steps={self.steps}, batch={self.batch}",
+                "a training needs at least 1 step of 2 images",
+                "take a preset's values",
+            )
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Settings":
+        return cls(**{**values, "head": tuple(values["head"])})
+
+
+PRESETS = {
+    # Minutes for a zoo on two CPU cores.
+    "quick": Settings("small", 64, head=(64,), steps=200, batch=16),
+    # Minutes a candidate on a GPU.
+    "standard": Settings("resnet18", 128, head=(512, 128), steps=2_000, batch=32),
+    # The training of Yoo et al., ECML PKDD 2023 (DSV), which follows Li et al., CVPR 2021 (CutPaste).
+    "paper": Settings("resnet18", 256, head=(512, 128), steps=10_000, batch=32, jitter=0.1),
+}
+
+
+def preset(name: str) -> Settings:
+    """The settings of that name. Raises InputError for an unknown one."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, list(PRESETS))
+    return PRESETS[name]

@@ -1,0 +1,22 @@
+"""What chooses a detector without labels, and what the chosen one then does."""
+
+from augmentations import InputError
+from selector import criteria
+from selector.candidates import Candidate
+from selector.detections import Detections
+from selector.evidence import Evidence
+from selector.selection import NothingToSelectError, Selection, load, select_best
+from selector.store import StorageError
+
+__all__ = [
+    "Candidate",
+    "Detections",
+    "Evidence",
+    "InputError",
+    "NothingToSelectError",
+    "Selection",
+    "StorageError",
+    "criteria",
+    "load",
+    "select_best",
+]

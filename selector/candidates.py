@@ -1,0 +1,118 @@
+"""Candidates: what the zoo trains and selection chooses between."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import augmentations
+import detectors
+from augmentations import Augmentation, InputError
+from detectors import Settings
+
+Grids = Mapping[str, Sequence[Mapping[str, Any]]] | Iterable[str]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides the weights: augmentation and hyperparameters, detector and settings, seed."""
+
+    augmentation: str
+    hyperparameters: tuple[tuple[str, tuple[float, float]], ...]
+    detector: str
+    settings: Settings
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.to_json())
+
+    def make_augmentation(self) -> Augmentation:
+        return augmentations.make(self.augmentation, **dict(self.hyperparameters))
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps({**asdict(self), "hyperparameters": dict(self.hyperparameters)}))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Training":
+        ranges = tuple((name, (low, high)) for name, (low, high) in values["hyperparameters"].items())
+        return cls(**{**values, "hyperparameters": ranges, "settings": Settings.from_json(values["settings"])})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A training and a scorer on its features; ``id`` is a stable hash of both."""
+
+    training: Training
+    scorer: str
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.to_json())
+
+    @property
+    def training_id(self) -> str:
+        return self.training.id
+
+    @property
+    def hyperparameters(self) -> dict[str, tuple[float, float]]:
+        return dict(self.training.hyperparameters)
+
+    def describe(self) -> str:
+        """The augmentation and its hyperparameters in a few words."""
+        ranges = (f"{name} {interval(value)}" for name, value in self.training.hyperparameters)
+        return f"{self.training.augmentation} ({', '.join(ranges)})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"training": self.training.to_json(), "scorer": self.scorer}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Candidate":
+        return cls(Training.from_json(values["training"]), values["scorer"])
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """A range as people write it: ``.3 to 3.3``, or one number where both ends are the same."""
+    low, high = (f"{end:.3g}" for end in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def plan(grids: Grids, detector_names: Sequence[str], scorers: Sequence[str], settings: Settings, seed: int) -> list[Candidate]:
+    """The candidates of augmentation names (their default grids) or of explicit grids, in order, each once.
+
+    Raises InputError for unknown names, for empty or infeasible grids: before any training.
+    """
+    if isinstance(grids, str):
+        grids = [grids]
+    cells = {
+        name: (grids[name] if isinstance(grids, Mapping) else augmentations.grid(name))
+        for name in grids
+    }
+    for kind, given in (("augmentations", cells), ("detectors", detector_names), ("scorers", scorers)):
+        if not given or isinstance(given, str):
+            raise InputError(f"{kind}={given!r}", "must be a non-empty sequence of names", f"see {kind.removesuffix('s')} names")
+    for name in detector_names:
+        detectors.get(name)
+    for name in scorers:
+        detectors.scorer(name)
+    size = (settings.image_size, settings.image_size)
+    candidates: dict[str, Candidate] = {}
+    for name, cell_list in cells.items():
+        if not cell_list:
+            raise InputError(f"augmentations: the grid of {name!r}", "is empty", "give one dict of hyperparameters or more")
+        for cell in cell_list:
+            augmentation = augmentations.make(name, **cell)
+            for part in (augmentation, *augmentation.parts):
+                part.check(size)
+            ranges = tuple(augmentation.hyperparameters().items())
+            for detector in detector_names:
+                for scorer in scorers:
+                    candidate = Candidate(Training(name, ranges, detector, settings, seed), scorer)
+                    candidates[candidate.id] = candidate
+    return list(candidates.values())

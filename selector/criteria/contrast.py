@@ -1,0 +1,230 @@
+"""Score contrast: anomaly scores t of unlabeled test images against scores v of held-out normal images.
+
+Higher is better. If validation and test normals are exchangeable and a share pi of the test images is
+anomalous, P(t > v) = pi AUC + (1 - pi) / 2 with the same pi for every candidate; the criteria here estimate
+that contrast, or read it from spread, skew and two-group structure. Where test normals differ from
+validation normals (another batch, another lamp), those that compare locations fail: score_shift, score_w1,
+score_upper, score_exceed, pu_auc, neighbor_shift.
+
+Distance-like scores enter as logarithms lv and lt, other scores as they are. The unit that scores are
+measured in is a location and a scale: of distances the mean and the population standard deviation of the
+logarithms, of other scores the median and the interquartile range. It is that of v, except in
+score_variance, which compares the scale of t with that of v. What a formula says of t itself (its mean,
+median, third moment, variance share) stays what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from selector.criteria.base import Criterion, given
+from selector.criteria.pairwise import mean_nearest_distance, precise
+
+if TYPE_CHECKING:
+    from selector.evidence import Evidence
+
+SOURCE = "score contrast"
+CONTAMINATION = "score contrast; Menon, van Rooyen, Ong & Williamson, ICML 2015"
+AUTOUAD = "Dai & Fan, AutoUAD, ICLR 2025"
+BOTH = ("validation_scores", "test_scores")
+TEST = ("test_scores",)
+NEIGHBORHOOD = ("train", "validation", "test")
+TOP = 20  # rtm averages one score in 20, rounded up: the top 5%
+EXCEED_LEVEL = 0.95
+NEIGHBORS = 5
+
+
+def quantile(values: Tensor, level: float) -> Tensor:
+    """Linearly interpolated quantile, 0-d, of any number of values; nan where one is nan."""
+    ordered = values.sort().values  # nan sorts last
+    position = level * (len(values) - 1)
+    low = math.floor(position)
+    weight = position - low
+    value = ordered[low]
+    if weight:
+        value = value + weight * (ordered[low + 1] - value)
+    return torch.where(ordered[-1].isnan(), ordered[-1], value)
+
+
+def probability_above(low: Tensor, high: Tensor) -> Tensor:
+    """P(h > l) + P(h = l) / 2 over all pairs of low (n,) and high (m,) scores: AUROC of high against low.
+
+    Exact, in O((n + m) log n), 0-d, not differentiable; nan where a score is nan.
+    """
+    low, high = precise(low).sort().values, precise(high).contiguous()
+    below = torch.searchsorted(low, high, right=False)
+    not_above = torch.searchsorted(low, high, right=True)
+    value = (below + not_above).to(low.dtype).mean() / (2 * len(low))
+    return torch.where(low[-1].isnan() | high.isnan().any(), math.nan, value)
+
+
+def _location(values: Tensor, distance: bool) -> Tensor:
+    return values.mean() if distance else quantile(values, 0.5)
+
+
+def _scale(values: Tensor, distance: bool) -> Tensor:
+    if distance:  # minus one of them, so that the spread of equal scores is exactly 0 and not rounding noise
+        return (values - values.max()).std(correction=0)
+    return quantile(values, 0.75) - quantile(values, 0.25)
+
+
+def _enter(scores: Tensor, distance: bool) -> Tensor:
+    """Scores as the criteria read them, in float64: logarithms where scores are distance-like."""
+    scores = precise(scores)
+    return scores.log() if distance else scores
+
+
+def _standard(reference: Tensor, values: Tensor, distance: bool) -> Tensor:
+    """Values minus the location of the reference, over its scale."""
+    return (values - _location(reference, distance)) / _scale(reference, distance)
+
+
+def _read(evidence: Evidence) -> tuple[Tensor, Tensor, bool]:
+    """lv, lt, and whether they are logarithms of distances."""
+    v, t = given(evidence, BOTH)
+    distance = bool(evidence.score_is_distance)
+    return _enter(v, distance), _enter(t, distance), distance
+
+
+def score_shift(evidence: Evidence) -> Tensor:
+    """Mean z, z = (lt - location of lv) / scale of lv. Source: score contrast."""
+    return _standard(*_read(evidence)).mean()
+
+
+def score_w1(evidence: Evidence) -> Tensor:
+    """Mean gap of the quantiles .05, .10, ..., .95 of z and of standardised lv. Source: score contrast."""
+    lv, lt, distance = _read(evidence)
+    standard_v, z = _standard(lv, lv, distance), _standard(lv, lt, distance)
+    gaps = [(quantile(z, step / 20) - quantile(standard_v, step / 20)).abs() for step in range(1, 20)]
+    return torch.stack(gaps).mean()
+
+
+def score_upper(evidence: Evidence, level: float = 0.90) -> Tensor:
+    """A high quantile of z. Source: score contrast."""
+    return quantile(_standard(*_read(evidence)), level)
+
+
+def score_upper_75(evidence: Evidence) -> Tensor:
+    """The .75 quantile of z. Source: score contrast."""
+    return score_upper(evidence, level=0.75)
+
+
+def score_exceed(evidence: Evidence) -> Tensor:
+    """Share of t above the .95 quantile of v. Source: score contrast."""
+    v, t = (precise(scores) for scores in given(evidence, BOTH))
+    bound = quantile(v, EXCEED_LEVEL)
+    return torch.where(t.isnan().any() | bound.isnan(), math.nan, (t > bound).to(t.dtype).mean())
+
+
+def pu_auc(evidence: Evidence) -> Tensor:
+    """P(t > v), ties counted half. Source: Menon et al., ICML 2015 (linear in the clean AUROC)."""
+    v, t = given(evidence, BOTH)
+    return probability_above(v, t)
+
+
+def score_variance(evidence: Evidence) -> Tensor:
+    """(scale of lt / scale of lv)^2, which is var lt / var lv for distances. Source: score contrast."""
+    lv, lt, distance = _read(evidence)
+    return (_scale(lt, distance) / _scale(lv, distance)).square()
+
+
+def score_skew(evidence: Evidence) -> Tensor:
+    """(mean lt - median lt) / scale of lv. Source: score contrast."""
+    lv, lt, distance = _read(evidence)
+    return (lt.mean() - quantile(lt, 0.5)) / _scale(lv, distance)
+
+
+def score_skew3(evidence: Evidence) -> Tensor:
+    """Mean (lt - mean lt)^3 / (scale of lv)^3. Source: score contrast."""
+    lv, lt, distance = _read(evidence)
+    return ((lt - lt.mean()) / _scale(lv, distance)).pow(3).mean()
+
+
+def rtm(evidence: Evidence) -> Tensor:
+    """(mean of the top 5% of t - median t) / median t. Source: AutoUAD, relative top-median."""
+    (t,) = given(evidence, TEST)
+    t = precise(t)
+    median = quantile(t, 0.5)
+    top = t.topk(-(-len(t) // TOP)).values.mean()
+    return (top - median) / median
+
+
+def score_otsu(evidence: Evidence) -> Tensor:
+    """Largest share of the variance of lt that lies between two sides of a threshold. Source: score contrast.
+
+    With prefix sums S_i of the sorted, centred values it is S_i^2 / (i (k - i) var lt), for k - 1 splits.
+    """
+    (t,) = given(evidence, TEST)
+    lt = _enter(t, bool(evidence.score_is_distance))
+    lt = lt - lt.max()  # as in _scale: no spread is exactly 0
+    ordered = (lt - lt.mean()).sort().values
+    count = torch.arange(1, len(lt), dtype=lt.dtype, device=lt.device)
+    between = ordered.cumsum(0)[:-1].square() / (count * (len(lt) - count))
+    most = torch.cat([between, between.new_zeros(1)]).max()  # one score has no split
+    return most / ordered.square().mean()
+
+
+def neighbor_shift(evidence: Evidence) -> Tensor:
+    """Mean z of the log mean distance to the 5 nearest train embeddings, test against validation.
+
+    These are distances whatever the scores are. Source: score contrast.
+    """
+    train, *others = given(evidence, NEIGHBORHOOD)
+    validation, test = (mean_nearest_distance(rows, train, NEIGHBORS).log() for rows in others)
+    return _standard(validation, test, distance=True).mean()
+
+
+CRITERIA = (
+    Criterion(
+        "score_shift", True, BOTH, SOURCE, score_shift,
+        "How far the mean test score lies above held-out normal scores, in their spreads.",
+    ),
+    Criterion(
+        "score_w1", True, BOTH, SOURCE, score_w1,
+        "Mean gap between the quantiles of test and of held-out normal scores, in spreads of the latter.",
+    ),
+    Criterion(
+        "score_upper", True, BOTH, SOURCE, score_upper,
+        "How far the .90 quantile of test scores lies above held-out normal scores, in their spreads.",
+    ),
+    Criterion(
+        "score_upper_75", True, BOTH, SOURCE, score_upper_75,
+        "How far the .75 quantile of test scores lies above held-out normal scores, in their spreads.",
+    ),
+    Criterion(
+        "score_exceed", True, BOTH, SOURCE, score_exceed,
+        "Share of test scores above all but 5% of held-out normal scores.",
+    ),
+    Criterion(
+        "pu_auc", True, BOTH, CONTAMINATION, pu_auc,
+        "Chance that a test score exceeds a held-out normal one, which rises linearly with the true AUROC.",
+    ),
+    Criterion(
+        "score_variance", True, BOTH, SOURCE, score_variance,
+        "How much more test scores vary than held-out normal scores do.",
+    ),
+    Criterion(
+        "score_skew", True, BOTH, SOURCE, score_skew,
+        "How far the mean of test scores lies above their median, in spreads of held-out normal scores.",
+    ),
+    Criterion(
+        "score_skew3", True, BOTH, SOURCE, score_skew3,
+        "Third moment of test scores, in spreads of held-out normal scores: sensitive to few anomalies.",
+    ),
+    Criterion(
+        "rtm", True, TEST, AUTOUAD, rtm,
+        "How far the top 5% of test scores lie above the median one, relative to it.",
+    ),
+    Criterion(
+        "score_otsu", True, TEST, SOURCE, score_otsu,
+        "How well one threshold splits test scores into two groups, as a share of their variance.",
+    ),
+    Criterion(
+        "neighbor_shift", True, NEIGHBORHOOD, SOURCE, neighbor_shift,
+        "How much farther from its nearest train embeddings a test image lies than a held-out normal one.",
+    ),
+)  # fmt: skip

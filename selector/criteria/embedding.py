@@ -1,0 +1,184 @@
+"""Criteria that compare embeddings of train images X, pseudo anomalies Y and unlabeled test images Z.
+
+Published for L2-normalised embeddings, and computed here on embeddings as they come. Moments are population
+moments (n in the denominator). d(A, B) is the mean Euclidean distance over all pairs, halved; only
+``negative_std`` takes distances that are not halved, as the released code of DSV does. All are
+differentiable in X, Y and Z.
+
+Known weaknesses: they compare candidates well within one augmentation and poorly across augmentations; with
+the halved distance the clamp of the separability bites at half its true bound, so that DSV often orders
+candidates as the discordance does; DSV also moves with the size of Y (use |Y| = |X|) and favours
+augmentations that overshoot; ``alignment`` does not punish an encoder that mixes all sets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from selector.criteria.base import Criterion
+from selector.criteria.pairwise import Kind, Pairwise, mean_squared_product, root
+
+if TYPE_CHECKING:
+    from selector.evidence import Evidence
+
+NEEDS = ("train", "augmented", "test")
+DSV = "Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023"
+ST_SSAD = "Yoo, Zhao & Akoglu, ST-SSAD, KDD 2025"
+SEPARABILITY_BOUND = 0.5  # published: projections within [0, D] have a standard deviation of at most D/2
+DISCORDANCE_OFFSET = 1e-8  # published: keeps L_d finite where X and Y coincide
+
+
+def _pooled(pairwise: Pairwise, x_value: Tensor, y_value: Tensor) -> Tensor:
+    """Mean over X u Y from the means over X and over Y."""
+    n, m = pairwise.size("train"), pairwise.size("augmented")
+    return (n * x_value + m * y_value) / (n + m)
+
+
+def _mean_to_test(pairwise: Pairwise, kind: Kind) -> Tensor:
+    """Mean of a distance or kernel over all pairs between X u Y and Z."""
+    return _pooled(pairwise, pairwise.mean(kind, "train", "test"), pairwise.mean(kind, "augmented", "test"))
+
+
+def mean_distance(evidence: Evidence) -> Tensor:
+    """d(X u Y, Z). Source: DSV, baseline "Base"."""
+    return _mean_to_test(evidence.pairwise, "distance") / 2
+
+
+def negative_std(evidence: Evidence) -> Tensor:
+    """-std of the (not halved) distances of all pairs between X u Y and Z. Source: DSV, baseline "STD"."""
+    pairwise = evidence.pairwise
+    mean_square = _pooled(
+        pairwise,
+        pairwise.mean_squared_distance("train", "test"),
+        pairwise.mean_squared_distance("augmented", "test"),
+    )
+    return -root(mean_square - _mean_to_test(pairwise, "distance").square())
+
+
+def mmd_linear(evidence: Evidence) -> Tensor:
+    """|mean(X u Y) - mean(Z)|^2. Source: DSV, baseline "MMD" (biased, squared)."""
+    x, y, z = evidence.pairwise.centred()
+    return (_pooled(evidence.pairwise, x.mean(0), y.mean(0)) - z.mean(0)).square().sum()
+
+
+def _mmd(evidence: Evidence, kernel: Kind) -> Tensor:
+    """mean k(W, W) + mean k(Z, Z) - 2 mean k(W, Z) with W = X u Y, at least 0."""
+    pairwise = evidence.pairwise
+    cross = pairwise.mean(kernel, "train", "augmented")
+    within = _pooled(
+        pairwise,
+        _pooled(pairwise, pairwise.mean(kernel, "train", "train"), cross),
+        _pooled(pairwise, cross, pairwise.mean(kernel, "augmented", "augmented")),
+    )
+    return (within + pairwise.mean(kernel, "test", "test") - 2 * _mean_to_test(pairwise, kernel)).clamp_min(0)
+
+
+def mmd_rbf(evidence: Evidence) -> Tensor:
+    """Squared MMD with exp(-|a-b|^2 / dim). Source: DSV, "MMD"; its released code forgets the square."""
+    return _mmd(evidence, "rbf")
+
+
+def mmd_poly(evidence: Evidence) -> Tensor:
+    """Squared MMD with (<a,b> / dim + 1)^3. Source: DSV, "MMD"."""
+    return _mmd(evidence, "poly")
+
+
+def discordance(evidence: Evidence) -> Tensor:
+    """L_d = d(X u Y, Z) / (d(X, Y) + 1e-8). Source: DSV, discordance surrogate."""
+    return mean_distance(evidence) / (
+        evidence.pairwise.mean("distance", "train", "augmented") / 2 + DISCORDANCE_OFFSET
+    )
+
+
+def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tensor:
+    """L_s = min(clamp, std of <z - mean X, u_y> over all (z, y) / d(X, Y)), u_y the unit ray mean X to y.
+
+    ``clamp=math.inf`` leaves it unclamped. Source: DSV, separability surrogate.
+    """
+    pairwise = evidence.pairwise
+    x, y, z = pairwise.centred()
+    origin = x.mean(0)
+    rays = y - origin
+    rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
+    offsets = z - origin
+    ray, offset = rays.mean(0), offsets.mean(0)
+    rays, offsets = rays - ray, offsets - offset
+    # The variance of the products in three parts that cannot cancel: rays vary, offsets vary, both vary.
+    variance = (rays @ offset).square().mean() + (offsets @ ray).square().mean()
+    variance = variance + mean_squared_product(offsets, rays)
+    distance = pairwise.mean("distance", "train", "augmented") / 2
+    return (root(variance) / distance).clamp_max(clamp)
+
+
+def negative_separability_unclamped(evidence: Evidence) -> Tensor:
+    """-L_s without the clamp. Source: DSV, ablation."""
+    return -separability(evidence, clamp=math.inf)
+
+
+def dsv(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tensor:
+    """L_d - L_s / L_d, L_s clamped as in ``separability``. Source: DSV, its validation loss."""
+    overlap = discordance(evidence)
+    return overlap - separability(evidence, clamp) / overlap
+
+
+def alignment(evidence: Evidence) -> Tensor:
+    """Mean over z of (|z - mean X| + |z - mean Y|) / 2, after scaling the pool.
+
+    The pool X u Y u Z of N rows is centred and multiplied by sqrt(N) / its Frobenius norm.
+    Source: ST-SSAD, its validation loss.
+    """
+    x, y, z = evidence.pairwise.centred()
+    rows = len(x) + len(y) + len(z)
+    scale = torch.sqrt(rows / (x.square().sum() + y.square().sum() + z.square().sum()))
+    to_train = torch.linalg.vector_norm(z - x.mean(0), dim=1).mean()
+    to_augmented = torch.linalg.vector_norm(z - y.mean(0), dim=1).mean()
+    return scale * (to_train + to_augmented) / 2
+
+
+# Kernels first: their pass over the pairs leaves the distances for those that follow.
+CRITERIA = (
+    Criterion(
+        "mmd_linear", False, NEEDS, DSV, mmd_linear,
+        "Squared distance of the mean test embedding to that of train and pseudo-anomalous ones together.",
+    ),
+    Criterion(
+        "mmd_rbf", False, NEEDS, DSV, mmd_rbf,
+        "How far test embeddings are from train and pseudo-anomalous ones together, by a Gaussian kernel.",
+    ),
+    Criterion(
+        "mmd_poly", False, NEEDS, DSV, mmd_poly,
+        "How far test embeddings are from train and pseudo-anomalous ones together, by a cubic kernel.",
+    ),
+    Criterion(
+        "mean_distance", False, NEEDS, DSV, mean_distance,
+        "Mean distance between test embeddings and train or pseudo-anomalous ones, halved.",
+    ),
+    Criterion(
+        "negative_std", False, NEEDS, DSV, negative_std,
+        "Minus the spread of distances between test embeddings and train or pseudo-anomalous ones.",
+    ),
+    Criterion(
+        "discordance", False, NEEDS, DSV, discordance,
+        "How far test embeddings lie from train and pseudo-anomalous ones, relative to the gap of these two.",
+    ),
+    Criterion(
+        "separability_clamped", True, NEEDS, DSV, separability,
+        "Spread of test embeddings along the directions from train images to pseudo anomalies, at most 1/2.",
+    ),
+    Criterion(
+        "negative_separability_unclamped", False, NEEDS, DSV, negative_separability_unclamped,
+        "Minus the spread of test embeddings along the directions from train images to pseudo anomalies.",
+    ),
+    Criterion(
+        "dsv", False, NEEDS, DSV, dsv,
+        "Low where test embeddings lie, well spread, between train images and pseudo anomalies.",
+    ),
+    Criterion(
+        "alignment", False, NEEDS, ST_SSAD, alignment,
+        "Mean distance of test embeddings to the train and the pseudo-anomalous mean, at a common scale.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""Decisions with a stated false-alarm rate: split-conformal p-values from held-out normal images."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from augmentations import InputError
+
+USUAL_RATE = 0.05
+
+
+def p_values(calibration: Tensor, scores: Tensor) -> Tensor:
+    """The split-conformal p-value of each of ``scores`` (k,), from the ``calibration`` scores (h,), as float64 (k,).
+
+    (1 + number of calibration scores at or above) / (h + 1): for a normal image exchangeable with the calibration
+    images, P(p <= a) <= a for every a (Vovk et al., 2005; Bates et al., 2023).
+    """
+    ordered = calibration.sort().values
+    below = torch.searchsorted(ordered, scores.to(ordered.dtype).contiguous(), side="left")
+    return (1 + len(ordered) - below).double() / (len(ordered) + 1)
+
+
+def smallest_rate(n_calibration: int) -> float:
+    """The smallest false-alarm rate that so many calibration images support: 1 / (h + 1)."""
+    return 1 / (n_calibration + 1)
+
+
+def false_alarm_rate(wanted: float | None, n_calibration: int) -> float:
+    """The rate to decide at; None: the smallest supported one, not below .05.
+
+    Raises InputError for a rate outside (0, 1) or below what the calibration images support.
+    """
+    smallest = smallest_rate(n_calibration)
+    if wanted is None:
+        return max(USUAL_RATE, smallest)
+    if not (math.isfinite(wanted) and 0 < wanted < 1):
+        raise InputError(f"false_alarm_rate={wanted}", "must be between 0 and 1", "try 0.05")
+    if wanted < smallest:
+        raise InputError(
+            f"false_alarm_rate={wanted}",
+            f"{n_calibration} calibration images support {smallest:.3g} at the least",
+            f"ask for {math.ceil(smallest * 1000) / 1000} or more, or select with more normal images",
+        )
+    return wanted

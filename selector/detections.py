@@ -1,0 +1,66 @@
+"""What a detector says of images, as a table and as pictures."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from PIL import Image
+from torch import Tensor
+
+OPACITY = 0.55  # of the heatmap where it is hottest
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """k images: names, scores (k,), conformal p_values (k,), is_anomaly (k,) bool, maps (k,H,W).
+
+    is_anomaly means p <= false_alarm_rate: of normal images like the calibration images, at most that share is
+    called anomalous on average. n_calibration bounds the smallest p-value there can be: 1 / (n_calibration + 1).
+    """
+
+    names: tuple[str, ...]
+    scores: Tensor
+    p_values: Tensor
+    is_anomaly: Tensor
+    maps: Tensor
+    false_alarm_rate: float
+    n_calibration: int
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row an image: name, score, p_value, verdict."""
+        return pd.DataFrame(
+            {
+                "name": self.names,
+                "score": self.scores.numpy(),
+                "p_value": self.p_values.numpy(),
+                "verdict": np.where(self.is_anomaly.numpy(), "anomaly", "normal"),
+            }
+        )
+
+
+def overlay(image: Tensor, score_map: Tensor, scale: tuple[float, float]) -> np.ndarray:
+    """An image (C,H,W) in [0,1] under its score map (H,W), as (H,W,3) uint8.
+
+    ``scale`` is one for a whole run, so that colours compare between images: up to its lower end nothing is laid
+    over the image; at its upper end and beyond the colour is full.
+    """
+    low, high = scale
+    heat = ((score_map - low) / max(high - low, 1e-12)).clamp(0, 1).numpy()
+    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
+    base = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    alpha = OPACITY * np.sqrt(heat)[..., None]
+    return (255 * ((1 - alpha) * base + alpha * colours)).round().astype(np.uint8)
+
+
+def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[float, float], size: int = 256) -> None:
+    """Write the image beside its overlay as one PNG, each at least ``size`` px high."""
+    plain = (255 * image.expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
+    pair = Image.fromarray(np.concatenate([plain, overlay(image, score_map, scale)], axis=1))
+    factor = max(1, round(size / image.shape[-2]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC).save(path)

@@ -1,0 +1,133 @@
+"""Running pure functions, here or in worker processes, whatever happens to a worker.
+
+An engine is anything with ``run(function, items)``: it yields each item with its outcome as it comes. A function
+keeps its own result (on disk, under the item's name); the outcome only says whether it came through.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+import joblib
+import torch
+from joblib.externals.loky import ProcessPoolExecutor
+from threadpoolctl import threadpool_limits
+
+from augmentations import InputError
+
+Item = TypeVar("Item")
+TRIES_ALONE = 2  # of an item whose worker died, before the item itself is blamed
+
+
+class WorkerDiedError(RuntimeError):
+    """The process that worked on an item was killed, more than once and with nothing else running beside it."""
+
+
+class Engine(Protocol):
+    """Where the work is done."""
+
+    def run(
+        self, function: Callable[[Item], None], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+        """Call the function on every item; yield each item when done, with an error if its worker kept dying.
+
+        What the function raises ends the run and is raised here.
+        """
+        ...
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for numeric libraries: two workers of one thread beat one of two, and sums do not depend on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class ThisProcess:
+    """Everything here, one item after another."""
+
+    def run(
+        self, function: Callable[[Item], None], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+        for item in items:
+            with one_thread():
+                function(item)
+            yield item, None
+
+
+class LocalWorkers:
+    """Worker processes on this machine, one thread each (joblib's loky).
+
+    loky gives up a whole pool when one worker is killed. So no more items are handed out than there are workers:
+    those in flight at the crash are known, and only they are tried again, each alone in a fresh worker, which
+    tells the item that kills its worker from its innocent neighbours.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def run(
+        self, function: Callable[[Item], None], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+        waiting, suspects = deque(items), deque[Item]()
+        while waiting or suspects:
+            if suspects:
+                suspect = suspects.popleft()
+                yield suspect, self._alone(function, suspect)
+                continue
+            in_flight: dict[Future[None], Item] = {}
+            with _pool(self.jobs) as pool:
+                try:
+                    while waiting or in_flight:
+                        while waiting and len(in_flight) < self.jobs:
+                            in_flight[pool.submit(function, waiting[0])] = waiting[0]
+                            waiting.popleft()
+                        done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            future.result()
+                            yield in_flight.pop(future), None
+                except BrokenProcessPool:
+                    suspects.extend(in_flight.values())
+
+    def _alone(self, function: Callable[[Item], None], item: Item) -> WorkerDiedError | None:
+        for _ in range(TRIES_ALONE):
+            with _pool(1) as pool:
+                try:
+                    pool.submit(function, item).result()
+                    return None
+                except BrokenProcessPool:
+                    continue
+        return WorkerDiedError(f"its worker process was killed {1 + TRIES_ALONE} times (is memory short?)")
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    single = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    pool = ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,), env=single)
+    finished = False
+    try:
+        yield pool
+        finished = True
+    finally:
+        # After an error or an interrupt nobody waits for what is in flight: it is done again next time.
+        pool.shutdown(wait=True, kill_workers=not finished)
+
+
+def engine(jobs: int | None, device: torch.device) -> Engine:
+    """The local engine for a number of jobs; None: a worker a core on the CPU, else one for the device.
+
+    Raises InputError for a number below 1.
+    """
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
+        raise InputError(f"jobs={jobs!r}", "must be a whole number of at least 1", "leave it out for one a core")
+    if jobs is None:
+        jobs = joblib.cpu_count() if device.type == "cpu" else 1
+    return ThisProcess() if jobs == 1 else LocalWorkers(jobs)

@@ -1,0 +1,229 @@
+"""From evidence to an order of candidates: criteria, guards, and how sure the first place is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from augmentations import InputError
+from augmentations.randomness import generator
+from selector import criteria
+from selector.candidates import Candidate
+from selector.criteria.contrast import probability_above
+from selector.evidence import Evidence
+
+COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
+FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
+RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
+STATUSES = ("ok", "collapsed", "failed")  # in the order of the ranking
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What decides: one criterion by its value, or several by Borda (mean share of candidates beaten)."""
+
+    names: tuple[str, ...]
+    reason: str = ""
+
+    @property
+    def is_borda(self) -> bool:
+        return len(self.names) > 1
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.is_borda or criteria.get(self.names[0]).higher_is_better
+
+    def describe(self) -> str:
+        return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
+
+
+def rule(criterion: str, n_validation: int) -> Rule:
+    """The deciding rule of a criterion's name; "auto" is Borda over rtm and score_skew3, or rtm alone.
+
+    Raises InputError for an unknown name.
+    """
+    if criterion != "auto":
+        try:
+            return Rule((criteria.get(criterion).name,), "chosen by the user")
+        except InputError as error:
+            raise InputError(f"criterion {criterion!r}", error.rule, f'{error.remedy} Or "auto"') from error
+    if n_validation < FEWEST_VALIDATION:
+        few = f"auto: {n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for score_skew3"
+        return Rule(("rtm",), few)
+    return Rule(("rtm", "score_skew3"), "auto: robust at low anomaly ratios and under a shift of the normals")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The finished table, best first, and what the verdict is made of."""
+
+    table: pd.DataFrame
+    spread: pd.DataFrame  # standard deviation over draws: a row a candidate, a column a criterion
+    rule: Rule
+    margin: float  # deciding value of the first minus the second, better = positive; nan with one candidate
+    margin_spread: float  # its standard deviation over the resamples
+    share_first: float  # share of the resamples in which the first comes first
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    records: Mapping[str, dict[str, Any]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+    seed: int,
+) -> Ranking:
+    """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
+
+    A candidate whose validation scores are hardly below those of augmented validation images (AUROC under .55)
+    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed. Ties in a
+    Borda count go to the better value of its first criterion, then to the earlier candidate.
+    """
+    names = criteria.names()
+    values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
+    spread = values.copy()
+    statuses, reasons = {}, {}
+    for candidate in candidates:
+        record = records[candidate.id]
+        statuses[candidate.id], reasons[candidate.id] = record["status"], record["reason"]
+        if record["status"] != "ok":
+            continue
+        draws = evidence[candidate.id]
+        values.loc[candidate.id], spread.loc[candidate.id] = _over_draws(draws, names)
+        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], values.loc[candidate.id], rule)
+
+    order: list[str] = []
+    deciding = pd.Series(math.nan, index=values.index)
+    for status in STATUSES[:2]:
+        group = [c.id for c in candidates if statuses[c.id] == status]
+        deciding[group] = decide(values.loc[group], rule)
+        order += _best_first(values.loc[group], rule)
+    order += [c.id for c in candidates if statuses[c.id] == "failed"]
+
+    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
+    trained = [i for i in order if statuses[i] == "ok"]
+    margin, margin_spread, share = _uncertainty(trained, {i: evidence[i] for i in trained}, deciding, rule, seed)
+    return Ranking(table, spread.loc[order], rule, margin, margin_spread, share)
+
+
+def decide(values: pd.DataFrame, rule: Rule) -> pd.Series:
+    """The deciding value of each row of criterion values: the criterion's own, or the Borda share in [0, 1]."""
+    if not rule.is_borda:
+        return values[rule.names[0]]
+    return _beaten(values, rule).mean(axis=1)
+
+
+def _beaten(values: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """The share of the other candidates that each one beats, by criterion; a tie counts half."""
+    ranks = pd.DataFrame(
+        {name: values[name].rank(ascending=criteria.get(name).higher_is_better) for name in rule.names}
+    )
+    return (ranks - 1) / max(len(values) - 1, 1)
+
+
+def _best_first(values: pd.DataFrame, rule: Rule) -> list[str]:
+    first = rule.names[0]
+    sign = 1 if criteria.get(first).higher_is_better else -1
+    keys = pd.DataFrame(
+        {"deciding": decide(values, rule) * (1 if rule.is_borda else sign), "first": sign * values[first]}
+    )
+    return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
+
+
+def _over_draws(draws: Sequence[Evidence], names: Sequence[str]) -> tuple[pd.Series, pd.Series]:
+    """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters."""
+    fixed = [name for name in names if not criteria.get(name).uses_draws]
+    drawn = [name for name in names if criteria.get(name).uses_draws]
+    rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws])
+    once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
+    mean, deviation = rows.mean(skipna=False), rows.std(ddof=0, skipna=False)
+    return pd.concat([once, mean])[list(names)], pd.concat([once * 0, deviation])[list(names)]
+
+
+def _guard(evidence: Evidence, values: pd.Series, rule: Rule) -> tuple[str, str]:
+    """The status that a trained candidate deserves, and why."""
+    unusable = [name for name in rule.names if not math.isfinite(values[name])]
+    if unusable:
+        return "failed", f"{unusable[0]} is not finite"
+    assert evidence.validation_scores is not None
+    assert evidence.augmented_scores is not None
+    auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
+    if auroc < COLLAPSE_AUROC:
+        return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
+    return "ok", ""
+
+
+def _uncertainty(
+    order: list[str], evidence: Mapping[str, Sequence[Evidence]], deciding: pd.Series, rule: Rule, seed: int
+) -> tuple[float, float, float]:
+    """Margin of first over second, its spread, and how often the first stays first.
+
+    A resample takes the next augmented draw and a bootstrap of the test and of the validation images, the same
+    for all candidates, so that what they share cancels in the difference.
+    """
+    if len(order) < 2:
+        return math.nan, math.nan, math.nan
+    sign = 1 if rule.higher_is_better else -1
+    source = generator(seed, "resamples")
+    margins, firsts = [], 0
+    for resample in range(RESAMPLES):
+        rows: dict[str, torch.Tensor] = {}
+        values = {}
+        for candidate_id in order:
+            draws = evidence[candidate_id]
+            draw = draws[resample % len(draws)]
+            rows = rows or _bootstrap(draw, source)
+            values[candidate_id] = criteria.evaluate(draw.with_rows(**rows), rule.names)
+        table = pd.DataFrame.from_dict(values, orient="index")
+        decided = sign * decide(table, rule)
+        margins.append(decided[order[0]] - decided[order[1]])
+        firsts += _best_first(table, rule)[0] == order[0]
+    margin = sign * (deciding[order[0]] - deciding[order[1]])
+    return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
+
+
+def _bootstrap(evidence: Evidence, source: torch.Generator) -> dict[str, torch.Tensor]:
+    assert evidence.test_scores is not None
+    assert evidence.validation_scores is not None
+    test, validation = len(evidence.test_scores), len(evidence.validation_scores)
+    test_rows = torch.randint(test, (test,), generator=source)
+    validation_rows = torch.randint(validation, (validation,), generator=source)
+    return {
+        "test": test_rows,
+        "test_scores": test_rows,
+        "validation": validation_rows,
+        "validation_scores": validation_rows,
+    }
+
+
+def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
+    return next(c for c in candidates if c.id == candidate_id)
+
+
+def _table(
+    ordered: Sequence[Candidate],
+    deciding: pd.Series,
+    statuses: Mapping[str, str],
+    reasons: Mapping[str, str],
+    values: pd.DataFrame,
+) -> pd.DataFrame:
+    rows = [
+        {
+            "rank": place,
+            "candidate": candidate.id,
+            "augmentation": candidate.training.augmentation,
+            "hyperparameters": candidate.hyperparameters,
+            "detector": candidate.training.detector,
+            "scorer": candidate.scorer,
+            "seed": candidate.training.seed,
+            "criterion": deciding[candidate.id],
+            "status": statuses[candidate.id],
+            "reason": reasons[candidate.id],
+            **values.loc[candidate.id].to_dict(),
+        }
+        for place, candidate in enumerate(ordered, start=1)
+    ]
+    return pd.DataFrame(rows)

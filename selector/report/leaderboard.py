@@ -1,0 +1,121 @@
+"""The leaderboard as finished text: a column a criterion, a row a candidate."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from selector import criteria
+from selector.candidates import interval
+from selector.ranking import Ranking
+from selector.verdict import number
+
+SETUP = ("detector", "scorer", "seed")  # shown once, above the table, where all candidates share them
+
+
+@dataclass(frozen=True)
+class Column:
+    """A sortable column of numbers; ``arrow`` and ``hint`` say how to read it."""
+
+    name: str
+    higher_is_better: bool
+    decides: bool
+    hint: str
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def direction(self) -> str:
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and its spread as text; ``order`` is what a sort compares, empty where there is no value."""
+
+    text: str
+    spread: str
+    order: str
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    rank: int
+    candidate: str
+    augmentation: str
+    hyperparameters: str
+    setup: tuple[str, ...]
+    status: str
+    reason: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    setup: tuple[str, ...]  # the names of the set-up columns, for those that differ between candidates
+    shared: tuple[tuple[str, str], ...]  # the others, with the one value they have
+
+
+def leaderboard(ranking: Ranking) -> Leaderboard:
+    """All candidates and all criteria, what decides first; the best value of a column is among the ok ones."""
+    table = ranking.table
+    columns = _columns(ranking)
+    values = pd.DataFrame({c.name: _values(ranking, c) for c in columns})
+    best = {c.name: _best(values[c.name][table.status == "ok"], c.higher_is_better) for c in columns}
+    setup = tuple(name for name in SETUP if table[name].nunique() > 1)
+    rows = []
+    for i, row in enumerate(table.to_dict("records")):
+        cells = (
+            _cell(values.loc[i, c.name], _spread(ranking, row["candidate"], c.name), best[c.name], row["status"])
+            for c in columns
+        )
+        rows.append(
+            Row(
+                rank=row["rank"],
+                candidate=row["candidate"],
+                augmentation=row["augmentation"],
+                hyperparameters=", ".join(f"{k} {interval(v)}" for k, v in row["hyperparameters"].items()),
+                setup=tuple(str(row[name]) for name in setup),
+                status=row["status"],
+                reason=row["reason"],
+                cells=tuple(cells),
+            )
+        )
+    shared = tuple((name, str(table[name].iloc[0])) for name in SETUP if name not in setup)
+    return Leaderboard(columns, tuple(rows), setup, shared)
+
+
+def _columns(ranking: Ranking) -> tuple[Column, ...]:
+    rule = ranking.rule
+    borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten.")
+    names = [*rule.names, *(name for name in criteria.names() if name not in rule.names)]
+    own = (
+        Column(c.name, c.higher_is_better, name in rule.names, f"{c.description} Source: {c.source}.")
+        for name, c in ((name, criteria.get(name)) for name in names)
+    )
+    return (borda, *own) if rule.is_borda else tuple(own)
+
+
+def _values(ranking: Ranking, column: Column) -> pd.Series:
+    return ranking.table["criterion" if column.name == "Borda" else column.name].astype(float)
+
+
+def _best(values: pd.Series, higher_is_better: bool) -> float:
+    finite = values[values.map(math.isfinite)]
+    return math.nan if finite.empty else float(finite.max() if higher_is_better else finite.min())
+
+
+def _spread(ranking: Ranking, candidate: str, name: str) -> float:
+    return float(ranking.spread.loc[candidate, name]) if name in ranking.spread else 0.0
+
+
+def _cell(value: float, spread: float, best: float, status: str) -> Cell:
+    if not math.isfinite(value):
+        return Cell("none", "", "", False)
+    shown = f"{spread:.2g}" if math.isfinite(spread) and spread > 0 else ""
+    return Cell(number(value), shown, repr(float(value)), status == "ok" and value == best)

@@ -1,0 +1,282 @@
+"""The main job: choose the best candidate without labels, and hand back its detector."""
+
+import math
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import detectors as detectors_room
+from augmentations import InputError
+from detectors import Detector, files
+from selector import images as reading
+from selector import verdict
+from selector.candidates import Candidate, Grids, plan
+from selector.decision import false_alarm_rate as checked_rate
+from selector.decision import p_values
+from selector.detections import Detections
+from selector.execution import engine
+from selector.progress import display
+from selector.ranking import Ranking, Rule, rank
+from selector.ranking import rule as deciding_rule
+from selector.splits import FEWEST_IMAGES, split
+from selector.store import Store, storing
+from selector.zoo import Zoo
+
+FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
+DETECTION_BATCH = 64  # images in memory at a time when a folder is streamed
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
+
+
+class NothingToSelectError(RuntimeError):
+    """Every candidate failed; the message tells why."""
+
+
+def select_best(
+    train: Any,
+    test: Any,
+    augmentations: Grids = ("cutout", "cutpaste"),
+    detectors: Sequence[str] = ("classifier",),
+    scorers: Sequence[str] = ("gaussian",),
+    criterion: str = "auto",
+    preset: str = "quick",
+    image_size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    skip_unreadable: bool = False,
+    progress: bool = False,
+) -> "Selection":
+    """Choose the best augmentation and hyperparameters for these images, without labels.
+
+    train: normal images, at least 20; test: unlabeled images. Each a folder, a list of files, or an (N,C,H,W) or
+    (N,H,W) array or tensor, float in [0,1] or uint8. augmentations: names, or {name: [hyperparameters]}.
+    criterion: a name in ``selector.criteria.names()``, or "auto". image_size: pixels a side; None: the preset's.
+    device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
+    out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
+
+    Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
+    NothingToSelectError when every candidate failed.
+    """
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
+    settings = detectors_room.preset(preset)
+    if image_size is not None:
+        settings = replace(settings, image_size=image_size)
+    place = detectors_room.resolve(device)
+    workers = engine(jobs, place)
+    deciding_rule(criterion, FEWEST_IMAGES)
+    candidates = plan(augmentations, detectors, scorers, settings, seed)
+
+    size = settings.image_size
+    good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
+    unlabeled = reading.read(
+        test,
+        image_size=size,
+        channels=good.pixels.shape[1],
+        role="test",
+        skip_unreadable=skip_unreadable,
+        minimum=FEWEST_TEST_IMAGES,
+    )
+    splits = split(len(good.pixels), seed)
+    chosen_rule = deciding_rule(criterion, len(splits.validation))
+    indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
+    pixels = {name: good.pixels[rows] for name, rows in indices.items()} | {"test": unlabeled.pixels}
+    names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
+    run = {
+        "settings": {
+            "candidates": [candidate.to_json() for candidate in candidates],
+            "preset": preset,
+            "image_size": size,
+            "channels": good.pixels.shape[1],
+            "seed": seed,
+            "device": place.type,
+            "train images": reading.fingerprint(good),
+            "test images": reading.fingerprint(unlabeled),
+        },
+        "names": names | {"test": list(unlabeled.names)},
+        "skipped": [
+            {"role": role, "name": name, "reason": reason}
+            for role, images in (("train", good), ("test", unlabeled))
+            for name, reason in images.skipped
+        ],
+        "notes": [f"{role}: {note}" for role, images in (("train", good), ("test", unlabeled)) for note in images.notes],
+        "versions": {"python": platform.python_version(), "ssad": version("ssad")}
+        | {library: version(library) for library in LIBRARIES},
+    }
+    temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
+    store = Store(Path(temporary.name) if temporary else Path(str(out)))
+    with store.locked():
+        store.create(run, pixels)
+        zoo = Zoo(store, candidates, place)
+        with display(zoo, progress) as on_done:
+            zoo.train(workers, on_done)
+        selection = Selection(zoo, _rank(zoo, chosen_rule, seed))
+        selection._temporary = temporary
+        selection._keep()
+    return selection
+
+
+def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
+    records = {candidate.id: record for candidate, record in zoo.records()}
+    usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
+    if not usable:
+        reasons = sorted({record["reason"] for record in records.values()})
+        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
+    evidence = {candidate_id: zoo.evidence(candidate_id) for candidate_id in usable}
+    return rank(zoo.candidates, records, evidence, chosen_rule, seed)
+
+
+class Selection:
+    """The answer: the ranking of all candidates, and the best one's detector."""
+
+    def __init__(self, zoo: Zoo, result: Ranking) -> None:
+        self.zoo = zoo
+        self.result = result
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.zoo.store.root
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """All candidates, best first: rank, candidate, augmentation, hyperparameters, detector, scorer, seed,
+        criterion (the deciding value), status, reason, then a column a criterion."""
+        return self.result.table
+
+    @property
+    def best(self) -> Candidate:
+        return self.zoo[self.ranking.candidate[0]]
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The best candidate's fitted detector."""
+        return self.zoo.detector(self.best.id)
+
+    @property
+    def verdict(self) -> list[str]:
+        """The answer in sentences."""
+        second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
+        return verdict.sentences(self.result, self.best, second)
+
+    @cached_property
+    def map_scale(self) -> tuple[float, float]:
+        """The one colour scale of all score maps: from the median of the calibration maps to twice their range.
+
+        Its upper end lies beyond what normal images reach, so that only what they never show is at full colour.
+        """
+        quantiles = self.zoo.store.calibration(self.best.id)["maps"]
+        low, high = quantiles[len(quantiles) // 2].item(), quantiles[-1].item()
+        return low, low + 2 * (high - low)
+
+    def detect(
+        self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False
+    ) -> Detections:
+        """Scores, conformal p-values, verdicts and score maps of images: a folder, files, an array or a tensor.
+
+        false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
+        calibration images support, not below .05. Raises InputError for a rate they can't support.
+        """
+        pieces = list(self.detect_batches(images, false_alarm_rate, skip_unreadable))
+        first = pieces[0][0]
+        found = [piece for piece, _ in pieces]
+        return replace(
+            first,
+            names=tuple(name for piece in found for name in piece.names),
+            scores=torch.cat([piece.scores for piece in found]),
+            p_values=torch.cat([piece.p_values for piece in found]),
+            is_anomaly=torch.cat([piece.is_anomaly for piece in found]),
+            maps=torch.cat([piece.maps for piece in found]),
+            skipped=tuple(item for piece in found for item in piece.skipped),
+        )
+
+    def detect_batches(
+        self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False
+    ) -> Iterator[tuple[Detections, reading.Images]]:
+        """``detect`` in bounded memory: detections and the images as read, a batch at a time."""
+        settings = self.zoo.store.run["settings"]
+        calibration = self.zoo.store.calibration(self.best.id)["scores"]
+        rate = checked_rate(false_alarm_rate, len(calibration))
+        batches = reading.iterate(
+            images,
+            image_size=settings["image_size"],
+            channels=settings["channels"],
+            batch=DETECTION_BATCH,
+            skip_unreadable=skip_unreadable,
+        )
+        for batch in batches:
+            scores = self.detector.score(batch.pixels)
+            p = p_values(calibration, scores)
+            yield (
+                Detections(
+                    names=batch.names,
+                    scores=scores,
+                    p_values=p,
+                    is_anomaly=p <= rate,
+                    maps=self.detector.score_map(batch.pixels),
+                    false_alarm_rate=rate,
+                    n_calibration=len(calibration),
+                    skipped=batch.skipped,
+                ),
+                batch,
+            )
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one self-contained HTML file, with CSV and JSON twins beside it; returns its path.
+
+        path: a folder, or an .html file; None: the run folder.
+        """
+        from selector.report import write_report
+
+        return write_report(self, Path(path) if path is not None else self.path)
+
+    def _keep(self) -> None:
+        result = self.result
+        rows = result.table.to_dict("records")
+        kept = {
+            "rule": asdict(result.rule),
+            "margin": result.margin,
+            "margin_spread": result.margin_spread,
+            "share_first": result.share_first,
+            "ranking": rows,
+            "spread": result.spread.to_dict("index"),
+        }
+        self.zoo.store.write_json("selection.json", _finite(kept))
+        with storing(self.path):
+            table = result.table.assign(hyperparameters=[str(h) for h in result.table.hyperparameters])
+            files.write_bytes(self.path / "ranking.csv", table.to_csv(index=False).encode())
+
+
+def load(path: str | Path, device: str = "auto") -> Selection:
+    """A selection that ``select_best(out=path)`` finished. Raises InputError when there is none."""
+    store = Store(path)
+    run, kept = store.run, store.read_json("selection.json")
+    candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+    table = pd.DataFrame(kept["ranking"])
+    table["hyperparameters"] = [{k: tuple(v) for k, v in h.items()} for h in table.hyperparameters]
+    numeric = ["criterion", *kept["spread"][table.candidate[0]]]
+    table[numeric] = table[numeric].astype(float)
+    spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
+    rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
+    numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
+    zoo = Zoo(store, candidates, detectors_room.resolve(device))
+    return Selection(zoo, Ranking(table, spread, rule, *numbers))
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

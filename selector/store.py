@@ -1,0 +1,223 @@
+"""The run folder: everything a selection made, each piece whole or absent at every instant.
+
+    run.json                        settings, versions, names of the images, what was skipped
+    images.safetensors              the images as read, by split
+    trained/<training id>.safetensors
+    candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
+    progress/<training id>.json     where a training in flight stands
+    selection.json, ranking.csv, index.html
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+import detectors
+from augmentations import InputError
+from detectors import Detector, files
+from selector.candidates import Candidate
+from selector.evidence import Evidence
+
+SPLITS = ("fit", "validation", "calibration", "test")
+OUT_OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+class StorageError(OSError):
+    """The run folder can't be written to. What was finished before is kept."""
+
+
+@contextmanager
+def storing(root: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        # safetensors writes through us, so that every failure to store arrives here with its errno.
+        if isinstance(error, StorageError) or error.errno not in OUT_OF_STORAGE:
+            raise
+        raise StorageError(
+            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); free space or choose another folder "
+            "and run the same command again: every finished candidate is kept"
+        ) from error
+
+
+class Store:
+    """A run folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    # The run -------------------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / "run.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one writing process; the system lets go of it however that process ends."""
+        lock = FileLock(self.root / ".lock")
+        with storing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise InputError(
+                    str(self.root), "is in use by another selection", "wait for it, or choose another folder"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def create(self, run: dict[str, Any], images: dict[str, Tensor]) -> None:
+        """Begin the run, or go on with it where it was begun with the same settings and images.
+
+        Raises InputError when the folder holds another run or anything else.
+        """
+        if self.exists:
+            self._require_same(run)
+            self._forget_drafts()
+            return
+        foreign = sorted(p.name for p in self.root.iterdir() if not p.name.startswith(".") and p.name != "images.safetensors")
+        if foreign:
+            raise InputError(
+                str(self.root), f"holds other files ({', '.join(foreign[:3])})", "choose a new or an empty folder"
+            )
+        with storing(self.root):
+            files.write(self.root / "images.safetensors", images)
+            self.write_json("run.json", run)
+
+    def _require_same(self, run: dict[str, Any]) -> None:
+        kept = self.run
+        wanted = json.loads(json.dumps(run))
+        differing = [
+            f"{key} {kept['settings'].get(key)!r} there, {value!r} now"
+            for key, value in wanted["settings"].items()
+            if kept["settings"].get(key) != value
+        ]
+        if differing:
+            raise InputError(
+                f"{self.root}: a run made with other settings",
+                "; ".join(item if len(item) < 160 else item.split()[0] + " differ" for item in differing),
+                "repeat those settings to go on with it, or choose another folder",
+            )
+
+    def _forget_drafts(self) -> None:
+        for draft in (self.root / "candidates").glob(".*"):
+            shutil.rmtree(draft, ignore_errors=True)
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        return self.read_json("run.json")
+
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """The images as read, (n,C,S,S) by split."""
+        return files.read(self.root / "images.safetensors")[0]
+
+    def names(self, split: str) -> list[str]:
+        return self.run["names"][split]
+
+    def write_json(self, name: str, value: Any) -> None:
+        with storing(self.root):
+            files.write_bytes(self.root / name, json.dumps(value, indent=1, allow_nan=False).encode())
+
+    def read_json(self, name: str) -> Any:
+        path = self.root / name
+        if not path.is_file():
+            raise InputError(str(self.root), f"holds no {name}", "name the folder that `ssad select --out` wrote")
+        try:
+            return json.loads(path.read_bytes())
+        except json.JSONDecodeError as error:
+            raise InputError(str(path), f"is corrupt ({error})", "run the selection again in another folder") from error
+
+    # Candidates ----------------------------------------------------------------------------------------------
+
+    def finished(self, candidate: Candidate) -> bool:
+        return self._record(candidate.id).is_file()
+
+    def _folder(self, candidate_id: str) -> Path:
+        return self.root / "candidates" / candidate_id
+
+    def _record(self, candidate_id: str) -> Path:
+        return self._folder(candidate_id) / "record.json"
+
+    def record(self, candidate_id: str) -> dict[str, Any]:
+        """status ("ok" or "failed"), reason, losses, seconds and device of a finished candidate."""
+        return self.read_json(f"candidates/{candidate_id}/record.json")
+
+    def keep_training(self, training_id: str, weights: dict[str, Tensor]) -> None:
+        with storing(self.root):
+            files.write(self.root / "trained" / f"{training_id}.safetensors", weights)
+
+    def keep(
+        self,
+        candidate: Candidate,
+        record: dict[str, Any],
+        detector: Detector | None = None,
+        evidence: dict[str, Tensor] | None = None,
+        calibration: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Put a finished candidate on disk, all of it at once: its folder appears under its name when complete."""
+        final = self._folder(candidate.id)
+        draft = final.with_name(f".{candidate.id}.{os.getpid()}")
+        with storing(self.root):
+            shutil.rmtree(draft, ignore_errors=True)
+            try:
+                if detector is not None and evidence is not None and calibration is not None:
+                    state = detector.state()
+                    files.write(draft / "scorer.safetensors", state.scorer, state.settings)
+                    distance = {"score_is_distance": detector.score_is_distance}
+                    files.write(draft / "evidence.safetensors", evidence, distance)
+                    files.write(draft / "calibration.safetensors", calibration)
+                content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1)
+                files.write_bytes(draft / "record.json", content.encode())
+                shutil.rmtree(final, ignore_errors=True)
+                draft.rename(final)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def evidence(self, candidate_id: str) -> list[Evidence]:
+        """The candidate's evidence, one for each draw of its augmented images."""
+        tensors, settings = files.read(self._folder(candidate_id) / "evidence.safetensors")
+        draws = tensors.pop("augmented")
+        return [Evidence(augmented=draw, **tensors, **settings) for draw in draws]
+
+    def calibration(self, candidate_id: str) -> dict[str, Tensor]:
+        """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
+        return files.read(self._folder(candidate_id) / "calibration.safetensors")[0]
+
+    def detector(self, candidate: Candidate, device: torch.device) -> Detector:
+        trained, _ = files.read(self.root / "trained" / f"{candidate.training_id}.safetensors")
+        scorer, settings = files.read(self._folder(candidate.id) / "scorer.safetensors")
+        state = files.State(settings, trained, scorer)
+        return detectors.get(candidate.training.detector).from_state(state, device)
+
+    # Progress ------------------------------------------------------------------------------------------------
+
+    def report_progress(self, training_id: str, step: int, loss: float) -> None:
+        path = self.root / "progress" / f"{training_id}.json"
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"step": step, "loss": loss}))
+        draft.replace(path)
+
+    def progress(self, training_id: str) -> dict[str, float] | None:
+        try:
+            return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+
+    def forget_progress(self) -> None:
+        shutil.rmtree(self.root / "progress", ignore_errors=True)

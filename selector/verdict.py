@@ -1,0 +1,37 @@
+"""The answer in words."""
+
+import math
+
+from selector.candidates import Candidate
+from selector.ranking import RESAMPLES, Ranking
+
+
+def number(value: float) -> str:
+    """Three significant digits, as people read them."""
+    return f"{value:.3g}" if math.isfinite(value) else "none"
+
+
+def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> list[str]:
+    """Which augmentation, by what margin, and whether the margin exceeds its spread over draws."""
+    table, rule = ranking.table, ranking.rule
+    trained = table[table.status == "ok"]
+    dropped = [
+        f"{count} {status}" for status in ("collapsed", "failed") if (count := int((table.status == status).sum()))
+    ]
+    among = f"{len(table)} candidates" + (f" ({', '.join(dropped)})" if dropped else "")
+    first = table.iloc[0]
+    lines = [f"Best of {among}: {best.describe()}, {rule.describe()} = {number(first.criterion)}."]
+    if first.status != "ok":
+        return [*lines, f"No candidate can be trusted: the best one {first.status} ({first.reason})."]
+    if second is None or len(trained) < 2:
+        return [*lines, "It is the only candidate that could be ranked, so nothing confirms the choice."]
+    settled = ranking.margin > ranking.margin_spread
+    lines.append(
+        f"Its margin over the second, {second.describe()}, is {number(ranking.margin)}, "
+        f"{'more' if settled else 'not more'} than the margin's spread over {RESAMPLES} draws of the "
+        f"pseudo anomalies and of the images ({number(ranking.margin_spread)}); "
+        f"it came first in {ranking.share_first:.0%} of them."
+    )
+    if not settled:
+        lines.append("So first and second can't be told apart; either is a fair choice.")
+    return lines
