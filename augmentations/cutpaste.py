@@ -42,7 +42,7 @@ class CutPaste(PatchAugmentation):
 
     def _draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:
         target = super()._draw(n, size, generator)
-        # Of a side below a pixel only the middle is read, which must not be beyond the outermost pixel centres.
+        # Of a side below a pixel only the middle is read, which must not be beyond the outer pixel centres.
         wide, high = target["width"].clamp(min=1), target["height"].clamp(min=1)
         source_x = patches.place(wide, size[1], generator, self.whole_pixels)
         source_y = patches.place(high, size[0], generator, self.whole_pixels)

@@ -144,7 +144,9 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
     yield "Candidates", str(len(result.table)), remark or "all could be ranked"
     splits = {split: len(store.names(split)) for split in ("fit", "validation", "calibration")}
-    parts = f"{splits['fit']} to train, {splits['validation']} to select, {splits['calibration']} to calibrate"
+    parts = (
+        f"{splits['fit']} to train, {splits['validation']} to select, {splits['calibration']} to calibrate"
+    )
     yield "Normal images", str(sum(splits.values())), parts
     yield "Test images", str(len(store.names("test"))), "unlabeled"
     size = settings["image_size"]
@@ -183,7 +185,9 @@ def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
         for row in table.itertuples()
         for name, ends in row.hyperparameters.items()
     ]
-    every = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "low", "high", "value", "status", "is_best"])
+    every = pd.DataFrame(
+        rows, columns=["augmentation", "hyperparameter", "low", "high", "value", "status", "is_best"]
+    )
     ranges = every.assign(ends=list(zip(every.low, every.high, strict=True)))
     varies = ranges.groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
     return every[varies & np.isfinite(every.value.astype(float))]

@@ -71,7 +71,9 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
     rows = []
     for i, row in enumerate(table.to_dict("records")):
         cells = (
-            _cell(values.loc[i, c.name], _spread(ranking, row["candidate"], c.name), best[c.name], row["status"])
+            _cell(
+                values.loc[i, c.name], _spread(ranking, row["candidate"], c.name), best[c.name], row["status"]
+            )
             for c in columns
         )
         rows.append(
@@ -92,7 +94,9 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
 
 def _columns(ranking: Ranking) -> tuple[Column, ...]:
     rule = ranking.rule
-    borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten.")
+    borda = Column(
+        "Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten."
+    )
     names = [*rule.names, *(name for name in criteria.names() if name not in rule.names)]
     own = (
         Column(c.name, c.higher_is_better, name in rule.names, f"{c.description} Source: {c.source}.")

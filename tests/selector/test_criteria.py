@@ -29,13 +29,13 @@ OF_SCORES = [name for name in NAMES if "test_scores" in criteria.get(name).needs
 ROTATION_INVARIANT = [*OF_EMBEDDINGS, "neighbor_shift"]
 
 
-def arrays(seed=0, unit=True, distance=True, n=30, m=41, k=37, h=23, d=11):
+def arrays(seed=0, unit=True, distance=True, n=30, m=41, k=37, h=23, d=11, share=0.3):
     """Evidence as float64 arrays: embeddings, some test rows anomalous, and scores with ties."""
     rng = np.random.default_rng(seed)
     centre, direction = rng.normal(size=d), rng.normal(size=d)
     train = centre + 0.6 * rng.normal(size=(n, d))
     augmented = centre + direction + 0.7 * rng.normal(size=(m, d))
-    anomalous = rng.random(k) < 0.3
+    anomalous = rng.random(k) < share
     test = centre + 0.6 * rng.normal(size=(k, d)) + 1.2 * anomalous[:, None] * direction
     validation = centre + 0.6 * rng.normal(size=(h, d))
     rows = {"train": train, "augmented": augmented, "test": test, "validation": validation}
@@ -158,7 +158,7 @@ def test_the_released_code_agrees():
 
 
 class CriterionContract:
-    """What every criterion must keep; inherit it and name the criterion in a fixture to hold a new one to it."""
+    """What every criterion must keep; a new one inherits it and names itself in the fixture."""
 
     @pytest.fixture
     def criterion(self):
@@ -175,11 +175,11 @@ class CriterionContract:
         assert criterion.uses_draws == ("augmented" in criterion.needs)
 
     def test_is_a_zero_dimensional_finite_tensor_that_varies_with_data(self, criterion):
-        values = [criterion(make(seed, d=(11, 90)[seed % 2])) for seed in range(6)]
+        values = [criterion(make(seed, share=(0.3, 0)[seed % 2])) for seed in range(6)]
         assert all(value.shape == () and value.dtype == torch.float64 for value in values)
         values = [float(value) for value in values]
         assert np.isfinite(values).all()
-        # the clamp holds some of them, not all
+        # the clamp holds those with anomalies, not all
         assert len(set(values)) > 1
 
     def test_uses_only_what_it_needs(self, criterion):
@@ -568,35 +568,30 @@ import resource, sys, time, torch
 from selector import criteria
 from selector.evidence import Evidence
 
-torch.set_num_threads(2)
+# The processor time of one thread, which others on the machine hardly change, bounds the wall time of two.
+torch.set_num_threads(1)
 
 def make(n, d):
     rows = {name: torch.randn(n, d) for name in ("train", "augmented", "test", "validation")}
     return Evidence(**rows, **{name: torch.rand(n) + 0.1 for name in ("validation_scores", "test_scores")})
 
-def seconds(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
 criteria.evaluate(make(64, 512))
-best, product = float("inf"), float("inf")
+seconds = []
 evidence = make(2000, 512)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for attempt in range(3):
-    best = min(best, seconds(lambda: criteria.evaluate(evidence)))
+    start = time.process_time()
+    assert len(criteria.evaluate(evidence)) == len(criteria.names())
+    seconds.append(time.process_time() - start)
     if attempt == 0:
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     evidence = Evidence(**dict(evidence.items()))
-    rows = evidence.train.double()
-    product = min(product, min(seconds(lambda: rows @ rows.T) for _ in range(3)))
-print(best, product, grown / (2**20 if sys.platform == "darwin" else 2**10))
+print(min(seconds), grown / (2**20 if sys.platform == "darwin" else 2**10))
 """
 
 
 def test_all_criteria_of_2000_rows_take_2_seconds_and_200_megabytes():
     done = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True)
-    seconds, product, megabytes = map(float, done.stdout.split())
-    # On two free cores 2 s are 44 products of two sets: a slower or busy machine is measured by its own.
-    assert seconds < max(2, 44 * product)
+    seconds, megabytes = map(float, done.stdout.split())
+    assert seconds < 2
     assert megabytes < 200

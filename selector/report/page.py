@@ -1,0 +1,138 @@
+"""The page: content, figures and pictures put into one HTML file, and its twins beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from detectors import files
+from selector.decision import USUAL_RATE
+from selector.detections import overlay
+from selector.ranking import COLLAPSE_AUROC, RESAMPLES
+from selector.report import figures, pictures
+from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
+from selector.selection import Selection, _finite
+from selector.store import storing
+from selector.verdict import number
+from selector.zoo import DRAWS
+
+CONSTANTS = {
+    "COLLAPSE_AUROC": COLLAPSE_AUROC,
+    "CONFIDENCE": CONFIDENCE,
+    "DRAWS": DRAWS,
+    "RESAMPLES": RESAMPLES,
+    "USUAL_RATE": USUAL_RATE,
+}
+
+
+def write_report(selection: Selection, path: Path) -> Path:
+    """Write the report of a selection and its twins report.json and ranking.csv; returns the page's path.
+
+    path: a folder, which gets an index.html, or an .html file. The page loads nothing from anywhere.
+    Raises StorageError when the folder can't be written to.
+    """
+    page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
+    content = gather(selection)
+    twin = json.dumps(_finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    written = {page: render(content), page.with_name("report.json"): twin}
+    if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
+        written[page.with_name("ranking.csv")] = selection.ranking.to_csv(index=False)
+    with storing(page.parent):
+        for target, text in written.items():
+            files.write_bytes(target, text.encode())
+    return page
+
+
+def as_json(selection: Selection, content: Content) -> dict[str, Any]:
+    """What the report says, for programs; numbers in full."""
+    result, decided = selection.result, content.chosen and content.chosen.decision
+    decision = decided and {
+        "false_alarm_rate": decided.rate,
+        "threshold": decided.threshold,
+        "n_calibration": decided.n_calibration,
+        "expected_false_alarm_rate": decided.expected,
+        "false_alarm_rate_interval": {
+            "confidence": CONFIDENCE,
+            "low": decided.between[0],
+            "high": decided.between[1],
+        },
+        "n_flagged": decided.n_flagged,
+        "test": decided.table.to_dict("records"),
+    }
+    return {
+        "verdict": list(content.verdict),
+        "best": selection.best.id,
+        "rule": {**asdict(result.rule), "description": content.rule},
+        "margin": result.margin,
+        "margin_spread": result.margin_spread,
+        "share_first": result.share_first,
+        "ranking": result.table.to_dict("records"),
+        "spread": result.spread.to_dict("index"),
+        "decision": decision,
+        "skipped": list(content.skipped),
+        "notes": list(content.notes),
+        "versions": dict(content.versions),
+        "settings": dict(content.settings),
+    }
+
+
+def render(content: Content) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("selector.report", "."),
+        autoescape=True,  # names of files and reasons of failures come from elsewhere
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["breakable"] = breakable
+    environment.filters["percent"] = percent
+    drawn: Mapping[str, Any] = {
+        "hyperparameter_panels": figures.hyperparameter_panels(content.hyperparameters, content.deciding),
+        "loss_panels": figures.loss_panels(content.losses),
+        "chosen": content.chosen and _draw(content.chosen),
+        "style": _inlined("style.css"),
+        "script": _inlined("sort.js"),
+    }
+    return environment.get_template("page.html.jinja").render(content=content, **drawn, **CONSTANTS)
+
+
+def breakable(name: str) -> Markup:
+    """A name that a line may be broken in, after each underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of at most two digits: 5, 0.7, 12."""
+    return f"{100 * share:.2g}"
+
+
+def _inlined(name: str) -> Markup:
+    return Markup(resources.files("selector.report").joinpath(name).read_text("utf-8"))
+
+
+def _draw(chosen: Chosen) -> dict[str, Any]:
+    draw = partial(_draw_sample, scale=chosen.map_scale)
+    return {
+        "projections": [(table, figures.projection(table)) for table in chosen.projections],
+        "pairs": [
+            (pictures.uri(pictures.plain(normal)), pictures.uri(pictures.plain(anomalous)))
+            for normal, anomalous in zip(chosen.normal, chosen.anomalous, strict=True)
+        ],
+        "histogram": figures.score_histogram(chosen.decision),
+        "highest": list(map(draw, chosen.highest)),
+        "lowest": list(map(draw, chosen.lowest)),
+        "color_bar": pictures.color_bar(),
+    }
+
+
+def _draw_sample(sample: Sample, scale: tuple[float, float]) -> tuple[Sample, str, str]:
+    heat = overlay(sample.image, sample.score_map, scale)
+    return sample, pictures.uri(pictures.plain(sample.image)), pictures.uri(heat)
