@@ -12,7 +12,7 @@ from rich.console import Console
 
 import augmentations
 from augmentations import InputError
-from selector.detections import write_heatmap
+from selector.detections import heatmap_path, write_heatmap
 from selector.selection import NothingToSelectError, Selection, load, select_best
 from selector.store import StorageError, storing
 
@@ -107,7 +107,7 @@ def detect(
             writer.writerow(["name", "score", "p_value", "verdict", "heatmap"])
             for batch, read in chain([first], batches):
                 for i, row in enumerate(batch.table.itertuples(index=False)):
-                    heatmap = Path("heatmaps") / f"{row.name}.png"
+                    heatmap = Path("heatmaps") / heatmap_path(row.name)
                     write_heatmap(out / heatmap, read.pixels[i], batch.maps[i], selection.map_scale)
                     writer.writerow([row.name, f"{row.score:.6g}", f"{row.p_value:.6g}", row.verdict, heatmap])
                 total += len(batch.names)

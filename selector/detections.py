@@ -1,8 +1,10 @@
 """What a detector says of images, as a table and as pictures."""
 
+import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import matplotlib
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
+LONGEST_NAME = 255  # bytes: of a file name on the usual file systems
 OPACITY = 0.55  # of the heatmap where it is hottest
 
 
@@ -55,6 +58,20 @@ def overlay(image: Tensor, score_map: Tensor, scale: tuple[float, float]) -> np.
     base = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
     alpha = OPACITY * np.sqrt(heat)[..., None]
     return (255 * ((1 - alpha) * base + alpha * colours)).round().astype(np.uint8)
+
+
+def heatmap_path(name: str) -> Path:
+    """Where the heatmap of an image goes, below the folder of heatmaps: ``lot 1/a.png`` to ``lot 1/a.png.png``.
+
+    A name that leads out of that folder, or that no file system takes, keeps its last part and gets a digest, so
+    that different images never share a heatmap.
+    """
+    given = PurePosixPath(name)
+    inside = not given.is_absolute() and ".." not in given.parts
+    if inside and len(os.fsencode(given.name)) <= LONGEST_NAME - len(".png"):
+        return Path(f"{given}.png")
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+    return Path(given.parent if inside else "") / f"{given.stem[:40]}-{digest}.png"
 
 
 def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[float, float], size: int = 256) -> None:

@@ -13,7 +13,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from selector import criteria
 from selector.candidates import Candidate
-from selector.criteria.contrast import probability_above
+from selector.criteria import probability_above
 from selector.evidence import Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
@@ -92,8 +92,9 @@ def rank(
         if record["status"] != "ok":
             continue
         draws = evidence[candidate.id]
-        values.loc[candidate.id], spread.loc[candidate.id] = _over_draws(draws, names)
-        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], values.loc[candidate.id], rule)
+        mean, deviation = _over_draws(draws, names)
+        values.loc[candidate.id], spread.loc[candidate.id] = mean, deviation
+        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule)
 
     order: list[str] = []
     deciding = pd.Series(math.nan, index=values.index)

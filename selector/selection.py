@@ -1,5 +1,6 @@
 """The main job: choose the best candidate without labels, and hand back its detector."""
 
+import json
 import math
 import platform
 import tempfile
@@ -108,7 +109,9 @@ def select_best(
             for role, images in (("train", good), ("test", unlabeled))
             for name, reason in images.skipped
         ],
-        "notes": [f"{role}: {note}" for role, images in (("train", good), ("test", unlabeled)) for note in images.notes],
+        "notes": [
+            f"{role}: {note}" for role, images in (("train", good), ("test", unlabeled)) for note in images.notes
+        ],
         "versions": {"python": platform.python_version(), "ssad": version("ssad")}
         | {library: version(library) for library in LIBRARIES},
     }
@@ -253,7 +256,7 @@ class Selection:
         }
         self.zoo.store.write_json("selection.json", _finite(kept))
         with storing(self.path):
-            table = result.table.assign(hyperparameters=[str(h) for h in result.table.hyperparameters])
+            table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
             files.write_bytes(self.path / "ranking.csv", table.to_csv(index=False).encode())
 
 
@@ -263,7 +266,8 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     run, kept = store.run, store.read_json("selection.json")
     candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
     table = pd.DataFrame(kept["ranking"])
-    table["hyperparameters"] = [{k: tuple(v) for k, v in h.items()} for h in table.hyperparameters]
+    ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table.hyperparameters]
+    table = table.assign(hyperparameters=pd.Series(ranges, dtype=object))
     numeric = ["criterion", *kept["spread"][table.candidate[0]]]
     table[numeric] = table[numeric].astype(float)
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)

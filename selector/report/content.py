@@ -15,6 +15,7 @@ from selector import criteria
 from selector.candidates import Candidate
 from selector.decision import false_alarm_rate, p_values
 from selector.evidence import Evidence
+from selector.ranking import Ranking
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.selection import Selection
 from selector.verdict import number
@@ -24,6 +25,7 @@ GALLERY = 8  # highest-scored test images shown, and as many lowest-scored
 POINTS = 400  # of each set drawn in a projection: more hide each other
 BINS = 36
 LOSS_POINTS = 100  # of a training's curve that are drawn
+TIMES = " \N{MULTIPLICATION SIGN} "
 CONFIDENCE = 0.90  # of the interval of the false-alarm rate
 
 
@@ -114,13 +116,13 @@ def gather(selection: Selection) -> Content:
         reason=result.rule.reason,
         facts=tuple(_facts(selection)),
         leaderboard=leaderboard(result),
-        hyperparameters=hyperparameters(table),
+        hyperparameters=hyperparameters(_comparable(result)),
         deciding="Borda" if result.rule.is_borda else result.rule.names[0],
         chosen=_chosen(selection) if trained else None,
         losses=losses(selection),
         troubled=tuple(
-            (selection.zoo[row.candidate].describe(), row.status, row.reason)
-            for row in table[table.status != "ok"].itertuples()
+            (selection.zoo[row["candidate"]].describe(), row["status"], row["reason"])
+            for row in table[table.status != "ok"].to_dict("records")
         ),
         skipped=tuple(store.run["skipped"]),
         notes=tuple(store.run["notes"]),
@@ -143,17 +145,15 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
     yield "Candidates", str(len(result.table)), remark or "all could be ranked"
-    splits = {split: len(store.names(split)) for split in ("fit", "validation", "calibration")}
-    parts = (
-        f"{splits['fit']} to train, {splits['validation']} to select, {splits['calibration']} to calibrate"
-    )
-    yield "Normal images", str(sum(splits.values())), parts
+    fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
+    parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
+    yield "Normal images", str(fit + validation + calibration), parts
     yield "Test images", str(len(store.names("test"))), "unlabeled"
     size = settings["image_size"]
-    yield "Image size", f"{size} × {size}", "grayscale" if settings["channels"] == 1 else "RGB"
+    yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
-        margin = f"{number(result.margin)} ± {number(result.margin_spread)}"
-        yield "Margin over the second", margin, f"first in {result.share_first:.0%} of the resamples"
+        sure = f"± {number(result.margin_spread)}, first in {result.share_first:.0%} of the resamples"
+        yield "Margin over the second", number(result.margin), sure
     else:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
@@ -167,29 +167,34 @@ def _settings(selection: Selection) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return " × ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return TIMES.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _comparable(ranking: Ranking) -> pd.DataFrame:
+    """The rows whose deciding values mean the same: a Borda count is one of its status group only."""
+    return (
+        ranking.table[ranking.table.status == ranking.table.status.iloc[0]] if ranking.rule.is_borda else ranking.table
+    )
 
 
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a candidate and a hyperparameter that varies within its augmentation: the range and what came of it."""
+    """A row a candidate and a hyperparameter that varies within its augmentation: range and deciding value."""
     rows = [
         {
-            "augmentation": row.augmentation,
+            "augmentation": row["augmentation"],
             "hyperparameter": name,
             "low": ends[0],
             "high": ends[1],
-            "value": row.criterion,
-            "status": row.status,
-            "is_best": row.rank == 1,
+            "value": row["criterion"],
+            "status": row["status"],
+            "is_best": row["rank"] == 1,
         }
-        for row in table.itertuples()
-        for name, ends in row.hyperparameters.items()
+        for row in table.to_dict("records")
+        for name, ends in row["hyperparameters"].items()
     ]
-    every = pd.DataFrame(
-        rows, columns=["augmentation", "hyperparameter", "low", "high", "value", "status", "is_best"]
-    )
-    ranges = every.assign(ends=list(zip(every.low, every.high, strict=True)))
-    varies = ranges.groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
+    every = pd.DataFrame(rows)
+    ends = every.low.map(repr) + " " + every.high.map(repr)
+    varies = every.assign(ends=ends).groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
     return every[varies & np.isfinite(every.value.astype(float))]
 
 
@@ -197,16 +202,16 @@ def losses(selection: Selection) -> pd.DataFrame:
     """The running mean of each training's loss: augmentation, rank, status, step, loss."""
     curves = [pd.DataFrame(columns=["augmentation", "rank", "status", "step", "loss"])]
     drawn: set[str] = set()
-    for row in selection.ranking.itertuples():
-        training_id = selection.zoo[row.candidate].training_id
-        values = np.asarray(selection.zoo.store.record(row.candidate)["losses"], dtype=float)
+    for row in selection.ranking.to_dict("records"):
+        training_id = selection.zoo[row["candidate"]].training_id
+        values = np.asarray(selection.zoo.store.record(row["candidate"])["losses"], dtype=float)
         if not len(values) or training_id in drawn:  # scorers share one training
             continue
         drawn.add(training_id)
         window = max(1, len(values) // 20)
         smooth = pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
         steps = _spaced(len(values), LOSS_POINTS)
-        curve = {"augmentation": row.augmentation, "rank": row.rank, "status": row.status}
+        curve = {name: row[name] for name in ("augmentation", "rank", "status")}
         curves.append(pd.DataFrame({**curve, "step": steps + 1, "loss": smooth[steps]}))
     return pd.concat(curves[1:] or curves, ignore_index=True)
 
@@ -265,8 +270,8 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
 def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decision:
     """Scores and threshold at the default false-alarm rate.
 
-    The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them lie
-    above the threshold (Vovk, 2012, proposition 2b).
+    The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them
+    lie above the threshold (Vovk, 2012, proposition 2b).
     """
     scores = {name: _scores(evidence, name) for name in ("validation", "augmented", "test")}
     p = p_values(calibration, scores["test"])
@@ -319,8 +324,8 @@ def _samples(selection: Selection, verdicts: Decision, rows: np.ndarray) -> tupl
         return ()
     images = selection.zoo.store.images["test"][rows.copy()]
     maps = selection.detector.score_map(images)
-    chosen = verdicts.table.iloc[rows].itertuples()
+    chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
-        Sample(row.name, row.score, row.p_value, row.verdict == "anomaly", image, score_map)
+        Sample(row["name"], row["score"], row["p_value"], row["verdict"] == "anomaly", image, score_map)
         for row, image, score_map in zip(chosen, images, maps, strict=True)
     )

@@ -1,12 +1,14 @@
 """Charts as inline SVG: each takes a finished table and returns markup that scales with the page.
 
-One colour has one meaning everywhere: blue is normal, orange is augmented, black is test, and the chosen candidate
-is green (Okabe & Ito's palette, told apart by colour-blind readers); marks differ in shape as well.
+One colour has one meaning everywhere: blue is normal, orange is augmented, black is test, and the chosen
+candidate is green (Okabe & Ito's palette, told apart by colour-blind readers); marks differ in shape as well.
 """
 
 import re
+from collections.abc import Iterator
 from io import StringIO
 from math import isfinite, sqrt
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,7 +16,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from selector.report.content import Decision, Projection
 
@@ -25,7 +27,7 @@ SETS = {  # colour, marker and name of the embeddings
     "test": (TEST, "x", "test"),
 }
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
     "svg.hashsalt": "report",  # the same figure twice is the same markup
     "font.family": "DejaVu Sans",
@@ -47,6 +49,7 @@ STYLE = {
     "text.usetex": False,
     "text.parse_math": False,
 }
+DECADE = 10  # ratio of an axis' ends from which it is logarithmic
 PIXEL = 1 / 72  # inches: an SVG of matplotlib has 72 units to the inch
 
 
@@ -57,9 +60,8 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
     drawing = file.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>\s*", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(
-        r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawing
-    )  # ids are the page's, not the figure's
+    # Ids are unique in a page, and not only in a figure.
+    drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
     drawing = drawing.replace("'DejaVu Sans'", FONT)
     view = re.search(r'viewBox="[^"]*"', drawing)
     assert view is not None
@@ -78,57 +80,53 @@ def _panel(width: int, height: int, left: int, right: int, bottom: int, top: int
 
 
 def _number(value: float, position: object = None) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
-def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str, list[Markup]]]:
-    """A panel a varying hyperparameter, by augmentation; all share the axis of the deciding value."""
+def _groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The parts of a table with the same text in a column, in the order of the table."""
+    for key in dict.fromkeys(table[column].tolist()):
+        yield key, table[table[column] == key]
+
+
+def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str, str, Markup]]:
+    """Augmentation, hyperparameter and a panel for each that varies; all share the axis of the deciding value."""
     if table.empty:
         return []
-    low, high = table.value.min(), table.value.max()
+    low, high = float(table.value.min()), float(table.value.max())
     margin = 0.08 * (high - low) or 0.5
+    panels = []
     with matplotlib.rc_context(STYLE):
-        groups: dict[str, list[Markup]] = {}
-        for (augmentation, hyperparameter), rows in table.groupby(
-            ["augmentation", "hyperparameter"], sort=False
-        ):
-            panel = _hyperparameter(rows, hyperparameter, deciding, (low - margin, high + margin))
-            description = (
-                f"{deciding} against {hyperparameter} of {augmentation}, {len(rows)} candidates, "
-                f"from {_number(rows.value.min())} to {_number(rows.value.max())}"
-            )
-            groups.setdefault(augmentation, []).append(
-                svg(panel, f"hyper-{augmentation}-{hyperparameter}", description)
-            )
-    return list(groups.items())
+        for augmentation, part in _groups(table, "augmentation"):
+            for name, rows in _groups(part, "hyperparameter"):
+                figure = _hyperparameter(rows, name, deciding, (low - margin, high + margin))
+                description = (
+                    f"{deciding} against {name} of {augmentation}, {len(rows)} candidates, "
+                    f"from {_number(rows.value.min())} to {_number(rows.value.max())}"
+                )
+                panels.append((augmentation, name, svg(figure, f"hyper-{augmentation}-{name}", description)))
+    return panels
 
 
 def _hyperparameter(rows: pd.DataFrame, name: str, deciding: str, limits: tuple[float, float]) -> Figure:
     figure, axes = _panel(340, 230, left=54, right=12, bottom=44, top=12)
-    logarithmic = rows.low.min() > 0 and rows.high.max() / rows.low.min() >= 10
-    for row in rows.sort_values("is_best").itertuples():
-        centre = sqrt(row.low * row.high) if logarithmic else (row.low + row.high) / 2
-        colour = CHOSEN if row.is_best else OTHER
-        axes.plot(
-            [row.low, row.high],
-            [row.value] * 2,
-            color=colour,
-            linewidth=3,
-            alpha=0.35,
-            solid_capstyle="round",
-        )
+    least, most = float(rows.low.min()), float(rows.high.max())
+    logarithmic = least > 0 and most / least >= DECADE
+    for row in rows.sort_values("is_best").to_dict("records"):
+        low, high, value, best = row["low"], row["high"], row["value"], row["is_best"]
+        centre = sqrt(low * high) if logarithmic else (low + high) / 2
+        colour = CHOSEN if best else OTHER
+        axes.plot([low, high], [value] * 2, color=colour, linewidth=3, alpha=0.35, solid_capstyle="round")
         axes.plot(
             centre,
-            row.value,
-            "D" if row.is_best else "o",
-            markersize=8 if row.is_best else 6,
+            value,
+            "D" if best else "o",
+            markersize=8 if best else 6,
             color=colour,
-            markerfacecolor=colour if row.status == "ok" else "white",
+            markerfacecolor=colour if row["status"] == "ok" else "white",
         )
     if logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(_few_decades(rows.low.min(), rows.high.max()))
-        axes.xaxis.set_minor_locator(NullLocator())
+        _logarithmic(axes, least, most)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
@@ -141,15 +139,18 @@ def _hyperparameter(rows: pd.DataFrame, name: str, deciding: str, limits: tuple[
     return figure
 
 
-def _few_decades(low: float, high: float) -> matplotlib.ticker.Locator:
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of scores or ranges, with few enough ticks to read them."""
+    axes.set_xscale("log")
     subs = (1, 2, 5) if high / low < 60 else (1, 3) if high / low < 1000 else (1,)
-    return matplotlib.ticker.LogLocator(subs=subs)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def projection(table: Projection) -> Markup:
     """Train, augmented and test embeddings of a candidate as points."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(460, 400, left=42, right=10, bottom=42, top=34)
+        figure, axes = _panel(460, 410, left=66, right=10, bottom=44, top=34)
         for name, (colour, marker, label) in SETS.items():
             rows = table.points[table.points.set == name]
             line = axes.plot(rows.x, rows.y, marker, color=colour, markersize=4.5, label=label, alpha=0.6)[0]
@@ -169,8 +170,10 @@ def projection(table: Projection) -> Markup:
             handletextpad=0.1,
             columnspacing=1.2,
         )
-        total = sum(table.explained)
-        description = f"Embeddings of {table.title} on two principal components that explain {total:.0%} of the variance"
+        description = (
+            f"Embeddings of {table.title} on two principal components "
+            f"that explain {sum(table.explained):.0%} of the variance"
+        )
         return svg(figure, f"projection-{table.rank}", description)
 
 
@@ -181,7 +184,7 @@ def score_histogram(table: Decision) -> Markup:
         ("augmented", AUGMENTED, "augmented validation"),
         ("test", TEST, "test, unlabeled"),
     )
-    width, height, left, bottom, top, gap = 560, 400, 48, 44, 24, 30
+    width, height, left, bottom, top, gap = 460, 400, 44, 44, 40, 30
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width * PIXEL, height * PIXEL))
         room = (height - bottom - top - 2 * gap) / 3
@@ -193,9 +196,7 @@ def score_histogram(table: Decision) -> Markup:
             axes.axvline(table.threshold, color="#a40e26", linewidth=1.4, linestyle=(0, (4, 2)))
             axes.set_title(label, loc="left", color=colour, pad=4)
             if table.is_logarithmic:
-                axes.set_xscale("log")
-                axes.xaxis.set_major_locator(_few_decades(table.edges[0], table.edges[-1]))
-                axes.xaxis.set_minor_locator(NullLocator())
+                _logarithmic(axes, table.edges[0], table.edges[-1])
             axes.set_xlim(table.edges[0], table.edges[-1])
             axes.xaxis.set_major_formatter(FuncFormatter(_number))
             axes.yaxis.set_major_locator(MaxNLocator(2))
@@ -203,20 +204,20 @@ def score_histogram(table: Decision) -> Markup:
             axes.tick_params(length=3, labelbottom=place == 2)
             axes.grid(axis="y")
             if place == 0:
-                right = _relative(table) > 0.7
+                right = _relative(table) > 0.5
                 axes.annotate(
                     "threshold",
                     (table.threshold, 1),
                     xycoords=("data", "axes fraction"),
-                    xytext=(-5 if right else 5, 4),
+                    xytext=(6 if right else -6, 21),
                     textcoords="offset points",
                     ha="right" if right else "left",
                     color="#a40e26",
                 )
         axes.set_xlabel("anomaly score" + (" (log scale)" if table.is_logarithmic else ""))
         description = (
-            f"Histograms of the anomaly scores of validation, augmented validation and test images; "
-            f"{table.n_flagged} of {table.n_test} test images lie above the threshold {_number(table.threshold)}"
+            "Histograms of the anomaly scores of validation, augmented validation and test images; "
+            f"{table.n_flagged} of {table.n_test} test ones are above the threshold, {_number(table.threshold)}"
         )
         return svg(figure, "scores", description)
 
@@ -233,20 +234,22 @@ def loss_panels(table: pd.DataFrame) -> list[tuple[str, Markup]]:
     if table.empty:
         return []
     panels = []
-    steps, high = table.step.max(), table.loss.max()
+    steps, high = int(table.step.max()), float(table.loss.max())
     with matplotlib.rc_context(STYLE):
-        for augmentation, rows in table.groupby("augmentation", sort=False):
+        for augmentation, rows in _groups(table, "augmentation"):
             figure, axes = _panel(340, 220, left=48, right=12, bottom=44, top=12)
-            for rank, curve in sorted(rows.groupby("rank"), key=lambda item: -item[0]):
-                best, dashes = rank == 1, "-" if curve.status.iloc[0] == "ok" else (0, (3, 2))
+            ends = []
+            for rank in sorted(set(rows["rank"].tolist()), reverse=True):  # the best one on top
+                curve = rows[rows["rank"] == rank]
                 axes.plot(
-                    curve.step,
-                    curve.loss,
-                    color=CHOSEN if best else OTHER,
-                    linewidth=2.2 if best else 1.1,
-                    alpha=1 if best else 0.7,
-                    linestyle=dashes,
+                    curve.step.to_numpy(),
+                    curve.loss.to_numpy(),
+                    color=CHOSEN if rank == 1 else OTHER,
+                    linewidth=2.2 if rank == 1 else 1.1,
+                    alpha=1 if rank == 1 else 0.7,
+                    linestyle="-" if curve.status.iloc[0] == "ok" else (0, (3, 2)),
                 )
+                ends.append(float(curve.loss.iloc[-1]))
             axes.set_xlim(0, steps)
             axes.set_ylim(0, 1.05 * high if isfinite(high) and high > 0 else 1)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -255,10 +258,9 @@ def loss_panels(table: pd.DataFrame) -> list[tuple[str, Markup]]:
             axes.grid(axis="y")
             axes.set_xlabel("step")
             axes.set_ylabel("loss")
-            ends = rows.groupby("rank").loss.last()
             description = (
                 f"Training losses of {len(ends)} candidates of {augmentation}; "
-                f"they end between {_number(ends.min())} and {_number(ends.max())}"
+                f"they end between {_number(min(ends))} and {_number(max(ends))}"
             )
             panels.append((augmentation, svg(figure, f"losses-{augmentation}", description)))
     return panels

@@ -62,7 +62,7 @@ class Leaderboard:
 
 
 def leaderboard(ranking: Ranking) -> Leaderboard:
-    """All candidates and all criteria, what decides first; the best value of a column is among the ok ones."""
+    """All candidates and all criteria, what decides first; only a candidate with status ok can be a best one."""
     table = ranking.table
     columns = _columns(ranking)
     values = pd.DataFrame({c.name: _values(ranking, c) for c in columns})
@@ -70,11 +70,9 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
     setup = tuple(name for name in SETUP if table[name].nunique() > 1)
     rows = []
     for i, row in enumerate(table.to_dict("records")):
+        candidate, status = row["candidate"], row["status"]
         cells = (
-            _cell(
-                values.loc[i, c.name], _spread(ranking, row["candidate"], c.name), best[c.name], row["status"]
-            )
-            for c in columns
+            _cell(values[c.name].iloc[i], _spread(ranking, candidate, c.name), best[c.name], status) for c in columns
         )
         rows.append(
             Row(
@@ -94,9 +92,7 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
 
 def _columns(ranking: Ranking) -> tuple[Column, ...]:
     rule = ranking.rule
-    borda = Column(
-        "Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten."
-    )
+    borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten.")
     names = [*rule.names, *(name for name in criteria.names() if name not in rule.names)]
     own = (
         Column(c.name, c.higher_is_better, name in rule.names, f"{c.description} Source: {c.source}.")
@@ -115,7 +111,7 @@ def _best(values: pd.Series, higher_is_better: bool) -> float:
 
 
 def _spread(ranking: Ranking, candidate: str, name: str) -> float:
-    return float(ranking.spread.loc[candidate, name]) if name in ranking.spread else 0.0
+    return float(ranking.spread[name][candidate]) if name in ranking.spread else 0.0
 
 
 def _cell(value: float, spread: float, best: float, status: str) -> Cell:

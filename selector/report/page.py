@@ -40,12 +40,12 @@ def write_report(selection: Selection, path: Path) -> Path:
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(selection)
     twin = json.dumps(_finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
-    written = {page: render(content), page.with_name("report.json"): twin}
+    written = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
-        written[page.with_name("ranking.csv")] = selection.ranking.to_csv(index=False)
+        written[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
     with storing(page.parent):
-        for target, text in written.items():
-            files.write_bytes(target, text.encode())
+        for target, whole in written.items():
+            files.write_bytes(target, whole)
     return page
 
 

@@ -1,0 +1,165 @@
+"""The command line, as a newcomer meets it."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selector import command
+
+
+def write(folder: Path, images) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray((255 * image[0].numpy()).round().astype(np.uint8)).save(folder / f"part {i:02d} ü.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, stripes, scratched):
+    root = tmp_path_factory.mktemp("command")
+    write(root / "good", stripes(30))
+    write(root / "incoming", stripes(12, 7))
+    write(root / "parts", scratched(3, 8))
+    return root
+
+
+@pytest.fixture
+def ssad(monkeypatch, capsys):
+    """Run the command in this process; returns exit code, standard output and standard error."""
+
+    def call(*arguments: object):
+        monkeypatch.setattr(sys, "argv", ["ssad", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            command.main()
+        output = capsys.readouterr()
+        return stop.value.code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(folders):
+    from selector import select_best
+
+    path = folders / "run"
+    select_best(
+        folders / "good",
+        folders / "incoming",
+        augmentations={"cutout": [{}], "cutpaste": [{}]},
+        preset="tiny",
+        jobs=1,
+        out=path,
+    )
+    return path
+
+
+def test_select_says_what_it_chose_and_what_it_wrote_where(ssad, folders, tmp_path):
+    code, out, _ = ssad(
+        "select", "--train", folders / "good", "--test", folders / "incoming", "--out", tmp_path / "run",
+        "--augmentation", "rotation", "--preset", "tiny", "--jobs", 1,
+    )  # fmt: skip
+    assert code == 0
+    assert "rotation" in out.splitlines()[0]
+    assert (tmp_path / "run" / "index.html").is_file()
+    assert str(tmp_path / "run" / "index.html") in out
+    assert (tmp_path / "run" / "ranking.csv").is_file()
+
+
+def test_detect_writes_a_row_and_a_heatmap_an_image(ssad, run, folders, tmp_path):
+    code, out, _ = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
+    assert code == 0
+    with (tmp_path / "result" / "detections.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"part {i:02d} ü.png" for i in range(3)]
+    for row in rows:
+        assert 0 < float(row["p_value"]) <= 1
+        assert row["verdict"] in ("normal", "anomaly")
+        assert Image.open(tmp_path / "result" / row["heatmap"]).size[0] >= 256
+    assert "false-alarm rate" in out
+    assert str(tmp_path / "result" / "detections.csv") in out
+
+
+def test_detect_keeps_heatmaps_in_its_folder_whatever_the_names(ssad, run, folders, tmp_path):
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    source = next((folders / "parts").iterdir())
+    long = odd / ("n" * 250 + ".png")
+    long.write_bytes(source.read_bytes())
+    code, _, err = ssad("detect", run, odd, "--out", tmp_path / "result")
+    assert code == 0, err
+    code, _, err = ssad("detect", run, source, "--out", tmp_path / "one")
+    assert code == 0, err
+    assert len(list((tmp_path / "one" / "heatmaps").rglob("*.png"))) == 1
+    assert {p.name for p in source.parent.iterdir()} == {f"part {i:02d} ü.png" for i in range(3)}
+
+
+def test_detect_never_writes_over_a_result(ssad, run, folders, tmp_path):
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "mine.txt").write_text("mine")
+    code, _, err = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
+    assert code == 2
+    assert "new folder" in err
+    assert [p.name for p in (tmp_path / "result").iterdir()] == ["mine.txt"]
+
+
+def test_report_is_written_again_anywhere(ssad, run, tmp_path):
+    code, out, _ = ssad("report", run, "--out", tmp_path / "elsewhere")
+    assert code == 0
+    assert (tmp_path / "elsewhere" / "index.html").is_file()
+    assert "index.html" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["select", "--train", "nowhere", "--test", "nowhere", "--out", "run"], "nowhere"),
+        (["select", "--train", "{good}", "--test", "{good}", "--out", "run", "--augmentation", "cutot"], "cutout"),
+        (["select", "--train", "{parts}", "--test", "{good}", "--out", "run"], "at least 20"),
+        (["select", "--train", "{good}", "--test", "{good}", "--out", "run", "--preset", "slow"], "preset"),
+        (["detect", "nowhere", "{parts}", "--out", "result"], "holds no run.json"),
+        (["detect", "{run}", "nowhere", "--out", "result"], "nowhere"),
+        (["detect", "{run}", "{parts}", "--out", "result", "--false-alarm-rate", "0.001"], "support"),
+        (["report", "nowhere"], "holds no run.json"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    places = {"good": folders / "good", "parts": folders / "parts", "run": run}
+    code, _, err = ssad(*(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_unreadable_images_are_named_and_skipped_only_when_asked(ssad, folders, tmp_path):
+    good = tmp_path / "good"
+    good.mkdir()
+    for path in (folders / "good").iterdir():
+        (good / path.name).write_bytes(path.read_bytes())
+    (good / "notes.png").write_text("not a picture")
+    (good / "empty.png").touch()
+    arguments = ["select", "--train", good, "--test", folders / "incoming", "--out", tmp_path / "run",
+                 "--augmentation", "rotation", "--preset", "tiny", "--jobs", 1]  # fmt: skip
+    code, _, err = ssad(*arguments)
+    assert code == 2
+    assert "notes.png" in err
+    assert "empty.png" in err
+    code, _, _ = ssad(*arguments, "--skip-unreadable")
+    assert code == 0
+    assert "notes.png" in (tmp_path / "run" / "run.json").read_text()
+    assert "notes.png" in (tmp_path / "run" / "index.html").read_text()
+
+
+def test_help_lists_the_commands_including_those_of_other_packages():
+    done = subprocess.run([sys.executable, "-c", "from selector.command import main; main()", "--help"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0
+    for name in ("select", "detect", "report", "demo"):
+        assert name in done.stdout

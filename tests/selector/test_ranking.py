@@ -1,0 +1,158 @@
+"""Ranking: direction, Borda, guards, ties and the verdict's error bar, on evidence made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from augmentations import InputError
+from detectors import preset
+from selector.candidates import Candidate, Training
+from selector.criteria import names
+from selector.evidence import Evidence
+from selector.ranking import COLLAPSE_AUROC, Rule, rank, rule
+from selector.verdict import sentences
+
+OK = {"status": "ok", "reason": ""}
+
+
+def candidate(area: float) -> Candidate:
+    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), 0), "gaussian")
+
+
+def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
+    """Three draws; a fifth of the test images lie ``shift`` higher, augmented scores ``learned`` higher."""
+    source = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=source)
+
+    test = normal(100)
+    test[:20] += shift
+    common = {
+        "train": normal(40, 4),
+        "test": normal(50, 4),
+        "validation": normal(30, 4),
+        "validation_scores": normal(30).exp(),
+        "augmented_scores": (normal(30) + learned).exp(),
+        "test_scores": test.exp() if scores is None else scores,
+    }
+    common["test"] = normal(100, 4)
+    return [Evidence(augmented=normal(40, 4), **common) for _ in range(3)]
+
+
+def ranked(pool: dict[Candidate, list[Evidence] | None], decide: Rule):
+    records = {c.id: OK if e else {"status": "failed", "reason": "it burst"} for c, e in pool.items()}
+    return rank(list(pool), records, {c.id: e for c, e in pool.items() if e}, decide, seed=0)
+
+
+def order(pool, decide):
+    return ranked(pool, decide).table.candidate.tolist()
+
+
+@pytest.fixture
+def pool():
+    return {candidate(0.01 * (i + 1)): evidence(shift) for i, shift in enumerate((0.5, 4.0, 2.0))}
+
+
+def test_a_criterion_decides_in_its_own_direction(pool):
+    weak, strong, middle = (c.id for c in pool)
+    assert order(pool, Rule(("score_shift",))) == [strong, middle, weak]
+    values = ranked(pool, Rule(("discordance",))).table.criterion
+    assert values.is_monotonic_increasing  # lower is better
+
+
+def test_borda_is_the_mean_share_of_candidates_beaten(pool):
+    table = ranked(pool, Rule(("score_shift", "score_skew3"))).table.set_index("candidate")
+    assert table.criterion.iloc[0] == 1.0
+    for i in table.index:
+        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skew3")]
+        assert table.criterion[i] == pytest.approx(np.mean(beaten))
+
+
+def test_a_tied_borda_goes_to_the_first_criterion(pool):
+    two = dict(list(pool.items())[:2])
+    split = Rule(("score_shift", "mean_distance"))
+    table = ranked(two, split).table
+    if table.criterion.nunique() == 1:
+        assert table.score_shift[0] > table.score_shift[1]
+
+
+def test_equal_candidates_keep_their_order():
+    same = evidence()
+    pool = {candidate(0.01): same, candidate(0.02): same}
+    assert order(pool, Rule(("rtm",))) == [c.id for c in pool]
+
+
+def test_collapsed_candidates_come_after_the_trained_and_failed_ones_last(pool):
+    collapsed, failed = candidate(0.2), candidate(0.3)
+    pool = {failed: None, collapsed: evidence(shift=9.0, learned=0.0), **pool}
+    table = ranked(pool, Rule(("score_shift",))).table
+    assert table.candidate.tolist()[-2:] == [collapsed.id, failed.id]
+    assert table.status.tolist() == ["ok"] * 3 + ["collapsed", "failed"]
+    assert str(COLLAPSE_AUROC) in table.reason[3]
+    assert table.reason[4] == "it burst"
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_criterion_that_is_not_finite_never_wins(pool):
+    broken = candidate(0.4)
+    constant = torch.ones(100)
+    pool = {broken: evidence(scores=constant), **pool}
+    table = ranked(pool, Rule(("score_otsu",))).table
+    assert table.candidate.iloc[-1] == broken.id
+    assert "score_otsu is not finite" in table.reason.iloc[-1]
+
+
+def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool):
+    result = ranked(pool, Rule(("rtm",)))
+    assert set(names()) <= set(result.table.columns)
+    assert (result.spread["dsv"] > 0).all()
+    assert (result.spread["rtm"] == 0).all()
+
+
+def test_the_share_of_first_places_tells_a_clear_choice_from_a_toss(pool):
+    clear = ranked(pool, Rule(("score_shift",)))
+    assert clear.share_first > 0.9
+    assert clear.margin > clear.margin_spread > 0
+    toss = ranked({candidate(0.01 * i): evidence(2.0, seed=i) for i in range(1, 6)}, Rule(("rtm",)))
+    assert toss.share_first < 0.9
+
+
+def test_ranking_is_the_same_twice(pool):
+    first, second = (ranked(pool, Rule(("rtm", "score_skew3"))) for _ in range(2))
+    assert first.table.equals(second.table)
+    assert (first.margin, first.margin_spread, first.share_first) == (
+        second.margin,
+        second.margin_spread,
+        second.share_first,
+    )
+
+
+def test_one_candidate_has_no_margin():
+    only = candidate(0.01)
+    result = ranked({only: evidence()}, Rule(("rtm",)))
+    assert math.isnan(result.margin)
+    assert "nothing confirms" in " ".join(sentences(result, only, None))
+
+
+def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
+    result = ranked(pool, Rule(("score_shift",)))
+    by_id = {c.id: c for c in pool}
+    text = " ".join(sentences(result, by_id[result.table.candidate[0]], by_id[result.table.candidate[1]]))
+    assert "cutout (area 0.02)" in text
+    assert ", more than the margin's spread" in text
+
+
+def test_auto_is_borda_of_tail_statistics_and_rtm_alone_with_few_validation_images():
+    assert rule("auto", 20).names == ("rtm", "score_skew3")
+    few = rule("auto", 19)
+    assert few.names == ("rtm",)
+    assert "19 validation images" in few.reason
+    assert rule("dsv", 3).names == ("dsv",)
+
+
+def test_an_unknown_criterion_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match=r"dvs.*dsv"):
+        rule("dvs", 100)

@@ -1,0 +1,236 @@
+"""The main job from Python: select_best, what it returns, and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import selector
+from augmentations import InputError
+from selector import select_best
+
+ROOT = Path(__file__).parents[2]
+GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
+COLUMNS = ["rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed", "criterion", "status"]
+
+
+@pytest.fixture(scope="module")
+def data(stripes, scratched):
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    return stripes(40), torch.cat([stripes(30, 5), scratched(10)])[order]
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("selection") / "run"
+    return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out)
+
+
+def frame(selection):
+    return json.loads(selection.ranking.to_json())
+
+
+def test_the_ranking_has_the_promised_columns_best_first(run):
+    ranking = run.ranking
+    assert list(ranking.columns[:10]) == [*COLUMNS, "reason"]
+    assert list(ranking.columns[10:]) == selector.criteria.names()
+    assert ranking["rank"].tolist() == [1, 2, 3]
+    assert run.best.id == ranking.candidate[0]
+    assert run.best.hyperparameters == ranking.hyperparameters[0]
+
+
+def test_the_detector_is_the_best_candidates(run, data):
+    scores = run.detector.score(data[1])
+    assert torch.equal(scores, run.zoo.evidence(run.best.id)[0].test_scores)
+    other = run.ranking.candidate[1]
+    assert torch.equal(run.zoo.detector(other).score(data[1]), run.zoo.evidence(other)[0].test_scores)
+
+
+def test_an_unknown_candidate_is_refused(run):
+    with pytest.raises(InputError, match="nope"):
+        run.zoo.detector("nope")
+
+
+def test_no_image_is_in_two_splits_and_none_is_lost(run):
+    names = run.zoo.store.run["names"]
+    held = [name for split in ("fit", "validation", "calibration") for name in names[split]]
+    assert sorted(held) == [f"{i:04d}" for i in range(40)] or len(set(held)) == 40
+    assert [len(names[split]) for split in ("fit", "validation", "calibration")] == [28, 6, 6]
+
+
+def test_the_same_seed_gives_the_same_ranking_and_another_seed_another(run, data):
+    again = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1)
+    assert frame(again) == frame(run)
+    other = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, seed=1)
+    assert frame(other) != frame(run)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "uint8", "three dimensions"])
+def test_arrays_of_every_kind_are_taken(run, data, kind):
+    convert = {
+        "numpy": lambda x: x.numpy(),
+        "uint8": lambda x: (255 * x).round().to(torch.uint8),
+        "three dimensions": lambda x: x[:, 0],
+    }[kind]
+    selection = select_best(
+        *map(convert, data), augmentations={"cutout": [{}]}, preset="tiny", jobs=1, criterion="score_shift"
+    )
+    assert selection.ranking.status[0] in ("ok", "collapsed")
+
+
+def test_load_gives_what_was_selected(run, data):
+    loaded = selector.load(run.path)
+    assert frame(loaded) == frame(run)
+    assert loaded.verdict == run.verdict
+    assert loaded.ranking.hyperparameters.tolist() == run.ranking.hyperparameters.tolist()
+    assert torch.equal(loaded.detector.score(data[1]), run.detector.score(data[1]))
+
+
+def test_load_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        selector.load(tmp_path)
+
+
+def test_a_finished_run_is_not_trained_again(run, data):
+    records = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("record.json")}
+    assert len(records) == 3
+    again = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
+    assert frame(again) == frame(run)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in run.path.rglob("record.json")} == records
+
+
+def test_another_criterion_ranks_the_same_zoo(run, data):
+    again = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path, criterion="dsv")
+    assert again.result.rule.names == ("dsv",)
+    select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
+
+
+def test_a_run_folder_made_with_other_settings_is_refused(run, data):
+    with pytest.raises(InputError, match=r"other settings.*seed.*0.*1"):
+        select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path, seed=1)
+    with pytest.raises(InputError, match="test images"):
+        select_best(data[0], data[1][1:], augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
+
+
+def test_detect_gives_scores_p_values_verdicts_and_maps(run, stripes, scratched):
+    images = torch.cat([stripes(5, 9), scratched(5, 10)])
+    found = run.detect(images)
+    assert found.maps.shape == (10, 32, 32)
+    assert len(found.names) == len(found.table) == 10
+    assert found.n_calibration == 6
+    assert found.false_alarm_rate == pytest.approx(1 / 7)
+    assert torch.equal(found.is_anomaly, found.p_values <= 1 / 7)
+    assert found.scores[5:].mean() > found.scores[:5].mean()
+    assert found.table.verdict.isin(["normal", "anomaly"]).all()
+
+
+def test_detect_refuses_a_rate_that_the_calibration_images_cannot_support(run, stripes):
+    with pytest.raises(InputError, match="6 calibration images"):
+        run.detect(stripes(2), false_alarm_rate=0.01)
+
+
+def test_a_run_without_a_folder_lives_with_the_selection(data):
+    selection = select_best(*data, augmentations={"cutout": [{}]}, preset="tiny", jobs=1)
+    assert selection.path.is_dir()
+    path = selection.path
+    del selection
+    assert not path.exists()
+
+
+def test_names_of_files_and_folders_carry_nothing_into_selection(tmp_path, data):
+    """The same images under telling names, in an order that is kept, give the same ranking bit for bit."""
+
+    def folder(images, name):
+        for i, image in enumerate(images):
+            path = tmp_path / name.format(i=i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((255 * image[0].numpy()).round().astype(np.uint8)).save(path)
+
+    folder(data[0], "train/{i:03d}.png")
+    folder(data[1], "plain/{i:03d}.png")
+    for i, image in enumerate(data[1]):
+        folder([image], f"telling/{i:03d}/{'defect' if i % 2 else 'good'}/anomaly.png")
+    rankings = []
+    for test in ("plain", "telling"):
+        selection = select_best(
+            tmp_path / "train", tmp_path / test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1
+        )
+        rankings.append(frame(selection))
+    assert rankings[0] == rankings[1]
+
+
+def test_selection_works_the_same_without_the_benchmarks_room(run, data, tmp_path):
+    for room in ("augmentations", "detectors", "selector"):
+        shutil.copytree(ROOT / room, tmp_path / room)
+    np.savez(tmp_path / "data.npz", train=data[0].numpy(), test=data[1].numpy())
+    (tmp_path / "alone.py").write_text(
+        "import sys; sys.modules['benchmarks'] = None\n"
+        "import numpy, dataclasses\n"
+        "from detectors import settings\n"
+        "settings.PRESETS['tiny'] = dataclasses.replace(settings.PRESETS['quick'], steps=12, batch=8, image_size=32)\n"
+        "import selector; from selector import select_best; assert selector.__file__.startswith(sys.path[0])\n"
+        "data = numpy.load('data.npz')\n"
+        f"s = select_best(data['train'], data['test'], augmentations={GRIDS!r}, preset='tiny', jobs=1)\n"
+        "print(s.ranking.to_json())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "alone.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == frame(run)
+
+
+BAD = {
+    "unknown augmentation": ({"augmentations": ["cutpast"]}, "did you mean cutpaste"),
+    "unknown detector": ({"detectors": ["clasifier"]}, "did you mean classifier"),
+    "unknown scorer": ({"scorers": ["gausian"]}, "did you mean gaussian"),
+    "unknown criterion": ({"criterion": "dsvv"}, "did you mean dsv"),
+    "unknown preset": ({"preset": "quik"}, "did you mean quick"),
+    "unknown hyperparameter": ({"augmentations": {"cutout": [{"size": (0.1, 0.2)}]}}, "size"),
+    "infeasible grid": ({"augmentations": {"cutout": [{"area": (0.5, 0.9)}]}}, "must fit"),
+    "aspect 0": ({"augmentations": {"cutout": [{"aspect": 0}]}}, "must"),
+    "empty grid": ({"augmentations": {"cutout": []}}, "is empty"),
+    "no augmentation": ({"augmentations": []}, "non-empty"),
+    "device": ({"device": "warp9"}, "warp9"),
+    "jobs": ({"jobs": 0}, "at least 1"),
+    "seed": ({"seed": -1}, "at least 0"),
+    "image size": ({"image_size": 3}, "image_size"),
+    "too few": ({"train": torch.rand(19, 1, 32, 32)}, "at least 20"),
+    "NaN": ({"train": torch.full((30, 1, 32, 32), float("nan"))}, "train"),
+    "range": ({"test": 255 * torch.rand(30, 1, 32, 32)}, "divide by 255"),
+    "channels last": ({"test": torch.rand(30, 32, 32, 3)}, "channels"),
+    "missing folder": ({"train": "no/such/folder"}, "no/such/folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_anything_is_made(case, data, tmp_path):
+    changed, told = BAD[case]
+    given = {"train": data[0], "test": data[1], "preset": "tiny", "out": tmp_path / "run"}
+    with pytest.raises(InputError, match=told):
+        select_best(**{**given, **changed})
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_verdict_names_the_choice_and_the_rule(run):
+    text = " ".join(run.verdict)
+    assert run.best.training.augmentation in text
+    assert "rtm" in text  # 6 validation images are too few for more
+    assert "validation images" in run.result.rule.reason
+
+
+def test_twins_of_the_ranking_are_readable(run):
+    import pandas as pd
+
+    table = pd.read_csv(run.path / "ranking.csv")
+    assert json.loads(table.hyperparameters[0]) == {k: list(v) for k, v in run.best.hyperparameters.items()}
+    kept = json.loads((run.path / "selection.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+    assert len(kept["ranking"]) == 3
