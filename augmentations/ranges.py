@@ -21,7 +21,7 @@ Range = tuple[End, End]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What both ends of a range must obey, in words and as a test (NaN fails every comparison)."""
+    """What both ends of a range must obey, in words and as a test."""
 
     rule: str
     hold: Callable[[float], bool]
@@ -29,7 +29,7 @@ class Bounds:
 
 # Types of dataclass fields: a range, and what its ends must obey.
 Area = Annotated[Range, Bounds("must be in (0, 1], a share of the image", lambda x: 0 < x <= 1)]
-Aspect = Annotated[Range, Bounds("must be finite and > 0, width / height", lambda x: 0 < x < math.inf)]
+Aspect = Annotated[Range, Bounds("must be > 0", lambda x: x > 0)]
 Angle = Annotated[Range, Bounds("must be in [-180, 180] degrees", lambda x: -180 <= x <= 180)]
 Turn = Annotated[Range, Bounds("must be in [-360, 360] degrees", lambda x: -360 <= x <= 360)]
 Step = Annotated[
@@ -61,8 +61,9 @@ def normalise(thing: str, value: Any, kind: Any, default: Range) -> Range:
     low, high = (end if isinstance(end, Tensor) else float(end) for end in pair)
     least, most = floats((low, high))
     shown = f"{thing}={least:g}" if _is_number(value) else f"{thing}={text((low, high))}"
-    if not (bounds.hold(least) and bounds.hold(most)):
-        raise InputError(shown, bounds.rule, f"try {text(default)}")
+    finite = math.isfinite(least) and math.isfinite(most)
+    if not (finite and bounds.hold(least) and bounds.hold(most)):
+        raise InputError(shown, bounds.rule if finite else "must be finite", f"try {text(default)}")
     if least > most:
         raise InputError(shown, "low must not exceed high", f"swap the ends: {text((high, low))}")
     return low, high

@@ -83,20 +83,23 @@ def interval(ends: tuple[float, float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def plan(grids: Grids, detector_names: Sequence[str], scorers: Sequence[str], settings: Settings, seed: int) -> list[Candidate]:
+def plan(
+    grids: Grids, detector_names: Sequence[str], scorers: Sequence[str], settings: Settings, seed: int
+) -> list[Candidate]:
     """The candidates of augmentation names (their default grids) or of explicit grids, in order, each once.
 
-    Raises InputError for unknown names, for empty or infeasible grids: before any training.
+    Raises InputError for unknown names, for empty, ill-formed or infeasible grids: before any training.
     """
     if isinstance(grids, str):
         grids = [grids]
-    cells = {
-        name: (grids[name] if isinstance(grids, Mapping) else augmentations.grid(name))
-        for name in grids
-    }
+    if isinstance(grids, (set, frozenset)):
+        grids = sorted(grids)  # the order of a set differs from process to process
+    cells = dict(grids) if isinstance(grids, Mapping) else {name: augmentations.grid(name) for name in grids}
     for kind, given in (("augmentations", cells), ("detectors", detector_names), ("scorers", scorers)):
         if not given or isinstance(given, str):
-            raise InputError(f"{kind}={given!r}", "must be a non-empty sequence of names", f"see {kind.removesuffix('s')} names")
+            raise InputError(
+                f"{kind}={given!r}", "must be a non-empty sequence of names", f"see {kind.removesuffix('s')} names"
+            )
     for name in detector_names:
         detectors.get(name)
     for name in scorers:
@@ -105,7 +108,13 @@ def plan(grids: Grids, detector_names: Sequence[str], scorers: Sequence[str], se
     candidates: dict[str, Candidate] = {}
     for name, cell_list in cells.items():
         if not cell_list:
-            raise InputError(f"augmentations: the grid of {name!r}", "is empty", "give one dict of hyperparameters or more")
+            raise InputError(
+                f"augmentations: the grid of {name!r}", "is empty", "give one dict of hyperparameters or more"
+            )
+        if not isinstance(cell_list, Sequence) or not all(isinstance(cell, Mapping) for cell in cell_list):
+            raise InputError(
+                f"augmentations: the grid of {name!r}", "must be a list of dicts", f"try {{{name!r}: [{{}}]}}"
+            )
         for cell in cell_list:
             augmentation = augmentations.make(name, **cell)
             for part in (augmentation, *augmentation.parts):

@@ -1,6 +1,7 @@
 """What a detector says of images, as a table and as pictures."""
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +79,6 @@ def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[flo
     """Write the image beside its overlay as one PNG, each at least ``size`` px high."""
     plain = (255 * image.expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
     pair = Image.fromarray(np.concatenate([plain, overlay(image, score_map, scale)], axis=1))
-    factor = max(1, round(size / image.shape[-2]))
+    factor = max(1, math.ceil(size / image.shape[-2]))
     path.parent.mkdir(parents=True, exist_ok=True)
     pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC).save(path)

@@ -4,37 +4,43 @@ An engine is anything with ``run(function, items)``: it yields each item with it
 keeps its own result (on disk, under the item's name); the outcome only says whether it came through.
 """
 
+import os
+import signal
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import joblib
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
 from augmentations import InputError
 
 Item = TypeVar("Item")
 TRIES_ALONE = 2  # of an item whose worker died, before the item itself is blamed
+ORPHAN_SECONDS = 0.5  # between a worker's looks at whether the process that started it still lives
 
 
 class WorkerDiedError(RuntimeError):
     """The process that worked on an item was killed, more than once and with nothing else running beside it."""
 
 
+Outcomes = Generator[tuple[Item, WorkerDiedError | None], None, None]
+
+
 class Engine(Protocol):
     """Where the work is done."""
 
-    def run(
-        self, function: Callable[[Item], None], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+    def run(self, function: Callable[[Item], None], items: Sequence[Item]) -> Outcomes[Item]:
         """Call the function on every item; yield each item when done, with an error if its worker kept dying.
 
-        What the function raises ends the run and is raised here.
+        What the function raises ends the run and is raised here. Closing the generator ends the work in flight.
         """
         ...
 
@@ -54,9 +60,7 @@ def one_thread() -> Iterator[None]:
 class ThisProcess:
     """Everything here, one item after another."""
 
-    def run(
-        self, function: Callable[[Item], None], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+    def run(self, function: Callable[[Item], None], items: Sequence[Item]) -> Outcomes[Item]:
         for item in items:
             with one_thread():
                 function(item)
@@ -74,9 +78,7 @@ class LocalWorkers:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
 
-    def run(
-        self, function: Callable[[Item], None], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, WorkerDiedError | None]]:
+    def run(self, function: Callable[[Item], None], items: Sequence[Item]) -> Outcomes[Item]:
         waiting, suspects = deque(items), deque[Item]()
         while waiting or suspects:
             if suspects:
@@ -84,18 +86,25 @@ class LocalWorkers:
                 yield suspect, self._alone(function, suspect)
                 continue
             in_flight: dict[Future[None], Item] = {}
-            with _pool(self.jobs) as pool:
-                try:
-                    while waiting or in_flight:
-                        while waiting and len(in_flight) < self.jobs:
-                            in_flight[pool.submit(function, waiting[0])] = waiting[0]
-                            waiting.popleft()
-                        done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
-                        for future in done:
+            with _pool(min(self.jobs, len(waiting))) as pool:
+                alive = True
+                while in_flight or (waiting and alive):
+                    try:
+                        while waiting and alive and len(in_flight) < self.jobs:
+                            future = pool.submit(function, waiting[0])
+                            in_flight[future] = waiting.popleft()
+                    except TerminatedWorkerError:
+                        alive = False
+                    done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        item = in_flight.pop(future)
+                        try:
                             future.result()
-                            yield in_flight.pop(future), None
-                except BrokenProcessPool:
-                    suspects.extend(in_flight.values())
+                        except TerminatedWorkerError:
+                            alive = False
+                            suspects.append(item)
+                        else:
+                            yield item, None
 
     def _alone(self, function: Callable[[Item], None], item: Item) -> WorkerDiedError | None:
         for _ in range(TRIES_ALONE):
@@ -103,15 +112,15 @@ class LocalWorkers:
                 try:
                     pool.submit(function, item).result()
                     return None
-                except BrokenProcessPool:
+                except TerminatedWorkerError:
                     continue
         return WorkerDiedError(f"its worker process was killed {1 + TRIES_ALONE} times (is memory short?)")
 
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    pool = ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,), env=single)
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    pool = ProcessPoolExecutor(jobs, initializer=_begin_worker, initargs=(os.getpid(),), env=single)
     finished = False
     try:
         yield pool
@@ -121,12 +130,25 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, kill_workers=not finished)
 
 
+def _begin_worker(parent: int) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+
+    def end_with_parent() -> None:
+        # A parent that was killed can't end its workers; they must not write beside the next run.
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 def engine(jobs: int | None, device: torch.device) -> Engine:
     """The local engine for a number of jobs; None: a worker a core on the CPU, else one for the device.
 
     Raises InputError for a number below 1.
     """
-    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
         raise InputError(f"jobs={jobs!r}", "must be a whole number of at least 1", "leave it out for one a core")
     if jobs is None:
         jobs = joblib.cpu_count() if device.type == "cpu" else 1

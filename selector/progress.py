@@ -34,7 +34,7 @@ def display(zoo: Zoo, enabled: bool) -> Iterator[Callable[[Candidate], None]]:
 
         def tell(candidate: Candidate) -> None:
             tally.done(candidate)
-            print(f"{tally.line()}: {candidate.describe()}", file=sys.stderr, flush=True)
+            print(f"{tally.line()}: {candidate.describe()}{tally.trouble(candidate)}", file=sys.stderr, flush=True)
 
         yield tell
         return
@@ -60,16 +60,24 @@ class _Tally:
         self.zoo, self.store = zoo, Store(zoo.store.root)
         self.already = len(zoo.candidates) - len(zoo.unfinished())
         self.finished: set[str] = set()
+        self.failed: set[str] = set()
         self.started = time.monotonic()
 
     def done(self, candidate: Candidate) -> None:
         self.finished.add(candidate.id)
+        if self.trouble(candidate):
+            self.failed.add(candidate.id)
+
+    def trouble(self, candidate: Candidate) -> str:
+        record = self.store.record(candidate.id)
+        return "" if record["status"] == "ok" else f", failed: {record['reason']}"
 
     def line(self) -> str:
         n, total = len(self.finished), len(self.zoo.candidates)
         elapsed = time.monotonic() - self.started
         if n == total:
-            return f"{n} of {total} candidates after {_duration(elapsed)}"
+            failed = f", {len(self.failed)} of them failed" if self.failed else ""
+            return f"{n} of {total} candidates after {_duration(elapsed)}{failed}"
         fresh = n - self.already
         left = f", about {_duration(elapsed / fresh * (total - n))} left" if fresh > 0 else ""
         return f"{n} of {total} candidates{left}"

@@ -6,6 +6,8 @@
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
     progress/<training id>.json     where a training in flight stands
     selection.json, ranking.csv, index.html
+
+A name that starts with a dot is the lock or a draft.
 """
 
 import errno
@@ -13,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,21 @@ from torch import Tensor
 
 import detectors
 from augmentations import InputError
-from detectors import Detector, files
+from detectors import Classifier, Detector, files
 from selector.candidates import Candidate
 from selector.evidence import Evidence
 
 SPLITS = ("fit", "validation", "calibration", "test")
-OUT_OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+# What a process that was killed while writing may have left, by the names that this file and files.write give.
+DRAFTS = (
+    *(f".{name}.*.tmp" for name in ("run.json", "images.safetensors", "selection.json", "ranking.csv", "index.html")),
+    *("trained/.*", "candidates/.*", "progress/*"),
+)
+LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
+RUN_AGAIN = "run the same command again"
 
 
 class StorageError(OSError):
@@ -43,11 +54,12 @@ def storing(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # safetensors writes through us, so that every failure to store arrives here with its errno.
-        if isinstance(error, StorageError) or error.errno not in OUT_OF_STORAGE:
+        if isinstance(error, StorageError) or error.errno not in FULL | CLOSED | BROKEN:
             raise
+        remedy = "free space there" if error.errno in FULL else "make it writable, or choose another folder,"
         raise StorageError(
-            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); free space or choose another folder "
-            "and run the same command again: every finished candidate is kept"
+            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} "
+            f"and {RUN_AGAIN}: every finished candidate is kept"
         ) from error
 
 
@@ -55,7 +67,7 @@ class Store:
     """A run folder."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # it is the same folder wherever the process goes later
 
     # The run -------------------------------------------------------------------------------------------------
 
@@ -88,43 +100,57 @@ class Store:
         if self.exists:
             self._require_same(run)
             self._forget_drafts()
+            if not self._holds(images):
+                with storing(self.root):
+                    files.write(self.root / "images.safetensors", images)
             return
-        foreign = sorted(p.name for p in self.root.iterdir() if not p.name.startswith(".") and p.name != "images.safetensors")
+        present = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
+        foreign = sorted(name for name in present if name != "images.safetensors")
         if foreign:
             raise InputError(
                 str(self.root), f"holds other files ({', '.join(foreign[:3])})", "choose a new or an empty folder"
             )
+        self._forget_drafts()
         with storing(self.root):
             files.write(self.root / "images.safetensors", images)
             self.write_json("run.json", run)
 
     def _require_same(self, run: dict[str, Any]) -> None:
-        kept = self.run
-        wanted = json.loads(json.dumps(run))
-        differing = [
-            f"{key} {kept['settings'].get(key)!r} there, {value!r} now"
-            for key, value in wanted["settings"].items()
-            if kept["settings"].get(key) != value
-        ]
+        there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
+        differing = [key for key in {**now, **there} if there.get(key) != now.get(key)]
         if differing:
             raise InputError(
                 f"{self.root}: a run made with other settings",
-                "; ".join(item if len(item) < 160 else item.split()[0] + " differ" for item in differing),
+                "; ".join(_difference(key, there.get(key), now.get(key)) for key in differing),
                 "repeat those settings to go on with it, or choose another folder",
             )
 
+    def _holds(self, images: dict[str, Tensor]) -> bool:
+        try:
+            kept = files.read(self.root / "images.safetensors")[0]
+        except InputError:
+            return False
+        return kept.keys() == images.keys() and all(torch.equal(kept[name], images[name]) for name in kept)
+
     def _forget_drafts(self) -> None:
-        for draft in (self.root / "candidates").glob(".*"):
-            shutil.rmtree(draft, ignore_errors=True)
+        for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    draft.unlink()
 
     @cached_property
     def run(self) -> dict[str, Any]:
-        return self.read_json("run.json")
+        run = self.read_json("run.json", "choose another folder")
+        if not (isinstance(run, dict) and isinstance(run.get("settings"), dict)):
+            raise InputError(str(self.root / "run.json"), "is corrupt (no settings in it)", "choose another folder")
+        return run
 
     @cached_property
     def images(self) -> dict[str, Tensor]:
         """The images as read, (n,C,S,S) by split."""
-        return files.read(self.root / "images.safetensors")[0]
+        return _read(self.root / "images.safetensors", RUN_AGAIN)[0]
 
     def names(self, split: str) -> list[str]:
         return self.run["names"][split]
@@ -133,14 +159,16 @@ class Store:
         with storing(self.root):
             files.write_bytes(self.root / name, json.dumps(value, indent=1, allow_nan=False).encode())
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
         path = self.root / name
         if not path.is_file():
             raise InputError(str(self.root), f"holds no {name}", "name the folder that `ssad select --out` wrote")
         try:
             return json.loads(path.read_bytes())
-        except json.JSONDecodeError as error:
-            raise InputError(str(path), f"is corrupt ({error})", "run the selection again in another folder") from error
+        except OSError as error:
+            raise InputError(str(path), f"can't be read ({error.strerror})", "allow reading it") from error
+        except ValueError as error:
+            raise InputError(str(path), f"is corrupt ({error})", remedy) from error
 
     # Candidates ----------------------------------------------------------------------------------------------
 
@@ -169,7 +197,12 @@ class Store:
         evidence: dict[str, Tensor] | None = None,
         calibration: dict[str, Tensor] | None = None,
     ) -> None:
-        """Put a finished candidate on disk, all of it at once: its folder appears under its name when complete."""
+        """Put a finished candidate on disk, all of it at once: its folder appears under its name when complete.
+
+        What is finished already stays as it is.
+        """
+        if self.finished(candidate):
+            return
         final = self._folder(candidate.id)
         draft = final.with_name(f".{candidate.id}.{os.getpid()}")
         with storing(self.root):
@@ -181,7 +214,7 @@ class Store:
                     distance = {"score_is_distance": detector.score_is_distance}
                     files.write(draft / "evidence.safetensors", evidence, distance)
                     files.write(draft / "calibration.safetensors", calibration)
-                content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1)
+                content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1, allow_nan=False)
                 files.write_bytes(draft / "record.json", content.encode())
                 shutil.rmtree(final, ignore_errors=True)
                 draft.rename(final)
@@ -190,34 +223,55 @@ class Store:
 
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images."""
-        tensors, settings = files.read(self._folder(candidate_id) / "evidence.safetensors")
+        tensors, settings = self._read(candidate_id, "evidence")
         draws = tensors.pop("augmented")
-        return [Evidence(augmented=draw, **tensors, **settings) for draw in draws]
+        distance = settings["score_is_distance"]
+        return [Evidence(**tensors, augmented=draw, score_is_distance=distance) for draw in draws]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
-        return files.read(self._folder(candidate_id) / "calibration.safetensors")[0]
+        return self._read(candidate_id, "calibration")[0]
 
-    def detector(self, candidate: Candidate, device: torch.device) -> Detector:
-        trained, _ = files.read(self.root / "trained" / f"{candidate.training_id}.safetensors")
-        scorer, settings = files.read(self._folder(candidate.id) / "scorer.safetensors")
+    def detector(self, candidate: Candidate, device: torch.device) -> Classifier:
+        weights = self.root / "trained" / f"{candidate.training_id}.safetensors"
+        trained, _ = _read(weights, self._redo(candidate.id))
+        scorer, settings = self._read(candidate.id, "scorer")
         state = files.State(settings, trained, scorer)
         return detectors.get(candidate.training.detector).from_state(state, device)
+
+    def _read(self, candidate_id: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return _read(self._folder(candidate_id) / f"{name}.safetensors", self._redo(candidate_id))
+
+    def _redo(self, candidate_id: str) -> str:
+        return f"delete {self._folder(candidate_id)} and {RUN_AGAIN}"
 
     # Progress ------------------------------------------------------------------------------------------------
 
     def report_progress(self, training_id: str, step: int, loss: float) -> None:
         path = self.root / "progress" / f"{training_id}.json"
-        path.parent.mkdir(exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"step": step, "loss": loss}))
-        draft.replace(path)
+        with storing(self.root):
+            path.parent.mkdir(exist_ok=True)
+            draft.write_text(json.dumps({"step": step, "loss": loss}))
+            draft.replace(path)
 
     def progress(self, training_id: str) -> dict[str, float] | None:
         try:
             return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return None
 
     def forget_progress(self) -> None:
         shutil.rmtree(self.root / "progress", ignore_errors=True)
+
+
+def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return files.read(path)
+    except InputError as error:
+        raise InputError(error.thing, error.rule, remedy) from error
+
+
+def _difference(key: str, there: object, now: object) -> str:
+    shown = f"{key} {there!r} there, {now!r} now"
+    return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"

@@ -3,14 +3,16 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import detectors
+from augmentations import InputError
+from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors import Classifier, Detector
 from selector.candidates import Candidate
@@ -38,34 +40,39 @@ class Job:
 
 
 def work(job: Job) -> None:
-    """Train once, judge for each scorer, and keep all of it in the run folder.
+    """Train once, judge for each scorer, and keep all of it in the run folder; what is there already stays.
 
-    A training that fails is a result like any other: it is kept with its reason. Only a run folder that can't be
-    written to raises (StorageError).
+    A training or a scorer that fails is a result like any other: it is kept with its reason. Only a run folder
+    that can't be written to (StorageError) or read (InputError) raises.
     """
     store = Store(job.root)
     started = time.monotonic()
     todo = [candidate for candidate in job.candidates if not store.finished(candidate)]
-    try:
-        trained = _train(store, job, todo[0])
-        store.keep_training(job.training_id, trained.trained_state())
-        for candidate in todo:
-            fitted = trained.with_scorer(candidate.scorer, store.images["fit"])
-            evidence = gather_evidence(fitted, store.images, candidate.training.seed)
-            assert trained.losses is not None
-            record = {
-                "status": "ok",
-                "reason": "",
-                "losses": [round(loss, 5) for loss in trained.losses.tolist()],
-                "seconds": time.monotonic() - started,
-                "device": job.device,
-            }
-            store.keep(candidate, record, fitted, evidence, gather_calibration(fitted, store.images))
-    except TRAINING_FAILURES as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        for candidate in todo:
-            if not store.finished(candidate):
-                store.keep(candidate, failure(reason, time.monotonic() - started, traceback.format_exc()))
+    images = store.images  # read here, because a damaged run folder is no candidate's failure
+    trained = None
+    for candidate in todo:
+        try:
+            if trained is None:
+                trained, losses = _kept_training(store, job) or _new_training(store, job)
+            fitted = trained.with_scorer(candidate.scorer, images["fit"])
+            evidence = gather_evidence(fitted, images, candidate.training.seed)
+            calibration = gather_calibration(fitted, images)
+        except TRAINING_FAILURES as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed = failure(reason, time.monotonic() - started, traceback.format_exc())
+            for other in todo if trained is None else [candidate]:
+                store.keep(other, failed)
+            if trained is None:
+                return
+            continue
+        record = {
+            "status": "ok",
+            "reason": "",
+            "losses": losses,
+            "seconds": time.monotonic() - started,
+            "device": job.device,
+        }
+        store.keep(candidate, record, fitted, evidence, calibration)
 
 
 def failure(reason: str, seconds: float = 0.0, trace: str = "") -> dict[str, object]:
@@ -73,7 +80,20 @@ def failure(reason: str, seconds: float = 0.0, trace: str = "") -> dict[str, obj
     return {"status": "failed", "reason": reason, "losses": [], "seconds": seconds, "traceback": trace}
 
 
-def _train(store: Store, job: Job, candidate: Candidate) -> Classifier:
+def _kept_training(store: Store, job: Job) -> tuple[Classifier, list[float]] | None:
+    """The detector and the losses of a candidate that shares this training and finished before a stop, if any.
+
+    Its scorer belongs to these very weights; training again need not give the same bits on every device.
+    """
+    for candidate in job.candidates:
+        if store.finished(candidate) and (record := store.record(candidate.id))["status"] == "ok":
+            with suppress(InputError):  # damaged weights are made again
+                return store.detector(candidate, torch.device(job.device)), record["losses"]
+    return None
+
+
+def _new_training(store: Store, job: Job) -> tuple[Classifier, list[float]]:
+    candidate = job.candidates[0]
     training = candidate.training
     detector = detectors.get(training.detector)(
         training.make_augmentation(),
@@ -82,9 +102,12 @@ def _train(store: Store, job: Job, candidate: Candidate) -> Classifier:
         scorer_name=candidate.scorer,
         device=job.device,
     )
-    return detector.train(
+    trained = detector.train(
         store.images["fit"], on_progress=lambda step, loss: store.report_progress(job.training_id, step, loss)
     )
+    assert trained.losses is not None
+    store.keep_training(job.training_id, trained.trained_state())
+    return trained, [round(loss, 5) for loss in trained.losses.tolist()]
 
 
 def gather_evidence(detector: Detector, images: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -107,17 +130,24 @@ def gather_evidence(detector: Detector, images: dict[str, Tensor], seed: int) ->
         "augmented_scores": detector.score(anomalies),
         "test_scores": detector.score(images["test"]),
     }
-    for name, values in evidence.items():
-        if not torch.isfinite(values).all():
-            raise FloatingPointError(f"{name} of the trained detector are not finite")
-    return evidence
+    return _finite(evidence)
 
 
 def gather_calibration(detector: Detector, images: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What decisions and heatmaps are held against: the scores and the map quantiles of the calibration images."""
+    """What decisions and heatmaps are held against: the scores and the map quantiles of the calibration images.
+
+    Raises FloatingPointError when one is not finite.
+    """
     maps = detector.score_map(images["calibration"]).double().flatten()
     ranks = torch.linspace(0, len(maps) - 1, MAP_QUANTILES).round().long()
-    return {"scores": detector.score(images["calibration"]), "maps": maps.sort().values[ranks]}
+    return _finite({"scores": detector.score(images["calibration"]), "maps": maps.sort().values[ranks]})
+
+
+def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name, values in tensors.items():
+        if not torch.isfinite(values).all():
+            raise FloatingPointError(f"{name} of the trained detector are not finite")
+    return tensors
 
 
 class Zoo:
@@ -132,8 +162,6 @@ class Zoo:
         for candidate in self.candidates:
             if candidate.id == candidate_id:
                 return candidate
-        from augmentations.errors import unknown_name
-
         raise unknown_name("candidate", candidate_id, [candidate.id for candidate in self.candidates])
 
     def unfinished(self) -> list[Candidate]:
@@ -144,35 +172,41 @@ class Zoo:
 
         Raises StorageError when the run folder can't be written to.
         """
-        todo = self.unfinished()
+        todo = {candidate.id for candidate in self.unfinished()}
+        sharing: dict[str, list[Candidate]] = {}
         for candidate in self.candidates:
-            if candidate not in todo:
+            sharing.setdefault(candidate.training_id, []).append(candidate)
+            if candidate.id not in todo:
                 on_done(candidate)
-        by_training = groupby(sorted(todo, key=_position(todo)), key=lambda candidate: candidate.training_id)
-        jobs = [Job(self.store.root, tuple(group), str(self.device)) for _, group in by_training]
-        for job, died in engine.run(work, jobs):
-            for candidate in job.candidates:
-                if died is not None and not self.store.finished(candidate):
-                    self.store.keep(candidate, failure(f"{type(died).__name__}: {died}"))
-                on_done(candidate)
+        jobs = [
+            Job(self.store.root, tuple(group), str(self.device))
+            for group in sharing.values()
+            if any(candidate.id in todo for candidate in group)
+        ]
+        with closing(engine.run(work, jobs)) as outcomes:
+            for job, died in outcomes:
+                for candidate in job.candidates:
+                    if died is not None:
+                        self.store.keep(candidate, failure(f"{type(died).__name__}: {died}"))
+                    if candidate.id in todo:
+                        on_done(candidate)
         self.store.forget_progress()
 
     def detector(self, candidate_id: str) -> Detector:
         """A candidate's fitted detector, loaded from the store. Raises InputError for an unknown or failed one."""
-        return self.store.detector(self[candidate_id], self.device)
+        return self.store.detector(self._trained(candidate_id), self.device)
 
     def evidence(self, candidate_id: str) -> list[Evidence]:
-        """A candidate's evidence, one for each draw of its augmented images."""
-        return self.store.evidence(candidate_id)
+        """A candidate's evidence, one for each draw of its augmented images. Raises InputError as ``detector``."""
+        return self.store.evidence(self._trained(candidate_id).id)
+
+    def _trained(self, candidate_id: str) -> Candidate:
+        candidate, record = self[candidate_id], self.store.record(candidate_id)
+        if record["status"] != "ok":
+            remedy = 'choose one whose status in the ranking is "ok"'
+            raise InputError(f"candidate {candidate_id}", f"failed ({record['reason']})", remedy)
+        return candidate
 
     def records(self) -> Iterator[tuple[Candidate, dict]]:
         for candidate in self.candidates:
             yield candidate, self.store.record(candidate.id)
-
-
-def _position(candidates: list[Candidate]) -> Callable[[Candidate], int]:
-    """Sorts candidates of one training together, trainings in the order of their first candidate."""
-    first: dict[str, int] = {}
-    for candidate in candidates:
-        first.setdefault(candidate.training_id, len(first))
-    return lambda candidate: first[candidate.training_id]

@@ -90,7 +90,7 @@ def _groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFram
 
 
 def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str, str, Markup]]:
-    """Augmentation, hyperparameter and a panel for each that varies; all share the axis of the deciding value."""
+    """Augmentation, hyperparameter and a panel for each that varies; what has one name has one axis."""
     if table.empty:
         return []
     low, high = float(table.value.min()), float(table.value.max())
@@ -99,7 +99,9 @@ def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str,
     with matplotlib.rc_context(STYLE):
         for augmentation, part in _groups(table, "augmentation"):
             for name, rows in _groups(part, "hyperparameter"):
-                figure = _hyperparameter(rows, name, deciding, (low - margin, high + margin))
+                namesakes = table[table.hyperparameter == name]
+                ends = float(namesakes.low.min()), float(namesakes.high.max())
+                figure = _hyperparameter(rows, name, ends, deciding, (low - margin, high + margin))
                 description = (
                     f"{deciding} against {name} of {augmentation}, {len(rows)} candidates, "
                     f"from {_number(rows.value.min())} to {_number(rows.value.max())}"
@@ -108,9 +110,11 @@ def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str,
     return panels
 
 
-def _hyperparameter(rows: pd.DataFrame, name: str, deciding: str, limits: tuple[float, float]) -> Figure:
+def _hyperparameter(
+    rows: pd.DataFrame, name: str, ends: tuple[float, float], deciding: str, limits: tuple[float, float]
+) -> Figure:
     figure, axes = _panel(340, 230, left=54, right=12, bottom=44, top=12)
-    least, most = float(rows.low.min()), float(rows.high.max())
+    least, most = ends
     logarithmic = least > 0 and most / least >= DECADE
     for row in rows.sort_values("is_best").to_dict("records"):
         low, high, value, best = row["low"], row["high"], row["value"], row["is_best"]
@@ -127,8 +131,12 @@ def _hyperparameter(rows: pd.DataFrame, name: str, deciding: str, limits: tuple[
         )
     if logarithmic:
         _logarithmic(axes, least, most)
+        room = (most / least) ** 0.05
+        axes.set_xlim(least / room, most * room)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
+        room = 0.05 * (most - least)
+        axes.set_xlim(least - room, most + room)
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_locator(MaxNLocator(5))

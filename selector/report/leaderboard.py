@@ -118,4 +118,4 @@ def _cell(value: float, spread: float, best: float, status: str) -> Cell:
     if not math.isfinite(value):
         return Cell("none", "", "", False)
     shown = f"{spread:.2g}" if math.isfinite(spread) and spread > 0 else ""
-    return Cell(number(value), shown, repr(float(value)), status == "ok" and value == best)
+    return Cell(number(value), shown, repr(float(value)), status == "ok" and bool(value == best))

@@ -32,7 +32,7 @@ def test_accepts(value, expected):
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "message"),
     [
-        ("cutout", {"aspect": 0}, "aspect=0: must be finite and > 0, width / height; try (0.3, 3.3)"),
+        ("cutout", {"aspect": 0}, "aspect=0: must be > 0; try (0.3, 3.3)"),
         (
             "cutout",
             {"area": (0, 0.1)},
@@ -43,11 +43,11 @@ def test_accepts(value, expected):
             {"area": (0.3, 0.1)},
             "area=(0.3, 0.1): low must not exceed high; swap the ends: (0.1, 0.3)",
         ),
-        ("cutout", {"area": math.nan}, "area=nan: must be in (0, 1], a share of the image; try (0.02, 0.15)"),
+        ("cutout", {"area": math.nan}, "area=nan: must be finite; try (0.02, 0.15)"),
         (
             "cutdiff",
             {"aspect": math.inf},
-            "aspect=inf: must be finite and > 0, width / height; try (0.3, 3.3)",
+            "aspect=inf: must be finite; try (0.3, 3.3)",
         ),
         ("cutpaste", {"jitter": 0.6}, "jitter=0.6: must be in [0, 0.5]; try (0, 0.1)"),
         ("cutpaste", {"angle": "45"}, "angle='45': must be a number or (low, high); try (0, 0)"),
@@ -108,5 +108,5 @@ def test_tensor_ends_become_floats():
     augmentation = augmentations.make("cutdiff", aspect=(1.0, end))
     assert augmentation.aspect[1] is end
     assert augmentation.hyperparameters()["aspect"] == (1.0, 2.0)
-    with pytest.raises(InputError, match="must be finite"):
+    with pytest.raises(InputError, match="must be > 0"):
         normalise("aspect", (torch.tensor(-1.0), 1.0), Aspect, (0.3, 3.3))

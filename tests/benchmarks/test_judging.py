@@ -1,0 +1,68 @@
+"""What the labels say of a selection, and the demo, which asks them last."""
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+import benchmarks
+from benchmarks import demo
+from benchmarks.judging import aurocs, choices
+from benchmarks.task import Task
+from detectors import settings
+from selector import criteria, select_best
+
+
+@pytest.fixture(scope="module")
+def judged(stripes, scratched):
+    test = torch.cat([stripes(30, 5), scratched(10)])
+    labels = torch.cat([torch.zeros(30), torch.ones(10)]).to(torch.uint8)
+    task = Task("stripes", stripes(40), test, labels)
+    grids = {"cutout": [{}, {"area": (0.1, 0.2)}], "rotation": [{}]}
+    selection = select_best(task.train, task.test, augmentations=grids, preset="tiny", jobs=1)
+    return selection, task
+
+
+def test_aurocs_are_those_of_the_stored_scores(judged):
+    selection, task = judged
+    found = aurocs(selection, task)
+    assert list(found.index) == selection.ranking.candidate.tolist()
+    again = selection.zoo.detector(found.index[1]).score(task.test)
+    assert found.iloc[1] == pytest.approx(roc_auc_score(task.labels, again))
+
+
+def test_choices_name_for_every_criterion_the_candidate_it_puts_first(judged):
+    selection, task = judged
+    table = choices(selection, task)
+    assert table.candidate["default"] == selection.best.id
+    trusted = selection.ranking[selection.ranking.status == "ok"].set_index("candidate")
+    for name in criteria.names():
+        direction = -1 if criteria.get(name).higher_is_better else 1
+        assert table.candidate[name] == (direction * trusted[name]).idxmin()
+    assert (table.regret >= 0).all()
+    assert table.regret["default"] == pytest.approx(aurocs(selection, task).max() - table.auroc["default"])
+
+
+def test_the_demo_asks_the_labels_only_after_the_choice_is_on_disk(judged, monkeypatch, tmp_path, capsys):
+    _, task = judged
+    out = tmp_path / "run"
+
+    def watched(selection, task):
+        assert (out / "selection.json").is_file()
+        assert (out / "ranking.csv").is_file()
+        assert (out / "index.html").is_file()
+        return aurocs(selection, task)
+
+    monkeypatch.setattr(benchmarks, "load", lambda name, image_size: task)
+    monkeypatch.setattr(demo, "aurocs", watched)
+    monkeypatch.setattr(demo, "GRIDS", {"cutout": [{}], "rotation": [{}]})
+    monkeypatch.setitem(settings.PRESETS, "quick", settings.PRESETS["tiny"])
+    demo.demo(out=out, seed=0, jobs=1)
+    printed = capsys.readouterr().out
+    for word in ("chosen", "zoo mean", "worst", "best", "regret"):
+        assert word in printed
+    assert printed.strip().splitlines()[-1] == f"report: {out / 'index.html'}"
+
+
+def test_the_demos_zoo_is_as_large_as_promised():
+    assert len(demo.GRIDS) >= 3
+    assert sum(map(len, demo.GRIDS.values())) >= 12
