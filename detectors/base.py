@@ -71,8 +71,13 @@ class Detector(ABC):
                 f"this detector was trained on {self.channels}",
                 "convert them, or train on images like these",
             )
-        for piece in whole.split(max(1, BATCH_PIXELS // (whole.shape[2] * whole.shape[3]))):
+        for piece in pieces(whole):
             yield as_float(piece).to(self.device)
+
+
+def pieces(images: Tensor) -> tuple[Tensor, ...]:
+    """(N,C,H,W) images in batches of bounded size."""
+    return images.split(max(1, BATCH_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def as_images(images: Images) -> Tensor:
@@ -80,7 +85,12 @@ def as_images(images: Images) -> Tensor:
 
     Raises InputError for a wrong shape or type, for NaN, and for values outside [0,1].
     """
-    tensor: Any = torch.as_tensor(images)
+    try:
+        tensor = images.detach() if isinstance(images, Tensor) else torch.from_numpy(_plain(images))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"images of {type(images).__name__}", f"can't be read as an array ({error})", "give an array or a tensor"
+        ) from error
     if tensor.ndim == 3:
         tensor = tensor[:, None]
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or 0 in tensor.shape:
@@ -99,6 +109,12 @@ def as_images(images: Images) -> Tensor:
             f"images from {low.item():.4g} to {high.item():.4g}", "must be finite and in [0, 1]", "rescale them"
         )
     return tensor
+
+
+def _plain(images: Any) -> np.ndarray:
+    """An array that torch can share: writable, its steps not negative."""
+    array = np.asarray(images)
+    return array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy()
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def resolve(device: str | torch.device = "auto") -> torch.device:
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(
             f"device={str(device)!r}",
             f"this machine can't use it ({str(error).splitlines()[0]})",
@@ -41,3 +41,10 @@ def bf16_pays(device: torch.device) -> bool:
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bf16 autocast where it pays. For training only: embeddings and scores stay in float32."""
     return torch.autocast(device.type, torch.bfloat16) if bf16_pays(device) else nullcontext()
+
+
+def repeatable(device: torch.device) -> AbstractContextManager[object]:
+    """The same numbers every time, and float32 convolutions in float32: cuDNN promises neither by itself."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

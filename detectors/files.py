@@ -2,10 +2,12 @@
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -28,7 +30,7 @@ class State:
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file so that at every instant either the old or the new content is there, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with draft.open("wb") as file:
             file.write(content)
@@ -42,18 +44,33 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 def write(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any] | None = None) -> Path:
     """Write tensors, and settings as JSON in the header, atomically."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return write_bytes(path, save(whole, {"settings": json.dumps(settings or {})}))
+    # Cloned, because two names may share memory, which safetensors refuses.
+    whole = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    return write_bytes(path, save(whole, {"settings": json.dumps({} if settings is None else settings)}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and settings of a file. Raises InputError when it is missing or corrupt."""
+    """The tensors and settings of a file. Raises InputError when it is missing, unreadable or corrupt."""
     if not path.is_file():
         raise InputError(str(path), "is not there", "name the file or run that a finished selection wrote")
+    try:
+        # The system's own reason: safetensors has none.
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
             settings = json.loads((file.metadata() or {}).get("settings", "{}"))
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise InputError(str(path), f"is corrupt ({error})", "delete it and make it again") from error
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _corrupt(path, error) from error
+    if not isinstance(settings, dict):
+        raise _corrupt(path, "its settings are no JSON object")
     return tensors, settings
+
+
+def _corrupt(path: Path, why: object) -> InputError:
+    return InputError(str(path), f"is corrupt ({why})", "delete it and make it again")

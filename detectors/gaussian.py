@@ -6,6 +6,11 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
+from augmentations import InputError
+
+# Rows whose spread is below this share of their length differ by float32 rounding only.
+ROUNDING = 16 * torch.finfo(torch.float32).eps
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
@@ -23,12 +28,25 @@ class Gaussian:
 
     @classmethod
     def fit(cls, rows: Tensor) -> "Gaussian":
-        """Fit to ``rows`` (n,d), on the CPU in float64; the result is float32 on the device of ``rows``."""
-        values = rows.detach().cpu().double().numpy()
-        covariance, _ = ledoit_wolf(values)
-        precision = torch.linalg.inv(torch.as_tensor(covariance))
-        whitening = torch.linalg.cholesky(precision)
-        mean = torch.as_tensor(values.mean(0))
+        """Fit to ``rows`` (n,d), on the CPU in float64; the result is float32 on the device of ``rows``.
+
+        Raises InputError for rows that are not finite, and for fewer than two that differ.
+        """
+        values = rows.detach().cpu().double()
+        if not values.isfinite().all():
+            raise InputError("features", "must be finite", "train with a smaller learning rate")
+        mean = values.mean(0)
+        if (values - mean).norm() <= ROUNDING * values.norm():
+            raise InputError(
+                f"{len(rows)} features",
+                "are all the same, so that no distance to them is defined",
+                "give more images, images that differ, or another augmentation: the encoder may have learned nothing",
+            )
+        covariance, _ = ledoit_wolf(values.numpy())
+        # precision = whitening @ whitening.T, and covariance = root @ root.T
+        root = torch.linalg.cholesky(torch.as_tensor(covariance))
+        identity = torch.eye(len(root), dtype=root.dtype)
+        whitening = torch.linalg.solve_triangular(root, identity, upper=False).mT.contiguous()
         return cls(mean.float().to(rows.device), whitening.float().to(rows.device))
 
     def score(self, rows: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The one training loop: learn to tell normal images from each class of pseudo anomalies."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ Draws = dict[str, Tensor]
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss became infinite or NaN."""
+    """The loss or a weight became infinite or NaN."""
 
 
 def train(
@@ -36,7 +37,7 @@ def train(
     is drawn on the CPU before the first step, so that no step waits for the host and all devices see one stream.
     SGD, one cosine to 0 (Li et al., CVPR 2021, A.1). ``on_progress`` gets the step and its loss now and then.
 
-    Raises TrainingDivergedError when the loss is not finite.
+    Raises TrainingDivergedError when the loss, or a weight at the end, is not finite.
     """
     device = images.device
     classes = 1 + len(parts)
@@ -59,7 +60,9 @@ def train(
     for start, stop in pairwise(marks):
         for step in range(start, stop):
             clean = images[order[step]]
-            drawn = [part.apply(clean, _at(draw, step, settings.batch)) for part, draw in zip(parts, draws, strict=True)]
+            drawn = [
+                part.apply(clean, _at(draw, step, settings.batch)) for part, draw in zip(parts, draws, strict=True)
+            ]
             batch = torch.cat([clean, *drawn])
             if jitter is not None:
                 batch = apply_jitter(batch, _at(jitter, step, len(batch)))
@@ -71,11 +74,18 @@ def train(
             cosine.step()
             losses[step] = loss.detach()
         latest = losses[start:stop].mean().item()
-        if not torch.isfinite(torch.tensor(latest)):
-            raise TrainingDivergedError(f"the loss was {latest} between steps {start} and {stop}")
+        if not math.isfinite(latest):
+            raise _diverged(f"the loss was {latest} between steps {start} and {stop}", settings)
         if on_progress is not None:
             on_progress(stop, latest)
+    # The last step's weights, and running variances, that no loss has seen.
+    if not all(torch.stack([value.isfinite().all() for value in model.state_dict().values()]).tolist()):
+        raise _diverged("a weight is not finite after the last step", settings)
     return losses.cpu()
+
+
+def _diverged(how: str, settings: Settings) -> TrainingDivergedError:
+    return TrainingDivergedError(f"{how}; try a learning_rate below {settings.learning_rate:g}")
 
 
 def _epochs(n: int, settings: Settings, seed: int) -> Tensor:
@@ -88,7 +98,8 @@ def _epochs(n: int, settings: Settings, seed: int) -> Tensor:
 
 def _sample(part: Augmentation, images: Tensor, settings: Settings, source: torch.Generator) -> Draws:
     height, width = images.shape[-2:]
-    drawn = part.sample(settings.steps * settings.batch, (height, width), source)
+    with torch.no_grad():  # ranges may want gradients, a training does not
+        drawn = part.sample(settings.steps * settings.batch, (height, width), source)
     return {name: value.to(images.device) for name, value in drawn.items()}
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 LONGEST_NAME = 255  # bytes: of a file name on the usual file systems
-OPACITY = 0.55  # of the heatmap where it is hottest
+OPACITY = 0.5  # of the heatmap where it is hottest
+HEAT_COLOURS = (0.25, 0.8)  # the part of the colour map in use: its pale end would hide the defect it marks
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def overlay(image: Tensor, score_map: Tensor, scale: tuple[float, float]) -> np.
     """
     low, high = scale
     heat = ((score_map - low) / max(high - low, 1e-12)).clamp(0, 1).numpy()
-    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
+    colours = matplotlib.colormaps["inferno"](HEAT_COLOURS[0] + (HEAT_COLOURS[1] - HEAT_COLOURS[0]) * heat)[..., :3]
     base = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
     alpha = OPACITY * np.sqrt(heat)[..., None]
     return (255 * ((1 - alpha) * base + alpha * colours)).round().astype(np.uint8)

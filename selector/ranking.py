@@ -19,7 +19,6 @@ from selector.evidence import Evidence
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
-STATUSES = ("ok", "collapsed", "failed")  # in the order of the ranking
 
 
 @dataclass(frozen=True)
@@ -96,41 +95,42 @@ def rank(
         values.loc[candidate.id], spread.loc[candidate.id] = mean, deviation
         statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule)
 
-    order: list[str] = []
-    deciding = pd.Series(math.nan, index=values.index)
-    for status in STATUSES[:2]:
-        group = [c.id for c in candidates if statuses[c.id] == status]
-        deciding[group] = decide(values.loc[group], rule)
-        order += _best_first(values.loc[group], rule)
-    order += [c.id for c in candidates if statuses[c.id] == "failed"]
+    trusted = [c.id for c in candidates if statuses[c.id] == "ok"]
+    collapsed = [c.id for c in candidates if statuses[c.id] == "collapsed"]
+    # Last of all those without weights: what trained, if only to a useless end, still has a detector to show.
+    failed = sorted((c.id for c in candidates if statuses[c.id] == "failed"), key=lambda i: i not in evidence)
+    rivals = values.loc[trusted or collapsed]
+    deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
+    order = [*_best_first(values.loc[trusted], rivals, rule), *_best_first(values.loc[collapsed], rivals, rule), *failed]
 
     table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
-    trained = [i for i in order if statuses[i] == "ok"]
-    margin, margin_spread, share = _uncertainty(trained, {i: evidence[i] for i in trained}, deciding, rule, seed)
+    margin, margin_spread, share = _uncertainty(order[: len(trusted)], evidence, deciding, rule, seed)
     return Ranking(table, spread.loc[order], rule, margin, margin_spread, share)
 
 
-def decide(values: pd.DataFrame, rule: Rule) -> pd.Series:
-    """The deciding value of each row of criterion values: the criterion's own, or the Borda share in [0, 1]."""
+def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
+    """The deciding value of each row of criterion values: the criterion's own, or the Borda share in [0, 1].
+
+    The Borda share is the mean over the rule's criteria of the share of ``rivals`` beaten, a tie counting half.
+    """
     if not rule.is_borda:
         return values[rule.names[0]]
-    return _beaten(values, rule).mean(axis=1)
+    return pd.concat([_beaten(values[name], rivals[name], name) for name in rule.names], axis=1).mean(axis=1)
 
 
-def _beaten(values: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """The share of the other candidates that each one beats, by criterion; a tie counts half."""
-    ranks = pd.DataFrame(
-        {name: values[name].rank(ascending=criteria.get(name).higher_is_better) for name in rule.names}
-    )
-    return (ranks - 1) / max(len(values) - 1, 1)
+def _beaten(values: pd.Series, rivals: pd.Series, name: str) -> pd.Series:
+    sign = 1 if criteria.get(name).higher_is_better else -1
+    own, others = sign * values.to_numpy()[:, None], sign * rivals.to_numpy()
+    other = values.index.to_numpy()[:, None] != rivals.index.to_numpy()
+    points = ((own > others) + 0.5 * (own == others)) * other
+    return pd.Series(points.sum(1) / np.maximum(other.sum(1), 1), values.index)
 
 
-def _best_first(values: pd.DataFrame, rule: Rule) -> list[str]:
+def _best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
     first = rule.names[0]
     sign = 1 if criteria.get(first).higher_is_better else -1
-    keys = pd.DataFrame(
-        {"deciding": decide(values, rule) * (1 if rule.is_borda else sign), "first": sign * values[first]}
-    )
+    deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
+    keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
 
 
@@ -179,9 +179,9 @@ def _uncertainty(
             rows = rows or _bootstrap(draw, source)
             values[candidate_id] = criteria.evaluate(draw.with_rows(**rows), rule.names)
         table = pd.DataFrame.from_dict(values, orient="index")
-        decided = sign * decide(table, rule)
+        decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
-        firsts += _best_first(table, rule)[0] == order[0]
+        firsts += _best_first(table, table, rule)[0] == order[0]
     margin = sign * (deciding[order[0]] - deciding[order[1]])
     return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
 

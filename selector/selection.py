@@ -254,10 +254,10 @@ class Selection:
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
         }
-        self.zoo.store.write_json("selection.json", _finite(kept))
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
             files.write_bytes(self.path / "ranking.csv", table.to_csv(index=False).encode())
+        self.zoo.store.write_json("selection.json", finite(kept))
 
 
 def load(path: str | Path, device: str = "auto") -> Selection:
@@ -277,10 +277,10 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     return Selection(zoo, Ranking(table, spread, rule, *numbers))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same value with null for what JSON has no number for."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

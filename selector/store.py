@@ -36,8 +36,8 @@ CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 # What a process that was killed while writing may have left, by the names that this file and files.write give.
 DRAFTS = (
-    *(f".{name}.*.tmp" for name in ("run.json", "images.safetensors", "selection.json", "ranking.csv", "index.html")),
-    *("trained/.*", "candidates/.*", "progress/*"),
+    *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
+    *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "progress/*"),
 )
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
 RUN_AGAIN = "run the same command again"

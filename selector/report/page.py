@@ -17,7 +17,7 @@ from selector.detections import overlay
 from selector.ranking import COLLAPSE_AUROC, RESAMPLES
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
-from selector.selection import Selection, _finite
+from selector.selection import Selection, finite
 from selector.store import storing
 from selector.verdict import number
 from selector.zoo import DRAWS
@@ -39,7 +39,7 @@ def write_report(selection: Selection, path: Path) -> Path:
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(selection)
-    twin = json.dumps(_finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    twin = json.dumps(finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
     written = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
         written[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()

@@ -156,3 +156,17 @@ def test_auto_is_borda_of_tail_statistics_and_rtm_alone_with_few_validation_imag
 def test_an_unknown_criterion_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"dvs.*dsv"):
         rule("dvs", 100)
+
+
+def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
+    collapsed = candidate(0.2)
+    table = ranked({collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule(("score_shift", "score_skew3"))).table
+    assert table.status.iloc[-1] == "collapsed"
+    assert table.criterion.iloc[-1] < table.criterion.iloc[0] == 1.0
+
+
+def test_without_any_usable_criterion_what_has_a_detector_comes_first():
+    never, constant = candidate(0.1), candidate(0.2)
+    table = ranked({never: None, constant: evidence(scores=torch.ones(100))}, Rule(("score_otsu",))).table
+    assert table.candidate.tolist() == [constant.id, never.id]
+    assert table.status.tolist() == ["failed", "failed"]
