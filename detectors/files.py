@@ -63,7 +63,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             settings = json.loads((file.metadata() or {}).get("settings", "{}"))
     except (SafetensorError, ValueError, OSError) as error:
         raise _corrupt(path, error) from error

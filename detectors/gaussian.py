@@ -30,21 +30,20 @@ class Gaussian:
     def fit(cls, rows: Tensor) -> "Gaussian":
         """Fit to ``rows`` (n,d), on the CPU in float64; the result is float32 on the device of ``rows``.
 
-        Raises InputError for rows that are not finite, and for fewer than two that differ.
+        Raises InputError for rows that are not finite, and for too few that differ.
         """
         values = rows.detach().cpu().double()
         if not values.isfinite().all():
             raise InputError("features", "must be finite", "train with a smaller learning rate")
         mean = values.mean(0)
         if (values - mean).norm() <= ROUNDING * values.norm():
-            raise InputError(
-                f"{len(rows)} features",
-                "are all the same, so that no distance to them is defined",
-                "give more images, images that differ, or another augmentation: the encoder may have learned nothing",
-            )
+            raise _too_alike(len(rows), "are all the same")
         covariance, _ = ledoit_wolf(values.numpy())
         # precision = whitening @ whitening.T, and covariance = root @ root.T
-        root = torch.linalg.cholesky(torch.as_tensor(covariance))
+        root, failed = torch.linalg.cholesky_ex(torch.as_tensor(covariance))
+        pivots = root.diagonal().square()
+        if failed or pivots.min() <= len(root) * torch.finfo(root.dtype).eps * pivots.max():
+            raise _too_alike(len(rows), "vary in too few directions")
         identity = torch.eye(len(root), dtype=root.dtype)
         whitening = torch.linalg.solve_triangular(root, identity, upper=False).mT.contiguous()
         return cls(mean.float().to(rows.device), whitening.float().to(rows.device))
@@ -59,3 +58,8 @@ class Gaussian:
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "Gaussian":
         return cls(state["mean"], state["whitening"])
+
+
+def _too_alike(n: int, how: str) -> InputError:
+    remedy = "give more images, images that differ, or another augmentation: the encoder may have learned nothing"
+    return InputError(f"the features of {n} locations or images", f"{how} to fit a Gaussian", remedy)

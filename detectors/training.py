@@ -54,7 +54,8 @@ def train(
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     losses = torch.zeros(settings.steps, device=device)
-    marks = torch.linspace(0, settings.steps, min(PROGRESS_REPORTS, settings.steps) + 1).int().tolist()
+    reports = min(PROGRESS_REPORTS, settings.steps)
+    marks = [settings.steps * i // reports for i in range(reports + 1)]
 
     model.train()
     for start, stop in pairwise(marks):

@@ -1,0 +1,89 @@
+import dataclasses
+import json
+
+import pytest
+from torch import nn
+
+from augmentations import InputError
+from detectors import PRESETS, Settings, preset
+from detectors.classifier import _head
+
+NAMES = ["quick", "standard", "paper"]  # from the fastest to the longest training
+
+
+def test_paper_is_the_published_training():
+    assert preset("paper") == Settings(
+        encoder="resnet18",
+        image_size=256,
+        head=(512, 128),
+        steps=10_000,
+        batch=32,
+        learning_rate=0.03,
+        momentum=0.9,
+        weight_decay=3e-5,
+        jitter=0.1,
+    )
+
+
+def test_head_of_the_paper():
+    layers = list(_head((512, *preset("paper").head), 2))
+    assert [type(layer) for layer in layers] == [
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.ReLU,
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.ReLU,
+        nn.Linear,
+    ]
+    shapes = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
+    assert shapes == [(512, 512), (512, 128), (128, 2)]
+
+
+def test_presets():
+    assert set(PRESETS) >= set(NAMES)
+    assert preset("quick").encoder == "small"
+    sizes = [preset(name).image_size for name in NAMES]
+    steps = [preset(name).steps for name in NAMES]
+    assert sizes == sorted(sizes)
+    assert steps == sorted(steps)
+    with pytest.raises(InputError, match="did you mean quick"):
+        preset("quik")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip_through_json(name):
+    settings = preset(name)
+    again = Settings.from_json(json.loads(json.dumps(settings.to_json())))
+    assert again == settings
+    assert hash(again) == hash(settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": "resnet81"},
+        {"image_size": 0},
+        {"head": (64, 0)},
+        {"steps": 0},
+        {"batch": 1},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"weight_decay": -1e-5},
+        {"weight_decay": float("nan")},
+        {"jitter": 0.6},
+        {"jitter": -0.1},
+    ],
+    ids=str,
+)
+def test_refuses_what_cannot_be_trained(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        dataclasses.replace(preset("quick"), **change)
+
+
+def test_no_hidden_layer_is_a_head_too():
+    assert len(_head((64,), 2)) == 1
+    assert dataclasses.replace(preset("quick"), head=()).head == ()
