@@ -19,7 +19,7 @@ from augmentations.errors import InputError
 from augmentations.ranges import Angle, Area, Aspect, Range, floats, log_uniform, noise, text, uniform
 
 # Slack in a comparison of two lengths that float arithmetic may have moved.
-ROUNDING = 1e-9
+ROUNDING = 1e-6
 
 
 def turn(degrees: Tensor) -> tuple[Tensor, Tensor]:

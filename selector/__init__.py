@@ -1,7 +1,7 @@
 """What chooses a detector without labels, and what the chosen one then does."""
 
 from augmentations import InputError
-from selector import criteria
+from selector import consensus, criteria
 from selector.candidates import Candidate
 from selector.detections import Detections
 from selector.evidence import Evidence
@@ -16,6 +16,7 @@ __all__ = [
     "NothingToSelectError",
     "Selection",
     "StorageError",
+    "consensus",
     "criteria",
     "load",
     "select_best",

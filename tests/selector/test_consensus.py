@@ -1,0 +1,501 @@
+"""Every consensus against scipy, exact fractions and naive versions, published values, and one contract."""
+
+import time
+import tracemalloc
+import warnings
+from fractions import Fraction
+from itertools import combinations, permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as array_of
+from scipy.stats import ConstantInputWarning, kendalltau, rankdata, spearmanr
+
+from augmentations.errors import InputError
+from selector import consensus
+from selector.consensus.correlation import dense_ranks, kendall, kendall_matrix, spearman_matrix
+
+NAMES = consensus.names()
+BY_SIMILARITY = ["mc", "mc_spearman", "mcs", "udr"]
+WORKED = np.array(
+    [
+        [0.1, 0.2, 0.9, 0.5],
+        [0.2, 0.1, 0.8, 0.4],
+        [0.3, 0.4, 0.1, 0.3],
+        [0.9, 0.8, 0.3, 0.2],
+        [0.8, 0.9, 0.2, 0.1],
+        [0.4, 0.3, 0.4, 0.6],
+    ]
+)
+
+
+def make(seed=0, k=60, m=8, levels=None):
+    """Scores of m candidates that see one signal through more and more noise; few levels make ties."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(k, 1)) + np.linspace(0.3, 3, m) * rng.normal(size=(k, m))
+    return scores if levels is None else np.digitize(scores, np.linspace(-1.5, 1.5, levels - 1)).astype(float)
+
+
+def families_of(m):
+    return ["cutout" if i % 2 else "cutpaste" for i in range(m)]
+
+
+def values(scores, name, **options):
+    options.setdefault("families", families_of(np.shape(scores)[1]))
+    return consensus.evaluate(scores, [name], **options)[name]
+
+
+def pairwise(correlation, scores):
+    """The similarity matrix pair by pair, from scipy: nan counts 0, and so does the diagonal."""
+    matrix = np.zeros((scores.shape[1],) * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        for i, j in permutations(range(len(matrix)), 2):
+            matrix[i, j] = np.nan_to_num(correlation(scores[:, i], scores[:, j]).statistic)
+    return matrix
+
+
+# Published values
+
+
+def test_the_worked_example():
+    found = consensus.evaluate(WORKED)
+    expected = {
+        "mc": [-0.111111, -0.2, -0.2, -0.2],
+        "mc_spearman": [-0.123810, -0.238095, -0.238095, -0.238095],
+        "hits": [0.514568, 0.502636, 0.486663, 0.495718],
+    }
+    for name, numbers in expected.items():
+        np.testing.assert_allclose(found[name], numbers, atol=5e-7)
+
+
+def test_numbers_that_are_equal_tie_exactly_so_that_the_first_wins():
+    found = consensus.evaluate(WORKED)
+    assert found["mc"][1] == found["mc"][2] == found["mc"][3]
+    scores = make(m=5)[:, [0, 1, 0, 2, 1, 3, 4, 0]]
+    for name in ("mc", "mc_spearman", "hits", "select"):
+        found = values(scores, name)
+        assert found[0] == found[2] == found[7]
+        assert found[1] == found[4]
+
+
+# Rank correlations
+
+
+@pytest.mark.parametrize("k", [2, 3, 15, 16, 17, 31, 33, 64, 65, 130])
+@pytest.mark.parametrize("levels", [None, 2, 3, 7])
+def test_correlations_are_those_of_scipy(k, levels):
+    scores = make(seed=k, k=k, m=6, levels=levels)
+    found = np.nan_to_num(kendall_matrix(dense_ranks(scores)) * (1 - np.eye(6)))
+    np.testing.assert_allclose(found, pairwise(kendalltau, scores), atol=1e-13)
+    found = np.nan_to_num(spearman_matrix(scores) * (1 - np.eye(6)))
+    np.testing.assert_allclose(found, pairwise(spearmanr, scores), atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@for_all(st.integers(2, 70).flatmap(lambda k: array_of(np.int64, (k, 3), elements=st.integers(-3, 3))))
+def test_kendall_is_that_of_scipy_whatever_the_ties(scores):
+    ranks = dense_ranks(scores.astype(float))
+    for target in range(3):
+        expected = [kendalltau(scores[:, target], column).statistic for column in scores.T]
+        np.testing.assert_allclose(kendall(ranks[target], ranks), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [2047, 2049, 40_000])  # the last needs keys of 64 bits, and chunks of one column
+def test_kendall_of_many_samples(k):
+    scores = np.column_stack([make(k=k, m=2), make(k=k, m=2, levels=50), np.arange(k) % 7, -np.arange(k)])
+    ranks = dense_ranks(scores)
+    for target in (0, 2, 5):
+        expected = [kendalltau(scores[:, target], column).statistic for column in scores.T]
+        np.testing.assert_allclose(kendall(ranks[target], ranks), expected, atol=1e-13)
+
+
+def test_a_column_agrees_fully_with_itself_and_its_mirror_image_not_at_all():
+    ranks = dense_ranks(np.column_stack([make(k=999, m=1), -make(k=999, m=1)]))
+    assert kendall(ranks[0], ranks).tolist() == [1, -1]
+
+
+# Similarity
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+def test_mc_is_the_mean_similarity_to_the_others(levels):
+    for seed in range(3):
+        scores = make(seed, levels=levels)
+        for name, correlation in (("mc", kendalltau), ("mc_spearman", spearmanr)):
+            expected = pairwise(correlation, scores).sum(1) / 7
+            np.testing.assert_allclose(values(scores, name), expected, atol=1e-11)
+
+
+def medians(similarity, size, eligible):
+    """For every candidate, the medians over all sets of partners that it may draw."""
+    return [
+        [np.median(similarity[i, list(chosen)]) for chosen in combinations(eligible(i), size)]
+        for i in range(len(similarity))
+    ]
+
+
+@pytest.mark.parametrize(("m", "size"), [(2, 1), (3, 2), (6, 2), (7, 3)])
+def test_mcs_draws_round_root_m_others_all_sets_alike(m, size):
+    scores = make(m=m)
+    possible = medians(pairwise(kendalltau, scores), size, lambda i: [j for j in range(m) if j != i])
+    drawn = np.array([values(scores, "mcs", seed=seed) for seed in range(200)])
+    for column, medians_of_one in zip(drawn.T, possible, strict=True):
+        distance = np.abs(column[:, None] - np.array(medians_of_one))
+        assert (distance.min(1) < 1e-11).all()  # every draw is one of the possible
+        assert (distance.min(0) < 1e-11).all()  # and each of them is drawn
+
+
+def test_udr_draws_from_the_own_family_only():
+    scores = make(m=9)
+    families = ["a", "b", "a", "a", "lone", "a", "b", "a", "a"]  # 6 a, of which 3 of 5 are drawn; 1 partner for b
+    similarity = pairwise(kendalltau, scores)
+
+    def own(i):
+        return [j for j in range(9) if j != i and families[j] == families[i]]
+
+    possible = medians(similarity, 3, own)
+    drawn = np.array([values(scores, "udr", families=families, seed=seed) for seed in range(100)])
+    for i, family in enumerate(families):
+        if family == "a":
+            distance = np.abs(drawn[:, i, None] - np.array(possible[i]))
+            assert (distance.min(1) < 1e-11).all()
+            assert (distance.min(0) < 1e-11).all()
+        else:
+            np.testing.assert_allclose(drawn[:, i], similarity[i, own(i)[0]] if family == "b" else 0, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, pd.Series])
+def test_families_may_be_any_sequence(kind):
+    families = [3, 3, 5, 5, 5, 3, 3, 5]
+    expected = values(make(), "udr", families=families)
+    assert torch.equal(values(make(), "udr", families=kind(families)), expected)
+    assert torch.equal(values(make(), "udr", families=[("x", f) for f in families]), expected)
+
+
+# Trust
+
+
+def votes_of(scores):
+    return np.column_stack([1 / (len(column) + 1 - rankdata(column)) for column in np.asarray(scores).T])
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("shape", [(60, 8), (5, 30), (2, 2)])
+def test_hits_are_the_leading_singular_vectors(shape, levels):
+    scores = make(k=shape[0], m=shape[1], levels=levels)
+    left, _, right = np.linalg.svd(votes_of(scores))
+    np.testing.assert_allclose(values(scores, "hits"), np.abs(right[0]), atol=1e-11)
+    authority = consensus.authority(scores)
+    assert authority.dtype == torch.float64
+    np.testing.assert_allclose(authority, np.abs(left[:, 0]), atol=1e-11)
+
+
+def test_the_authority_orders_samples_as_the_signal_does():
+    rng = np.random.default_rng(0)
+    anomalous = rng.random(300) < 0.1
+    scores = 2 * anomalous[:, None] + rng.normal(size=(300, 20))
+    authority = consensus.authority(scores).numpy()
+    assert authority[anomalous].min() > np.quantile(authority[~anomalous], 0.9)
+
+
+def naive_select(scores):
+    """SELECT in exact fractions, pair by pair; also how many it takes."""
+    columns = [
+        [Fraction(2, int(2 * (len(column) + 1 - rank))) for rank in rankdata(column)] for column in np.asarray(scores).T
+    ]
+
+    def tau(target, column):
+        places = {value: place for place, value in enumerate(sorted(set(target)))}
+        found = kendalltau([places[value] for value in target], [float(value) for value in column]).statistic
+        return -1.0 if np.isnan(found) else found
+
+    def mean(chosen):
+        return [sum(row) / len(chosen) for row in zip(*(columns[i] for i in chosen), strict=True)]
+
+    everyone = range(len(columns))
+    taus = [tau(mean(everyone), column) for column in columns]
+    taken, history = [taus.index(max(taus))], [max(taus)]
+    while len(taken) < len(columns):
+        taus = {i: tau(mean(taken), columns[i]) for i in everyone if i not in taken}
+        best = max(taus, key=taus.get)
+        if taus[best] < sum(history) / len(history) - 1e-12:
+            break
+        taken.append(best)
+        history.append(taus[best])
+    return [tau(mean(taken), column) for column in columns], len(taken)
+
+
+@pytest.mark.parametrize("levels", [None, 3, 6])
+def test_select_is_that_of_a_naive_version_in_exact_fractions(levels):
+    sizes = set()
+    for seed in range(12):
+        scores = make(seed, k=(12, 30)[seed % 2], m=(3, 7, 10)[seed % 3], levels=levels)
+        if seed % 4 == 3:
+            scores = scores[:, [0, 1, 0, 0, 1, 2, 0]]  # many equals: the ensemble grows
+        expected, taken = naive_select(scores)
+        np.testing.assert_allclose(values(scores, "select"), expected, atol=1e-11)
+        sizes.add(taken)
+    assert {1, 2} < sizes
+
+
+def small_permutations():
+    """Few samples: equal taus abound, and one more candidate enters where its tau equals the mean of the taken."""
+    rng = np.random.default_rng(0)
+    shapes = [rng.integers(4, 8, size=2) for _ in range(12)]
+    return [np.column_stack([rng.permutation(k) for _ in range(m)]) for k, m in shapes]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        *small_permutations(),
+        *(np.add.outer(np.arange(k), np.arange(k)) % k for k in (3, 5, 6, 7)),  # all rows of W have one sum
+        # a mean of equal taus that rounds to above them
+        np.array(
+            [[4, 1, 5, 5, 2, 1], [1, 2, 4, 1, 1, 3], [0, 5, 1, 0, 4, 5], [2, 3, 0, 4, 5, 2], [3, 4, 2, 3, 0, 0],
+             [5, 0, 3, 2, 3, 4]]
+        ),
+    ],
+)  # fmt: skip
+def test_select_where_only_exact_sums_tell_what_ties(scores):
+    np.testing.assert_allclose(values(scores, "select"), naive_select(scores)[0], atol=1e-11)
+
+
+# The contract
+
+
+class ConsensusContract:
+    """What every consensus must keep; a new one inherits it and names itself in the fixture."""
+
+    @pytest.fixture
+    def name(self):
+        raise NotImplementedError
+
+    def test_says_what_it_is(self, name):
+        described = consensus.get(name)
+        assert described.name == name
+        assert described.source
+        assert described.description.endswith(".")
+        assert described.description.count(".") == 1
+
+    def test_is_a_finite_number_a_candidate_that_varies_with_data(self, name):
+        found = [values(make(seed), name) for seed in range(4)]
+        assert all(value.shape == (8,) and value.dtype == torch.float64 for value in found)
+        assert all(value.isfinite().all() and len(value.unique()) > 1 for value in found)
+        assert not torch.equal(found[0], found[1])
+
+    def test_prefers_candidates_that_see_the_signal(self, name):
+        rng = np.random.default_rng(3)
+        signal, noise = rng.normal(size=(200, 1)), rng.normal(size=(200, 12))
+        sees = np.arange(12) % 3 > 0
+        scores = sees * signal + 0.3 * noise
+        found = values(scores, name, families=["one"] * 12).numpy()
+        assert sees[found.argmax()]
+        assert found[sees].mean() > found[~sees].mean()
+
+    def test_monotone_transforms_of_a_column_change_nothing(self, name):
+        scores = make(levels=9)
+        expected = values(scores, name)
+        moved = scores.copy()
+        moved[:, 0] = np.exp(scores[:, 0])
+        moved[:, 1] = 1e6 + 1e-3 * scores[:, 1]
+        moved[:, 2] = np.arctan(scores[:, 2])
+        torch.testing.assert_close(values(moved, name), expected, rtol=0, atol=1e-11)
+
+    def test_the_order_of_samples_changes_nothing(self, name):
+        for levels in (None, 5):
+            scores = make(levels=levels)
+            shuffled = scores[np.random.default_rng(1).permutation(len(scores))]
+            torch.testing.assert_close(values(shuffled, name), values(scores, name), rtol=0, atol=1e-11)
+
+    def test_the_order_of_candidates_orders_the_values(self, name):
+        # Random partners follow places: three candidates, or families of at most three, take all others as partners.
+        m = 3 if name == "mcs" else 6
+        scores, order = make(m=m), np.random.default_rng(2).permutation(m)
+        families = np.array(families_of(m))
+        found = values(scores[:, order], name, families=families[order])
+        torch.testing.assert_close(found, values(scores, name, families=families)[order], rtol=0, atol=1e-11)
+
+    def test_is_deterministic_and_leaves_scores_alone(self, name):
+        scores = make()
+        scores.flags.writeable = False
+        tensor = torch.tensor(make(), requires_grad=True)
+        first = values(scores, name)
+        np.random.seed(7)  # noqa: NPY002  global generators must not matter
+        torch.manual_seed(7)
+        state = torch.get_rng_state()
+        assert torch.equal(values(scores, name), first)
+        assert torch.equal(torch.get_rng_state(), state)
+        found = values(tensor.detach().requires_grad_(), name)
+        assert torch.equal(found, first)
+        assert not found.requires_grad
+        assert np.array_equal(scores, make())
+
+    def test_takes_arrays_tensors_lists_and_frames(self, name):
+        scores = make(levels=9)
+        expected = values(scores, name)
+        tensor = torch.as_tensor(scores)
+        for same in (
+            scores.astype(np.float32), scores.astype(np.uint8), np.asfortranarray(scores), scores.tolist(),
+            tensor, tensor.to(torch.bfloat16), tensor.long(), tensor.T.contiguous().T, pd.DataFrame(scores),
+        ):  # fmt: skip
+            assert torch.equal(values(same, name), expected)
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("kind", ["constant", "nan", "infinite", "minus infinite"])
+    def test_a_candidate_that_says_nothing_is_never_chosen(self, name, kind):
+        scores = make(m=6)
+        place = 0  # where a tie would choose it
+        if kind == "constant":
+            scores[:, place] = 1 / 3
+        else:
+            scores[4, place] = {"nan": np.nan, "infinite": np.inf, "minus infinite": -np.inf}[kind]
+        found = values(scores, name, families=["one"] * 6)
+        assert found.isfinite().all()
+        assert found.argmax() != place
+        if name in BY_SIMILARITY:
+            assert found[place] == 0
+        elif name == "select":
+            assert found[place] == -1
+        elif kind != "constant":
+            assert found[place] == 0
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(
+        "scores",
+        [
+            np.full((9, 4), 1 / 3), np.zeros((2, 2)), np.full((5, 3), np.nan), np.full((5, 3), -np.inf),
+            np.array([[0.0, 1.0], [1.0, 0.0]]), make(m=2), make(k=2), make(k=2, m=2), make(k=3, m=50),
+            np.tile(np.arange(9.0)[:, None], 4), np.full((4, 3), 1e308) * [1, -1, 1], make() * 1e-320,
+            make() > 0,
+        ],
+        ids=str.split(
+            "equal zeros nan infinite opposite two-candidates two-samples two-of-both wide copies huge tiny booleans"
+        ),
+    )  # fmt: skip
+    def test_degenerate_scores_never_raise(self, name, scores):
+        found = values(scores, name)
+        assert found.shape == (scores.shape[1],)
+        assert found.isfinite().all()
+        assert (found.abs() <= 1).all()
+
+
+class TestEveryConsensus(ConsensusContract):
+    @pytest.fixture(params=NAMES)
+    def name(self, request):
+        return request.param
+
+
+def test_a_candidate_without_finite_scores_does_not_sway_the_others():
+    scores = make(m=6)
+    broken = np.column_stack([scores, np.full(len(scores), np.nan)])
+    for name in ("hits", "select"):
+        torch.testing.assert_close(values(broken, name)[:6], values(scores, name), rtol=0, atol=1e-11)
+    torch.testing.assert_close(values(broken, "mc")[:6], values(scores, "mc") * 5 / 6, rtol=0, atol=1e-11)
+    torch.testing.assert_close(consensus.authority(broken), consensus.authority(scores), rtol=0, atol=1e-11)
+
+
+def test_where_no_candidate_has_finite_scores_nobody_is_trusted():
+    scores = np.full((5, 3), np.nan)
+    assert consensus.authority(scores).tolist() == [0] * 5
+    expected = {"mc": 0, "mc_spearman": 0, "mcs": 0, "udr": 0, "hits": 0, "select": -1}
+    found = consensus.evaluate(scores, families="aab")
+    assert {name: value.tolist() for name, value in found.items()} == {n: [v] * 3 for n, v in expected.items()}
+
+
+# The table
+
+
+def test_none_asks_for_all_that_the_input_supports():
+    assert list(consensus.evaluate(make())) == [name for name in NAMES if name != "udr"]
+    assert list(consensus.evaluate(make(), families=families_of(8))) == NAMES
+    assert list(consensus.evaluate(make(), ["select", "mc"])) == ["select", "mc"]
+    assert consensus.evaluate(make(), []) == {}
+    both, one = consensus.evaluate(make()), consensus.evaluate(make(), ["mcs"])
+    assert torch.equal(both["mcs"], one["mcs"])
+
+
+def test_the_table_holds_each_under_its_own_name():
+    assert NAMES == ["mc", "mc_spearman", "mcs", "udr", "hits", "select"]
+    assert [name for name in NAMES if consensus.get(name).needs_families] == ["udr"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "message"),
+    [
+        (make()[:, 0], {}, r"scores of shape \(60,\): must be \(samples, candidates\)"),
+        (make()[:, :1], {}, r"scores of shape \(60, 1\).*at least 2"),
+        (make()[:1], {}, r"scores of shape \(1, 8\).*at least 2"),
+        (make()[None], {}, r"scores of shape \(1, 60, 8\)"),
+        (torch.zeros(0, 0), {}, r"scores of shape \(0, 0\)"),
+        ([[1, 2], [3]], {}, "scores: must be a matrix"),
+        ([["a", "b"], ["c", "d"]], {}, "must be real numbers"),
+        ([[1, None], [2, 3]], {}, "scores of type object: must be real numbers"),
+        (torch.zeros(3, 3, dtype=torch.complex64), {}, "must be real numbers"),
+        (make(), {"names": ["udr"]}, "consensus 'udr': needs the family of every candidate; pass families="),
+        (make(), {"names": ["hit"]}, "consensus 'hit': is not a known name; did you mean hits"),
+        (make(), {"families": ["a"]}, "families of length 1: the scores are those of 8 candidates"),
+        (make(), {"families": [["a"]] * 8}, r"family \['a'\]: must be hashable"),
+        (make(), {"seed": 0.5}, "seed=0.5: must be an integer"),
+        (make(), {"seed": 2**64}, "must be an integer of 64 bits"),
+    ],
+)
+def test_an_error_names_the_thing_the_rule_and_the_remedy(scores, options, message):
+    with pytest.raises(InputError, match=message):
+        consensus.evaluate(scores, **options)
+
+
+# Matching images by name
+
+
+def test_scores_are_matched_by_image_name():
+    names, scores = consensus.aligned(
+        {"x": (["b", "a", "c"], torch.tensor([2.0, 1.0, 3.0])), "y": (("a", "b", "c"), np.array([10, 20, 30]))}
+    )
+    assert names == ["b", "a", "c"]
+    assert scores.dtype == torch.float64
+    assert scores.tolist() == [[2, 20], [1, 10], [3, 30]]
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({}, "tables: hold no candidate"),
+        ({"x": (["a", "b"], [1.0])}, r"scores of candidate 'x', of shape \(1,\): must be one for each of its 2"),
+        ({"x": (["a"], [[1.0]])}, "must be one for each of its 1"),
+        ({"x": (["a", "b", "a"], [1.0, 2.0, 3.0])}, "candidate 'x': names image 'a' more than once"),
+        ({"x": (["a", "b"], [1.0, 2.0]), "y": (["a"], [1.0])}, r"candidate 'y': lacks a score of image 'b'"),
+        (
+            {"x": (["a"], [1.0]), "y": (["a", "c"], [1.0, 2.0])},
+            "candidate 'y': has, unlike the first candidate, a score of image 'c'",
+        ),
+    ],
+)
+def test_images_that_do_not_match_are_refused(tables, message):
+    with pytest.raises(InputError, match=message):
+        consensus.aligned(tables)
+
+
+# Speed
+
+
+def test_two_hundred_candidates_on_two_thousand_images():
+    scores = make(k=2000, m=200)
+    start = time.process_time()  # of all threads: what one core would take
+    consensus.evaluate(scores, families=families_of(200))
+    assert time.process_time() - start < 30
+
+
+def test_a_comparison_with_all_candidates_takes_little_memory():
+    ranks = dense_ranks(make(k=4000, m=200))
+    tracemalloc.start()
+    kendall(ranks[0], ranks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20  # the ranks alone are 6.4 MB, all pairs of samples of one candidate 64
