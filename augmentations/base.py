@@ -126,9 +126,7 @@ def prepare(images: Tensor, parameters: Mapping[str, Tensor]) -> tuple[Tensor, P
             raise InputError(thing, f"must be drawn for {len(images)} images", remedy)
     dtype = torch.promote_types(images.dtype, torch.float32)
     # The dtype first: not every device knows float64.
-    moved = {
-        key: value.to(images.device, non_blocking=True) for key, value in cast(parameters, dtype).items()
-    }
+    moved = {key: value.to(images.device, non_blocking=True) for key, value in cast(parameters, dtype).items()}
     return images.to(dtype), moved
 
 

@@ -149,8 +149,7 @@ class CutPasteUnion(Augmentation):
         is_scar = noise(n, generator) < 0.5
         patch, scar = (kind._draw(n, size, generator) for kind in (self.patch, self.scar))
         mixed = {
-            key: torch.where(is_scar.view(-1, *[1] * (patch[key].dim() - 1)), scar[key], patch[key])
-            for key in patch
+            key: torch.where(is_scar.view(-1, *[1] * (patch[key].dim() - 1)), scar[key], patch[key]) for key in patch
         }
         return {**mixed, "is_scar": is_scar}
 

@@ -65,9 +65,7 @@ def place(extent: Tensor, side: int, generator: torch.Generator, whole_pixels: b
     return where * (side - extent).clamp(min=0) + extent / 2
 
 
-def largest_area(
-    size: tuple[int, int], aspect: tuple[float, float], angle: tuple[float, float]
-) -> tuple[float, float]:
+def largest_area(size: tuple[int, int], aspect: tuple[float, float], angle: tuple[float, float]) -> tuple[float, float]:
     """The largest area (share of the image) whose patch fits at every aspect and angle, and the worst aspect.
 
     The sides of the bounding box are convex in log aspect, so the ends decide; in the angle they peak where
@@ -78,12 +76,7 @@ def largest_area(
     for ratio in aspect:
         w, h = math.sqrt(ratio), 1 / math.sqrt(ratio)
         diagonal = math.degrees(math.atan2(h, w))
-        peaks = [
-            k * 180 + sign * peak
-            for k in (-1, 0, 1)
-            for sign in (-1, 1)
-            for peak in (diagonal, 90 - diagonal)
-        ]
+        peaks = [k * 180 + sign * peak for k in (-1, 0, 1) for sign in (-1, 1) for peak in (diagonal, 90 - diagonal)]
         for degrees in (*angle, *(peak for peak in peaks if angle[0] < peak < angle[1])):
             cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
             root = min(width / (w * cos + h * sin), height / (w * sin + h * cos))
@@ -91,16 +84,12 @@ def largest_area(
     return min(limits)
 
 
-def check_fit(
-    size: tuple[int, int], area: Range, aspect: Range, angles: Sequence[Range], prefix: str = ""
-) -> None:
+def check_fit(size: tuple[int, int], area: Range, aspect: Range, angles: Sequence[Range], prefix: str = "") -> None:
     """Raise InputError unless every patch of the ranges fits in an image of ``size`` (height, width).
 
     Every range of ``angles`` must fit; ``prefix`` comes before the names in the message.
     """
-    (limit, worst), angle = min(
-        (largest_area(size, floats(aspect), floats(angle)), angle) for angle in angles
-    )
+    (limit, worst), angle = min((largest_area(size, floats(aspect), floats(angle)), angle) for angle in angles)
     if floats(area)[1] <= limit * (1 + ROUNDING):
         return
     end = "up" if worst == floats(aspect)[1] else "down"

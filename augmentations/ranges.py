@@ -32,9 +32,7 @@ Area = Annotated[Range, Bounds("must be in (0, 1], a share of the image", lambda
 Aspect = Annotated[Range, Bounds("must be > 0", lambda x: x > 0)]
 Angle = Annotated[Range, Bounds("must be in [-180, 180] degrees", lambda x: -180 <= x <= 180)]
 Turn = Annotated[Range, Bounds("must be in [-360, 360] degrees", lambda x: -360 <= x <= 360)]
-Step = Annotated[
-    Range, Bounds("must be 0 (continuous) or in [1, 360] degrees", lambda x: x == 0 or 1 <= x <= 360)
-]
+Step = Annotated[Range, Bounds("must be 0 (continuous) or in [1, 360] degrees", lambda x: x == 0 or 1 <= x <= 360)]
 Jitter = Annotated[Range, Bounds("must be in [0, 0.5]", lambda x: 0 <= x <= 0.5)]
 
 

@@ -23,9 +23,7 @@ def demo(
     """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then check it with them."""
     task = benchmarks.load("elpv-mono", image_size=64)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
-    selection = select_best(
-        task.train, task.test, augmentations=GRIDS, seed=seed, jobs=jobs, out=out, progress=True
-    )
+    selection = select_best(task.train, task.test, augmentations=GRIDS, seed=seed, jobs=jobs, out=out, progress=True)
     report = tell_selection(selection)
 
     auroc = aurocs(selection, task)
@@ -33,6 +31,8 @@ def demo(
     print("The choice is on disk. What the labels, unseen until now, say of it (test AUROC):")
     chosen = auroc.iloc[0]
     print(f"  chosen {chosen:.3f}   zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best {auroc.max():.3f}")
-    print(f"  regret {auroc.max() - chosen:.3f} (best minus chosen); a random pick's is {auroc.max() - auroc.mean():.3f}")
+    print(
+        f"  regret {auroc.max() - chosen:.3f} (best minus chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
+    )
     print()
     print(f"report: {report}")

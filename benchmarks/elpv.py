@@ -4,6 +4,7 @@ Buerhop-Lutz et al., "A Benchmark for Visual Identification of Defective Solar C
 Imagery", EU PVSEC 2018; CC BY-NC-SA 4.0, shipped by the package elpv-dataset.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +20,50 @@ SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 WAFERS = {"elpv-mono": "mono", "elpv-poly": "poly"}
 
 
-def load(name: str, image_size: int) -> Task:
+def load(name: str, root: str | Path | None, image_size: int) -> Task:
     """The cells of one wafer type: train on 70% of those with defect probability 0, test on the rest and as many
     with probability 1, in random order.
 
-    Raises InputError when the package is not installed.
+    Raises InputError when the package is not installed, or for a root.
     """
-    paths, probabilities = _cells(WAFERS[name])
     source = generator(SPLIT_SEED, "benchmarks", name)
-    normal = _shuffled(torch.as_tensor(probabilities == 0).nonzero()[:, 0], source)
-    defective = _shuffled(torch.as_tensor(probabilities == 1).nonzero()[:, 0], source)
+    split = divide(name, root, source)
+    test_defective = split.defective[: len(split.held_out)]
+    test = shuffled(torch.cat([split.held_out, test_defective]), source)
+    chosen = torch.cat([split.train, test])
+    pixels = images.read([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
+    n_train = len(split.train)
+    return Task(name, pixels[:n_train], pixels[n_train:], torch.isin(test, test_defective).to(torch.uint8))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The cells of one wafer type, divided: the files, and indices into them, in random order, of the normal ones
+    to train on, the normal ones held out, and the defective ones."""
+
+    paths: list[Path]
+    train: torch.Tensor
+    held_out: torch.Tensor
+    defective: torch.Tensor
+
+
+def divide(name: str, root: str | Path | None, source: torch.Generator) -> Split:
+    """The cells of the wafer type of ``name`` (a key of WAFERS): 70% of those with defect probability 0 to train on,
+    the rest held out. Tasks share a split by sharing the seed of ``source``.
+
+    Raises InputError when the package is not installed, or for a root.
+    """
+    if root is not None:
+        raise InputError(f"root={str(root)!r}", f"{name} comes with the package elpv-dataset", "leave root out")
+    paths, probabilities = _cells(WAFERS[name])
+    normal = shuffled(torch.as_tensor(probabilities == 0).nonzero()[:, 0], source)
+    defective = shuffled(torch.as_tensor(probabilities == 1).nonzero()[:, 0], source)
     n_train = round(TRAIN_SHARE * len(normal))
-    test_normal = normal[n_train:]
-    test_defective = defective[: len(test_normal)]
-    test = _shuffled(torch.cat([test_normal, test_defective]), source)
-    chosen = torch.cat([normal[:n_train], test])
-    pixels = images.read([paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
-    labels = torch.as_tensor(probabilities)[test] == 1
-    return Task(name, pixels[:n_train], pixels[n_train:], labels.to(torch.uint8))
+    return Split(paths, normal[:n_train], normal[n_train:], defective)
 
 
-def _shuffled(indices: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+def shuffled(indices: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+    """``indices`` (n,) in random order."""
     return indices[torch.randperm(len(indices), generator=source)]
 
 

@@ -1,7 +1,10 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
 import csv
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
@@ -100,19 +103,21 @@ def detect(
     total, found, skipped = 0, 0, list[tuple[str, str]]()
     batches = selection.detect_batches(images, false_alarm_rate, skip_unreadable)
     first = next(batches)  # bad input is refused here, before anything is written
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with table.open("w", newline="", encoding="utf-8") as file:
+    with storing(out, kept="nothing half-done was left there"), _all_or_nothing(out):
+        draft = out / ".detections.csv.tmp"
+        with draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["name", "score", "p_value", "verdict", "heatmap"])
             for batch, read in chain([first], batches):
-                for i, row in enumerate(batch.table.itertuples(index=False)):
-                    heatmap = Path("heatmaps") / heatmap_path(row.name)
+                for i, name in enumerate(batch.names):
+                    heatmap = Path("heatmaps") / heatmap_path(name)
                     write_heatmap(out / heatmap, read.pixels[i], batch.maps[i], selection.map_scale)
-                    writer.writerow([row.name, f"{row.score:.6g}", f"{row.p_value:.6g}", row.verdict, heatmap])
+                    score, p_value, verdict = batch.table.loc[i, ["score", "p_value", "verdict"]]
+                    writer.writerow([name, f"{score:.6g}", f"{p_value:.6g}", verdict, heatmap])
                 total += len(batch.names)
                 found += int(batch.is_anomaly.sum())
                 skipped += batch.skipped
+        draft.replace(table)
     for name, reason in skipped:
         print(f"skipped {name}: {reason}")
     rate = first[0].false_alarm_rate
@@ -122,6 +127,17 @@ def detect(
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[None]:
+    """Make a result folder, and take away what was written into it unless all of it was."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 @app.command()

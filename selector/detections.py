@@ -69,7 +69,7 @@ def heatmap_path(name: str) -> Path:
     that different images never share a heatmap.
     """
     given = PurePosixPath(name)
-    inside = not given.is_absolute() and ".." not in given.parts
+    inside = bool(given.name) and str(given) == name and not given.is_absolute() and ".." not in given.parts
     if inside and len(os.fsencode(given.name)) <= LONGEST_NAME - len(".png"):
         return Path(f"{given}.png")
     digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
@@ -82,4 +82,4 @@ def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[flo
     pair = Image.fromarray(np.concatenate([plain, overlay(image, score_map, scale)], axis=1))
     factor = max(1, math.ceil(size / image.shape[-2]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC).save(path)
+    pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC).save(path, format="PNG")

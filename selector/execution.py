@@ -71,8 +71,8 @@ class LocalWorkers:
     """Worker processes on this machine, one thread each (joblib's loky).
 
     loky gives up a whole pool when one worker is killed. So no more items are handed out than there are workers:
-    those in flight at the crash are known, and only they are tried again, each alone in a fresh worker, which
-    tells the item that kills its worker from its innocent neighbours.
+    those in flight at the crash are known, and only they are tried again, one at a time, which tells the item that
+    kills its worker from its innocent neighbours.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -82,8 +82,7 @@ class LocalWorkers:
         waiting, suspects = deque(items), deque[Item]()
         while waiting or suspects:
             if suspects:
-                suspect = suspects.popleft()
-                yield suspect, self._alone(function, suspect)
+                yield from _one_at_a_time(function, suspects)
                 continue
             in_flight: dict[Future[None], Item] = {}
             with _pool(min(self.jobs, len(waiting))) as pool:
@@ -106,15 +105,23 @@ class LocalWorkers:
                         else:
                             yield item, None
 
-    def _alone(self, function: Callable[[Item], None], item: Item) -> WorkerDiedError | None:
-        for _ in range(TRIES_ALONE):
-            with _pool(1) as pool:
+
+def _one_at_a_time(function: Callable[[Item], None], suspects: deque[Item]) -> Outcomes[Item]:
+    died = 0
+    while suspects:
+        with _pool(1) as pool:
+            while suspects:
                 try:
-                    pool.submit(function, item).result()
-                    return None
+                    pool.submit(function, suspects[0]).result()
                 except TerminatedWorkerError:
-                    continue
-        return WorkerDiedError(f"its worker process was killed {1 + TRIES_ALONE} times (is memory short?)")
+                    died += 1
+                    if died == TRIES_ALONE:
+                        told = f"its worker process was killed {1 + TRIES_ALONE} times (is memory short?)"
+                        yield suspects.popleft(), WorkerDiedError(told)
+                        died = 0
+                    break
+                yield suspects.popleft(), None
+                died = 0
 
 
 @contextmanager

@@ -133,9 +133,7 @@ class _Tally:
         self.first.setdefault(remark, name)
 
     def notes(self, image_size: int) -> list[str]:
-        notes = [
-            f"{_count(n, 'image')} {what} (first: {self.first[what]})" for what, n in self.counts.items()
-        ]
+        notes = [f"{_count(n, 'image')} {what} (first: {self.first[what]})" for what, n in self.counts.items()]
         if len(self.sizes) > 1 or any(height != width for height, width in self.sizes):
             (height, width), _ = self.sizes.most_common(1)[0]
             found = f"all {height} x {width}"
@@ -173,9 +171,7 @@ class _Files:
             for start in range(0, len(self), batch):
                 names = self.names[start : start + batch]
                 skipped, kept, sizes, rows = [], [], [], []
-                for name, loaded in zip(
-                    names, pool.map(load, self.paths[start : start + batch]), strict=True
-                ):
+                for name, loaded in zip(names, pool.map(load, self.paths[start : start + batch]), strict=True):
                     if isinstance(loaded, str):
                         skipped.append((name, loaded))
                         continue
@@ -324,9 +320,7 @@ def _folder(root: Path, role: str) -> _Files:
         holds = f" ({notes[0]})" if notes else ""
         rule = f"holds no images{holds}"
         raise InputError(f"{role}: {_printable(root)}", rule, f"put images there ({', '.join(SUFFIXES)})")
-    return _Files(
-        [path for _, path in found], [_printable(name) for name, _ in found], tuple(notes), tuple(closed)
-    )
+    return _Files([path for _, path in found], [_printable(name) for name, _ in found], tuple(notes), tuple(closed))
 
 
 def _hidden(name: str) -> bool:
@@ -418,9 +412,7 @@ def _check_array(array: Any, role: str) -> tuple[str, ...]:
     if shape[0] == 0:
         raise InputError(thing, "holds no images", "give at least one")
     if min(shape[-2:]) < SMALLEST_SIDE:
-        raise InputError(
-            thing, f"images are smaller than {SMALLEST_SIDE} pixels on a side", "give larger ones"
-        )
+        raise InputError(thing, f"images are smaller than {SMALLEST_SIDE} pixels on a side", "give larger ones")
     kind = array.dtype.name if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
     if "float" not in kind and kind != "uint8":
         rule = f"has type {kind}, where only float in [0, 1] and uint8 are understood"

@@ -101,7 +101,11 @@ def rank(
     failed = sorted((c.id for c in candidates if statuses[c.id] == "failed"), key=lambda i: i not in evidence)
     rivals = values.loc[trusted or collapsed]
     deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
-    order = [*_best_first(values.loc[trusted], rivals, rule), *_best_first(values.loc[collapsed], rivals, rule), *failed]
+    order = [
+        *_best_first(values.loc[trusted], rivals, rule),
+        *_best_first(values.loc[collapsed], rivals, rule),
+        *failed,
+    ]
 
     table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
     margin, margin_spread, share = _uncertainty(order[: len(trusted)], evidence, deciding, rule, seed)

@@ -115,7 +115,8 @@ def select_best(
         "versions": {"python": platform.python_version(), "ssad": version("ssad")}
         | {library: version(library) for library in LIBRARIES},
     }
-    temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
+    with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
+        temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
         store.create(run, pixels)
@@ -182,9 +183,7 @@ class Selection:
         low, high = quantiles[len(quantiles) // 2].item(), quantiles[-1].item()
         return low, low + 2 * (high - low)
 
-    def detect(
-        self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False
-    ) -> Detections:
+    def detect(self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False) -> Detections:
         """Scores, conformal p-values, verdicts and score maps of images: a folder, files, an array or a tensor.
 
         false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
@@ -264,17 +263,25 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     """A selection that ``select_best(out=path)`` finished. Raises InputError when there is none."""
     store = Store(path)
     run, kept = store.run, store.read_json("selection.json")
-    candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+    try:
+        candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+        result = _ranking_from(kept)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"is not a whole selection ({type(error).__name__}: {error})"
+        raise InputError(str(path), reason, "run the same `ssad select` again") from error
+    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result)
+
+
+def _ranking_from(kept: dict[str, Any]) -> Ranking:
     table = pd.DataFrame(kept["ranking"])
-    ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table.hyperparameters]
+    ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table["hyperparameters"]]
     table = table.assign(hyperparameters=pd.Series(ranges, dtype=object))
-    numeric = ["criterion", *kept["spread"][table.candidate[0]]]
+    numeric = ["criterion", *kept["spread"][table["candidate"][0]]]
     table[numeric] = table[numeric].astype(float)
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
     rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
     numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
-    zoo = Zoo(store, candidates, detectors_room.resolve(device))
-    return Selection(zoo, Ranking(table, spread, rule, *numbers))
+    return Ranking(table, spread, rule, *numbers)
 
 
 def finite(value: Any) -> Any:

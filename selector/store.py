@@ -48,8 +48,8 @@ class StorageError(OSError):
 
 
 @contextmanager
-def storing(root: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one clear sentence."""
+def storing(root: Path, kept: str = "every finished candidate is kept") -> Iterator[None]:
+    """Turn a full or read-only disk into one clear sentence, which ends with what is ``kept``."""
     try:
         yield
     except OSError as error:
@@ -58,8 +58,7 @@ def storing(root: Path) -> Iterator[None]:
             raise
         remedy = "free space there" if error.errno in FULL else "make it writable, or choose another folder,"
         raise StorageError(
-            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} "
-            f"and {RUN_AGAIN}: every finished candidate is kept"
+            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} and {RUN_AGAIN}: {kept}"
         ) from error
 
 

@@ -58,7 +58,7 @@ def work(job: Job) -> None:
             evidence = gather_evidence(fitted, images, candidate.training.seed)
             calibration = gather_calibration(fitted, images)
         except TRAINING_FAILURES as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__.lstrip('_')}: {error}".splitlines()[0]
             failed = failure(reason, time.monotonic() - started, traceback.format_exc())
             for other in todo if trained is None else [candidate]:
                 store.keep(other, failed)

@@ -89,9 +89,7 @@ def mmd_poly(evidence: Evidence) -> Tensor:
 
 def discordance(evidence: Evidence) -> Tensor:
     """L_d = d(X u Y, Z) / (d(X, Y) + 1e-8). Source: DSV, discordance surrogate."""
-    return mean_distance(evidence) / (
-        evidence.pairwise.mean("distance", "train", "augmented") / 2 + DISCORDANCE_OFFSET
-    )
+    return mean_distance(evidence) / (evidence.pairwise.mean("distance", "train", "augmented") / 2 + DISCORDANCE_OFFSET)
 
 
 def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tensor:

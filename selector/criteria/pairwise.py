@@ -76,9 +76,7 @@ class Pairwise:
     Under autograd nothing is kept, and chunks are computed anew in the backward pass.
     """
 
-    def __init__(
-        self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE
-    ) -> None:
+    def __init__(self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> None:
         self._sets: dict[Rows, Tensor] = {"train": train, "augmented": augmented, "test": test}
         self._pairs_at_once = pairs_at_once
         self._kept: dict[Hashable, Any] = {}

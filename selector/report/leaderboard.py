@@ -43,6 +43,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """A candidate's line."""
+
     rank: int
     candidate: str
     augmentation: str
@@ -55,6 +57,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
+    """The whole table, ready to be drawn."""
+
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     setup: tuple[str, ...]  # the names of the set-up columns, for those that differ between candidates

@@ -43,7 +43,7 @@ def write_report(selection: Selection, path: Path) -> Path:
     written = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
         written[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
-    with storing(page.parent):
+    with storing(page.parent, kept="the run itself is untouched"):
         for target, whole in written.items():
             files.write_bytes(target, whole)
     return page

@@ -73,9 +73,7 @@ def test_grey_images_agree_with_their_colour_copies():
     parameters = sample_jitter(5, (0, 0.3), generator(0))
     as_colour = apply_jitter(grey.expand(-1, 3, -1, -1), parameters)
     for channel in range(3):
-        torch.testing.assert_close(
-            apply_jitter(grey, parameters)[:, 0], as_colour[:, channel], rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(apply_jitter(grey, parameters)[:, 0], as_colour[:, channel], rtol=0, atol=1e-6)
 
 
 def test_strength_bounds_the_change_and_images_differ():

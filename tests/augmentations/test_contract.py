@@ -92,9 +92,7 @@ def test_other_precisions(augmentation, dtype):
     after = augmentation.apply(before, parameters)
     assert after.dtype == dtype
     expected = augmentation.apply(before.float(), parameters)
-    torch.testing.assert_close(
-        after.float(), expected, rtol=0, atol=5e-3 if dtype == torch.bfloat16 else 5e-5
-    )
+    torch.testing.assert_close(after.float(), expected, rtol=0, atol=5e-3 if dtype == torch.bfloat16 else 5e-5)
 
 
 def test_autocast_does_not_reach_pixel_coordinates(augmentation):

@@ -83,14 +83,11 @@ def test_a_refusal_reads_well():
     with pytest.raises(InputError) as refusal:
         augmentations.make("cutout", area=(0.5, 0.9), aspect=(0.5, 3.3)).check((64, 64))
     assert str(refusal.value) == (
-        "area=(0.5, 0.9) with aspect up to 3.3: "
-        "the patch must fit in the 64x64 image; lower area to at most 0.3"
+        "area=(0.5, 0.9) with aspect up to 3.3: the patch must fit in the 64x64 image; lower area to at most 0.3"
     )
     with pytest.raises(InputError, match=r"aspect down to 0.1 and angle=\(-45, 45\): .* 64x80 image"):
         augmentations.make("cutout", area=0.2, aspect=(0.1, 1), angle=(-45, 45)).check((64, 80))
-    with pytest.raises(
-        InputError, match=r"^scar_area=\(0.3, 0.3\) with scar_aspect up to 12.*lower scar_area"
-    ):
+    with pytest.raises(InputError, match=r"^scar_area=\(0.3, 0.3\) with scar_aspect up to 12.*lower scar_area"):
         augmentations.make("cutpaste_union", scar_area=0.3).check((64, 64))
 
 
@@ -129,9 +126,7 @@ def test_whole_pixel_places_are_uniform_and_include_the_last():
 
 
 def test_rotated_places_reach_every_border():
-    patch = augmentations.make("cutout", area=0.05, aspect=2, angle=(-45, 45)).sample(
-        4000, (64, 64), generator(0)
-    )
+    patch = augmentations.make("cutout", area=0.05, aspect=2, angle=(-45, 45)).sample(4000, (64, 64), generator(0))
     where = corners(patch)
     assert where.min() < 0.5
     assert where.max() > 63.5
@@ -169,8 +164,7 @@ def test_interior_masks_have_the_mass_of_the_patch_over_all_places():
     y, x = (20 + value.flatten() for value in torch.meshgrid(shift, shift, indexing="ij"))
     for width, height, angle in [(11.3, 4.2, 30.0), (0.4, 9.7, -17.0), (7.5, 7.5, 45.0)]:
         patch = {"x": x, "y": y} | {
-            key: torch.full_like(x, value)
-            for key, value in {"width": width, "height": height, "angle": angle}.items()
+            key: torch.full_like(x, value) for key, value in {"width": width, "height": height, "angle": angle}.items()
         }
         mass = coverage(patch, *frame(patch, (40, 40))).sum((1, 2, 3)).mean()
         assert mass.item() == pytest.approx(width * height, rel=1e-4)

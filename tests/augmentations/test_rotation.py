@@ -20,9 +20,7 @@ def test_angles_are_multiples_of_the_step_but_never_full_turns():
     assert augmentations.make("rotation", angle=(-90, 90)).angles() == [-90, 90]
     assert augmentations.make("rotation", angle=(-360, 360), step=120).angles() == [-240, -120, 120, 240]
     assert augmentations.make("rotation", angle=(0.5, 1.5), step=1).angles() == [1]
-    drawn = augmentations.make("rotation", angle=(0, 359), step=45).sample(3000, (8, 8), generator(0))[
-        "angle"
-    ]
+    drawn = augmentations.make("rotation", angle=(0, 359), step=45).sample(3000, (8, 8), generator(0))["angle"]
     values, counts = drawn.unique(return_counts=True)
     assert values.tolist() == [45, 90, 135, 180, 225, 270, 315]
     assert counts.min() > 350

@@ -62,16 +62,11 @@ def test_cutavg_fills_the_mean_of_each_channel_not_grey():
     torch.testing.assert_close(after, images, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["cutout", "cutavg", "cutdiff", "cutpaste", "cutpaste_scar", "cutpaste_union"]
-)
+@pytest.mark.parametrize("name", ["cutout", "cutavg", "cutdiff", "cutpaste", "cutpaste_scar", "cutpaste_union"])
 def test_each_image_has_its_own_place(name):
     images = torch.rand(1, 3, 64, 64).expand(32, 3, 64, 64)
     after = augmentations.make(name)(images, generator(0))
-    assert (
-        len({tuple(map(tuple, torch.nonzero(a != b).tolist())) for a, b in zip(after, images, strict=True)})
-        == 32
-    )
+    assert len({tuple(map(tuple, torch.nonzero(a != b).tolist())) for a, b in zip(after, images, strict=True)}) == 32
 
 
 def test_the_mass_of_cutdiff_is_063_of_the_area_and_says_so():

@@ -1,6 +1,7 @@
 """The command line, as a newcomer meets it."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,22 @@ def test_detect_never_writes_over_a_result(ssad, run, folders, tmp_path):
     assert code == 2
     assert "new folder" in err
     assert [p.name for p in (tmp_path / "result").iterdir()] == ["mine.txt"]
+
+
+def test_detect_leaves_nothing_half_done(ssad, run, folders, tmp_path, monkeypatch):
+    """An unreadable image in a later batch is found when earlier heatmaps have been written."""
+    from selector import selection
+
+    monkeypatch.setattr(selection, "DETECTION_BATCH", 1)
+    shutil.copytree(folders / "parts", tmp_path / "parts")
+    (tmp_path / "parts" / "zz.png").write_text("no picture")
+    code, _, err = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result")
+    assert code == 2
+    assert "zz.png" in err
+    assert not (tmp_path / "result").exists()
+    code, out, _ = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result", "--skip-unreadable")
+    assert code == 0
+    assert "skipped zz.png" in out
 
 
 def test_report_is_written_again_anywhere(ssad, run, tmp_path):

@@ -112,9 +112,7 @@ def oracle(a, distance):
         "separability_clamped": min(0.5, spread),
         "negative_separability_unclamped": -spread,
         "dsv": overlap - min(0.5, spread) / overlap,
-        "alignment": np.mean(
-            [(np.linalg.norm(r - x.mean(0)) + np.linalg.norm(r - y.mean(0))) / 2 for r in z]
-        ),
+        "alignment": np.mean([(np.linalg.norm(r - x.mean(0)) + np.linalg.norm(r - y.mean(0))) / 2 for r in z]),
         "score_shift": zs.mean(),
         "score_w1": np.abs(np.quantile(zs, levels) - np.quantile(vs, levels)).mean(),
         "score_upper": np.quantile(zs, 0.9),
@@ -216,9 +214,7 @@ class CriterionContract:
         assert of_tensors == pytest.approx(self.value(criterion, make()), rel=1e-4)
 
     @pytest.mark.parametrize("distance", [True, False])
-    @pytest.mark.parametrize(
-        "kind", ["one row", "all equal", "sets equal", "zeros", "nan", "infinite", "d=1"]
-    )
+    @pytest.mark.parametrize("kind", ["one row", "all equal", "sets equal", "zeros", "nan", "infinite", "d=1"])
     def test_degenerate_evidence_never_raises(self, criterion, kind, distance):
         a = arrays(d=1 if kind == "d=1" else 5)
         for name, value in a.items():
@@ -418,9 +414,7 @@ def test_contamination_shrinks_the_auroc_linearly():
 
 
 @settings(max_examples=50, deadline=None)
-@for_all(
-    st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12)
-)
+@for_all(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_the_probability_above_is_the_auroc_with_ties(low, high):
     found = criteria.probability_above(torch.tensor(low), torch.tensor(high))
     assert float(found) == pytest.approx(auc(low, high))

@@ -176,9 +176,7 @@ def test_colours_of_lossless_files_are_exact(tmp_path, suffix):
 
 
 def test_jpeg(tmp_path):
-    assert first_pixel(save(Image.new("RGB", (16, 16), RED), tmp_path / "a.jpg")) == pytest.approx(
-        [1, 0, 0], abs=0.02
-    )
+    assert first_pixel(save(Image.new("RGB", (16, 16), RED), tmp_path / "a.jpg")) == pytest.approx([1, 0, 0], abs=0.02)
 
 
 def test_palette_colours_are_exact(tmp_path):

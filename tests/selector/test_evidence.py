@@ -18,9 +18,7 @@ def test_no_field_can_hold_a_label():
 
 
 def test_arrays_lists_and_tensors_become_tensors_in_their_precision():
-    evidence = Evidence(
-        train=np.ones((3, 2)), test=torch.ones(4, 2, dtype=torch.float32), test_scores=[1, 2, 3]
-    )
+    evidence = Evidence(train=np.ones((3, 2)), test=torch.ones(4, 2, dtype=torch.float32), test_scores=[1, 2, 3])
     assert evidence.train.dtype == torch.float64
     assert evidence.test.dtype == torch.float32
     assert evidence.test_scores.dtype == torch.float32
@@ -51,9 +49,7 @@ def test_bad_shapes_are_refused(bad, rule):
         Evidence(**bad)
 
 
-@pytest.mark.parametrize(
-    ("scores", "distance"), [([1.0, 2.0], True), ([0.0, 2.0], False), ([-1.0, 2.0], False)]
-)
+@pytest.mark.parametrize(("scores", "distance"), [([1.0, 2.0], True), ([0.0, 2.0], False), ([-1.0, 2.0], False)])
 def test_positive_scores_are_taken_for_distances_unless_said(scores, distance):
     positive = np.array([1.0, 2.0])
     assert Evidence(validation_scores=positive, test_scores=scores).score_is_distance is distance

@@ -174,9 +174,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("source", [None, 3, "", {"a.png"}, b"a.png"])
     def test_other_sources_are_refused(self, source):
-        assert "is not a source of images; give a folder, a list of image files, or an array" in refusal(
-            source
-        )
+        assert "is not a source of images; give a folder, a list of image files, or an array" in refusal(source)
 
 
 class TestUnreadable:
@@ -239,8 +237,7 @@ class TestUnreadable:
         )
         said = refusal(np.zeros((12, 8, 8), np.uint8), minimum=20)
         assert said == (
-            "train: 12 images: at least 20 are needed (three splits are made from them);"
-            " add more normal images"
+            "train: 12 images: at least 20 are needed (three splits are made from them); add more normal images"
         )
         said = refusal(np.zeros((1, 8, 8), np.uint8), minimum=2, role="test")
         assert said == "test: 1 image: at least 2 are needed; add more images"
@@ -352,9 +349,7 @@ class TestImagesAgain:
 
     def test_of_another_size_are_refused(self, folder):
         found = read(folder, image_size=SIZE)
-        assert "were read at 8 x 8, not 16 x 16; read them with image_size=16" in refusal(
-            found, image_size=16
-        )
+        assert "were read at 8 x 8, not 16 x 16; read them with image_size=16" in refusal(found, image_size=16)
         assert "at least 6" in refusal(found, minimum=6)
 
     def test_keep_names_and_notes_when_channels_change(self, folder):
@@ -460,9 +455,7 @@ class TestResize:
 class TestSettings:
     @pytest.mark.parametrize("value", [7, 0, -8, 64.0, True, "64", None])
     def test_image_size(self, value):
-        assert "must be a whole number >= 8; try image_size=64" in refusal(
-            np.zeros((2, 8, 8)), image_size=value
-        )
+        assert "must be a whole number >= 8; try image_size=64" in refusal(np.zeros((2, 8, 8)), image_size=value)
 
     @pytest.mark.parametrize("value", [2, 0, True, "rgb"])
     def test_channels(self, value):

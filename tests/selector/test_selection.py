@@ -234,3 +234,11 @@ def test_twins_of_the_ranking_are_readable(run):
     assert json.loads(table.hyperparameters[0]) == {k: list(v) for k, v in run.best.hyperparameters.items()}
     kept = json.loads((run.path / "selection.json").read_text(), parse_constant=lambda c: pytest.fail(c))
     assert len(kept["ranking"]) == 3
+
+
+@pytest.mark.parametrize("damage", ['{"ranking": []}', "[]", "{not json"])
+def test_load_refuses_a_damaged_selection(run, tmp_path, damage):
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "selection.json").write_text(damage)
+    with pytest.raises(InputError):
+        selector.load(tmp_path / "run")
