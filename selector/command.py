@@ -1,23 +1,23 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
-import csv
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import entry_points
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 import augmentations
 from augmentations import InputError
-from selector.detections import heatmap_path, write_heatmap
+from selector import images as reading
+from selector.decision import false_alarm_rate as checked_rate
+from selector.decision import smallest_rate
+from selector.results import Results
 from selector.selection import NothingToSelectError, Selection, load, select_best
 from selector.store import StorageError, storing
+from selector.watching import arrivals
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError)
 BAD_INPUT = 2  # the exit code
@@ -84,60 +84,80 @@ def tell_selection(selection: Selection) -> Path:
 def detect(
     run: Annotated[Path, typer.Argument(help="Run folder that `ssad select --out` wrote.")],
     images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
-    out: Annotated[Path, typer.Option(help="Folder for detections.csv and heatmaps/; must be new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder for the result; one that was begun is gone on with.")],
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(help="Share of normal images called anomalous. [default: the smallest supported, at least .05]"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Write over a result that is there.")] = False,
+    watch: Annotated[
+        bool, typer.Option(help="Go on with images as they arrive in the folder, until Ctrl-C; skips unreadable ones.")
+    ] = False,
 ) -> None:
-    """Score images with the chosen detector: a CSV row and a heatmap an image.
+    """Score images with the chosen detector: a CSV row, a JSON line and a heatmap an image.
 
     Example: ssad detect run/ incoming/ --out result/
     """
     selection = load(run, device=device)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(str(out), "already holds something", "choose a new folder for the result")
-    table = out / "detections.csv"
-    total, found, skipped = 0, 0, list[tuple[str, str]]()
-    batches = selection.detect_batches(images, false_alarm_rate, skip_unreadable)
-    first = next(batches)  # bad input is refused here, before anything is written
-    with storing(out, kept="nothing half-done was left there"), _all_or_nothing(out):
-        draft = out / ".detections.csv.tmp"
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "score", "p_value", "verdict", "heatmap"])
-            for batch, read in chain([first], batches):
-                for i, name in enumerate(batch.names):
-                    heatmap = Path("heatmaps") / heatmap_path(name)
-                    write_heatmap(out / heatmap, read.pixels[i], batch.maps[i], selection.map_scale)
-                    score, p_value, verdict = batch.table.loc[i, ["score", "p_value", "verdict"]]
-                    writer.writerow([name, f"{score:.6g}", f"{p_value:.6g}", verdict, heatmap])
-                total += len(batch.names)
-                found += int(batch.is_anomaly.sum())
-                skipped += batch.skipped
-        draft.replace(table)
-    for name, reason in skipped:
-        print(f"skipped {name}: {reason}")
-    rate = first[0].false_alarm_rate
+    calibration = selection.zoo.store.calibration(selection.best.id)["scores"]
+    rate = checked_rate(false_alarm_rate, len(calibration))
+    total = len(reading.names_of(images)) if not watch else None
+    learned_from = selection.zoo.store.run["settings"]["train images"]
+    asked = {"candidate": selection.best.id, "train images": learned_from, "false_alarm_rate": rate}
+    results = Results(out, asked, overwrite)
+    with storing(out, kept="what is finished is kept, and gone on with"):
+        if watch:
+            _watch(selection, images, results, rate)
+        else:
+            _all(selection, images, results, rate, skip_unreadable, total)
+        table = results.finish()
+    for row in results.rows:
+        if row["verdict"].startswith("unreadable"):
+            print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
     print(
-        f"{found} of {total} images are anomalous at a false-alarm rate of {rate:.3g} "
-        f"(p-values from {first[0].n_calibration} held-out normal images)."
+        f"{results.anomalies()} of {len(results.rows)} images are anomalous at a false-alarm rate of {rate:.3g} "
+        f"(p-values from {len(calibration)} held-out normal images: {smallest_rate(len(calibration)):.3g} or more)."
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
 
 
-@contextmanager
-def _all_or_nothing(out: Path) -> Iterator[None]:
-    """Make a result folder, and take away what was written into it unless all of it was."""
-    out.mkdir(parents=True, exist_ok=True)
+def _all(
+    selection: Selection, images: Path, results: Results, rate: float, skip_unreadable: bool, total: int | None
+) -> None:
+    done = results.done
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("images", total=total, completed=len(done))
+        for found, read in selection.detect_batches(images, rate, skip_unreadable, lambda name: name not in done):
+            results.add(found, read, selection.map_scale)
+            results.add_unreadable(found.skipped)
+            progress.update(task, advance=len(found.names))
+
+
+def _watch(selection: Selection, folder: Path, results: Results, rate: float) -> None:
+    print(f"watching {folder}; Ctrl-C ends it and writes the table", file=sys.stderr)
     try:
-        yield
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        for names in arrivals(folder, lambda name: name in results.done):
+            try:
+                _tell(selection, folder, results, rate, set(names))
+            except InputError:  # none of them can be read
+                for name in names:
+                    try:
+                        _tell(selection, folder, results, rate, {name})
+                    except InputError as error:
+                        results.add_unreadable([(name, error.rule)])
+    except KeyboardInterrupt:
+        pass
+
+
+def _tell(selection: Selection, folder: Path, results: Results, rate: float, names: set[str]) -> None:
+    for found, read in selection.detect_batches(folder, rate, True, names.__contains__):
+        results.add(found, read, selection.map_scale)
+        results.add_unreadable(found.skipped)
+        for name, p, verdict in zip(found.names, found.p_values.tolist(), found.table.verdict, strict=True):
+            print(f"{verdict}  p {p:.3g}  {name}", flush=True)
 
 
 @app.command()

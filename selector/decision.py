@@ -8,6 +8,7 @@ from torch import Tensor
 from augmentations import InputError
 
 USUAL_RATE = 0.05
+ROUNDING = 1e-12  # of a product of two numbers that should equal a third
 
 
 def p_values(calibration: Tensor, scores: Tensor) -> Tensor:
@@ -43,3 +44,19 @@ def false_alarm_rate(wanted: float | None, n_calibration: int) -> float:
             f"ask for {math.ceil(smallest * 1000) / 1000} or more, or select with more normal images",
         )
     return wanted
+
+
+def benjamini_hochberg(p: Tensor, rate: float) -> Tensor:
+    """Which of the p-values (k,) to reject so that the expected share of false ones among them is ``rate`` at most.
+
+    Holds for the conformal p-values of one calibration set, which depend on each other positively (Benjamini and
+    Hochberg, 1995; Bates et al., "Testing for Outliers with Conformal p-values", 2023). Returns bools (k,).
+
+    Raises InputError for a rate outside (0, 1).
+    """
+    if not (math.isfinite(rate) and 0 < rate < 1):
+        raise InputError(f"fdr={rate}", "must be between 0 and 1", "try 0.1")
+    ordered = p.sort().values
+    limits = rate * torch.arange(1, len(p) + 1, dtype=ordered.dtype) / len(p)
+    passed = (ordered <= limits * (1 + ROUNDING)).nonzero()
+    return p <= ordered[passed[-1]] if len(passed) else torch.zeros(len(p), dtype=torch.bool)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,16 +101,26 @@ def iterate(
     batch: int = BATCH,
     skip_unreadable: bool = False,
     role: str = "test",
+    wanted: Callable[[str], bool] | None = None,
 ) -> Iterator[Images]:
-    """Read as `read` does, a batch at a time and in bounded memory.
+    """Read as `read` does, a batch at a time and in bounded memory; of files, those whose name is `wanted`.
 
-    Yields Images of at most `batch` images, never none; skipped and notes, which speak of all images, come
-    with the last. Raises InputError at once for a wrong source; for unreadable files, unless
+    Yields Images of at most `batch` images; skipped and notes, which speak of all images, come with the last.
+    Raises InputError at once for a wrong source; for unreadable files, unless
     skip_unreadable, in place of the first batch that has one, naming all there are.
     """
     _check_settings(image_size, channels, batch, "batch")
     origin = _origin(source, image_size, role)
+    if wanted is not None and isinstance(origin, _Files):
+        origin = origin.only(wanted)
+        if not len(origin):
+            return iter(())
     return _stream(origin, image_size, channels or origin.channels(), batch, skip_unreadable, role)
+
+
+def names_of(source: str | os.PathLike[str]) -> list[str]:
+    """The names that `iterate` would give the images of a folder, nothing decoded. Raises InputError as it does."""
+    return list(_origin(source, 0, "test").names)
 
 
 def fingerprint(images: Images) -> str:
@@ -154,6 +164,10 @@ class _Files:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def only(self, wanted: Callable[[str], bool]) -> "_Files":
+        kept = [(path, name) for path, name in zip(self.paths, self.names, strict=True) if wanted(name)]
+        return replace(self, paths=[path for path, _ in kept], names=[name for _, name in kept])
 
     def channels(self) -> int:
         return 1 if all(_may_be_gray(path) for path in self.paths) else 3

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -20,13 +20,14 @@ from detectors import Detector, files
 from selector import images as reading
 from selector import verdict
 from selector.candidates import Candidate, Grids, plan
+from selector.decision import benjamini_hochberg, p_values
 from selector.decision import false_alarm_rate as checked_rate
-from selector.decision import p_values
 from selector.detections import Detections
 from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
+from selector.regions import threshold
 from selector.splits import FEWEST_IMAGES, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
@@ -183,38 +184,59 @@ class Selection:
         low, high = quantiles[len(quantiles) // 2].item(), quantiles[-1].item()
         return low, low + 2 * (high - low)
 
-    def detect(self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False) -> Detections:
+    def detect(
+        self,
+        images: Any,
+        false_alarm_rate: float | None = None,
+        fdr: float | None = None,
+        skip_unreadable: bool = False,
+    ) -> Detections:
         """Scores, conformal p-values, verdicts and score maps of images: a folder, files, an array or a tensor.
 
         false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
-        calibration images support, not below .05. Raises InputError for a rate they can't support.
+        calibration images support, not below .05. fdr: decide over all these images together instead, so that the
+        expected share of normal images among those called anomalous is at most this (Benjamini-Hochberg).
+
+        Raises InputError for a rate the calibration images can't support.
         """
         pieces = list(self.detect_batches(images, false_alarm_rate, skip_unreadable))
         first = pieces[0][0]
         found = [piece for piece, _ in pieces]
+        p = torch.cat([piece.p_values for piece in found])
+        decided = torch.cat([piece.is_anomaly for piece in found]) if fdr is None else benjamini_hochberg(p, fdr)
         return replace(
             first,
+            fdr=fdr,
+            sizes=tuple(size for piece in found for size in piece.sizes),
             names=tuple(name for piece in found for name in piece.names),
             scores=torch.cat([piece.scores for piece in found]),
-            p_values=torch.cat([piece.p_values for piece in found]),
-            is_anomaly=torch.cat([piece.is_anomaly for piece in found]),
+            p_values=p,
+            is_anomaly=decided,
             maps=torch.cat([piece.maps for piece in found]),
             skipped=tuple(item for piece in found for item in piece.skipped),
         )
 
     def detect_batches(
-        self, images: Any, false_alarm_rate: float | None = None, skip_unreadable: bool = False
+        self,
+        images: Any,
+        false_alarm_rate: float | None = None,
+        skip_unreadable: bool = False,
+        wanted: Callable[[str], bool] | None = None,
     ) -> Iterator[tuple[Detections, reading.Images]]:
-        """``detect`` in bounded memory: detections and the images as read, a batch at a time."""
+        """``detect`` in bounded memory: detections and the images as read, a batch at a time; of files, those whose
+        name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
-        calibration = self.zoo.store.calibration(self.best.id)["scores"]
+        kept = self.zoo.store.calibration(self.best.id)
+        calibration = kept["scores"]
         rate = checked_rate(false_alarm_rate, len(calibration))
+        map_threshold = threshold(kept["map_maxima"], rate)
         batches = reading.iterate(
             images,
             image_size=settings["image_size"],
             channels=settings["channels"],
             batch=DETECTION_BATCH,
             skip_unreadable=skip_unreadable,
+            wanted=wanted,
         )
         for batch in batches:
             scores = self.detector.score(batch.pixels)
@@ -228,6 +250,8 @@ class Selection:
                     maps=self.detector.score_map(batch.pixels),
                     false_alarm_rate=rate,
                     n_calibration=len(calibration),
+                    sizes=batch.sizes,
+                    map_threshold=map_threshold,
                     skipped=batch.skipped,
                 ),
                 batch,

@@ -134,13 +134,21 @@ def gather_evidence(detector: Detector, images: dict[str, Tensor], seed: int) ->
 
 
 def gather_calibration(detector: Detector, images: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What decisions and heatmaps are held against: the scores and the map quantiles of the calibration images.
+    """What decisions and heatmaps are held against: the calibration images' scores (h,), quantiles of their maps
+    (q,) and the highest map score of each (h,).
 
     Raises FloatingPointError when one is not finite.
     """
-    maps = detector.score_map(images["calibration"]).double().flatten()
-    ranks = torch.linspace(0, len(maps) - 1, MAP_QUANTILES).round().long()
-    return _finite({"scores": detector.score(images["calibration"]), "maps": maps.sort().values[ranks]})
+    maps = detector.score_map(images["calibration"])
+    ordered = maps.double().flatten().sort().values
+    ranks = torch.linspace(0, len(ordered) - 1, MAP_QUANTILES).round().long()
+    return _finite(
+        {
+            "scores": detector.score(images["calibration"]),
+            "maps": ordered[ranks],
+            "map_maxima": maps.flatten(1).max(1).values,
+        }
+    )
 
 
 def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

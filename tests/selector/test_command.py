@@ -1,6 +1,7 @@
 """The command line, as a newcomer meets it."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -99,18 +100,30 @@ def test_detect_keeps_heatmaps_in_its_folder_whatever_the_names(ssad, run, folde
     assert {p.name for p in source.parent.iterdir()} == {f"part {i:02d} ü.png" for i in range(3)}
 
 
-def test_detect_never_writes_over_a_result(ssad, run, folders, tmp_path):
+def test_detect_never_writes_over_what_is_there(ssad, run, folders, tmp_path):
     (tmp_path / "result").mkdir()
     (tmp_path / "result" / "mine.txt").write_text("mine")
-    code, _, err = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
-    assert code == 2
-    assert "new folder" in err
+    for option in ([], ["--overwrite"]):
+        code, _, err = ssad("detect", run, folders / "parts", "--out", tmp_path / "result", *option)
+        assert code == 2
+        assert "new folder" in err
     assert [p.name for p in (tmp_path / "result").iterdir()] == ["mine.txt"]
 
 
-def test_detect_leaves_nothing_half_done(ssad, run, folders, tmp_path, monkeypatch):
-    """An unreadable image in a later batch is found when earlier heatmaps have been written."""
-    from selector import selection
+def test_detect_writes_over_its_own_result_only_when_asked(ssad, run, folders, tmp_path):
+    arguments = ["detect", run, folders / "parts", "--out", tmp_path / "result"]
+    assert ssad(*arguments)[0] == 0
+    first = (tmp_path / "result" / "detections.csv").read_bytes()
+    code, _, err = ssad(*arguments)
+    assert code == 2
+    assert "--overwrite" in err
+    assert ssad(*arguments, "--overwrite")[0] == 0
+    assert (tmp_path / "result" / "detections.csv").read_bytes() == first
+
+
+def test_detect_goes_on_where_it_was_stopped(ssad, run, folders, tmp_path, monkeypatch):
+    """An unreadable image in a later batch stops it; what was done before is not done again."""
+    from selector import results, selection
 
     monkeypatch.setattr(selection, "DETECTION_BATCH", 1)
     shutil.copytree(folders / "parts", tmp_path / "parts")
@@ -118,10 +131,78 @@ def test_detect_leaves_nothing_half_done(ssad, run, folders, tmp_path, monkeypat
     code, _, err = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result")
     assert code == 2
     assert "zz.png" in err
-    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "result" / "detections.csv").exists()
+    lines = (tmp_path / "result" / "detections.jsonl").read_bytes().splitlines(keepends=True)
+    assert 0 < len(lines) < 4
+    (tmp_path / "result" / "detections.jsonl").write_bytes(b"".join(lines) + b'{"name": "cut sho')
+
+    drawn = []
+    write = results.write_heatmap
+    monkeypatch.setattr(results, "write_heatmap", lambda path, *rest: (drawn.append(path.name), write(path, *rest)))
     code, out, _ = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result", "--skip-unreadable")
     assert code == 0
     assert "skipped zz.png" in out
+    assert len(drawn) == 3 - len(lines)
+    with (tmp_path / "result" / "detections.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"part {i:02d} ü.png" for i in range(3)] + ["zz.png"]
+
+    code, _, err = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "other", "--false-alarm-rate", 0.5)
+    assert code == 2
+    (tmp_path / "result" / "detections.csv").unlink()
+    code, _, err = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result", "--false-alarm-rate", 0.5)
+    assert code == 2
+    assert "another run or rate" in err
+
+
+def test_detect_tells_where_in_pixels_of_the_original(ssad, run, tmp_path, scratched):
+    """A 32 px image shown at 320 x 640: boxes lie in the large image, and the mask has its size."""
+    large = tmp_path / "large"
+    large.mkdir()
+    for i, image in enumerate(scratched(4, 11)):
+        small = Image.fromarray((255 * image[0].numpy()).round().astype(np.uint8))
+        small.resize((640, 320), Image.Resampling.BILINEAR).save(large / f"{i}.png")
+    assert ssad("detect", run, large, "--out", tmp_path / "result", "--false-alarm-rate", 0.5)[0] == 0
+    rows = [json.loads(line) for line in (tmp_path / "result" / "detections.jsonl").read_text().splitlines()]
+    flagged = [row for row in rows if row["verdict"] == "anomaly"]
+    assert flagged
+    for row in flagged:
+        assert Image.open(tmp_path / "result" / row["mask"]).size == (640, 320)
+        for (left, top, right, bottom), area in zip(row["boxes"], row["areas"], strict=True):
+            assert 0 <= left < right <= 640
+            assert 0 <= top < bottom <= 320
+            assert 0 < area <= (right - left) * (bottom - top)
+    assert any(row["boxes"] for row in flagged)
+    assert all(row["mask"] == "" and row["boxes"] == [] for row in rows if row["verdict"] == "normal")
+
+
+def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
+    from selector import watching
+
+    arriving = tmp_path / "arriving"
+    arriving.mkdir()
+    parts = sorted((folders / "parts").iterdir())
+    shutil.copy(parts[0], arriving / "0.png")
+    whole = parts[1].read_bytes()
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) <= 4:  # a file that still grows is not complete
+            (arriving / "1.png").write_bytes(whole[: len(whole) * len(looks) // 4])
+        if len(looks) == 5:
+            (arriving / "broken.png").write_text("no picture")
+        if len(looks) == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching.time, "sleep", sleep)
+    code, out, _ = ssad("detect", run, arriving, "--out", tmp_path / "result", "--watch")
+    assert code == 0
+    with (tmp_path / "result" / "detections.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["0.png", "1.png", "broken.png"]
+    assert rows[2]["verdict"].startswith("unreadable")
+    assert out.count("  0.png") == out.count("  1.png") == 1
 
 
 def test_report_is_written_again_anywhere(ssad, run, tmp_path):

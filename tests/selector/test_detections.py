@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selector.detections import HEAT_COLOURS, OPACITY, Detections, heatmap_path, overlay, write_heatmap
+from selector.detections import HEAT_COLOURS, OPACITY, Detections, overlay, picture_path, write_heatmap
 
 SCALE = (2.0, 4.0)
 
@@ -21,15 +21,24 @@ def found():
         maps=torch.zeros(3, 4, 4),
         false_alarm_rate=0.25,
         n_calibration=3,
+        sizes=((8, 8), (8, 4), (4, 4)),
+        map_threshold=0.5,
     )
 
 
 def test_the_table_has_a_row_an_image(found):
-    assert list(found.table.columns) == ["name", "score", "p_value", "verdict"]
+    assert list(found.table.columns) == ["name", "score", "p_value", "verdict", "boxes", "areas"]
     assert found.table.name.tolist() == ["a.png", "lot 1/b.png", "=c.png"]
     assert found.table.score.tolist() == [0.5, 3.25, 1.0]
     assert found.table.p_value.tolist() == [1.0, 0.25, 0.5]
     assert found.table.verdict.tolist() == ["normal", "anomaly", "normal"]
+
+
+def test_regions_are_told_of_anomalous_images_only_in_their_own_pixels(found):
+    found.maps[0, 0, 0] = found.maps[1, 1:3, 2] = 1.0
+    assert found.table.boxes.tolist() == [[], [(2, 2, 3, 6)], []]
+    assert found.table.areas.tolist() == [[], [4], []]
+    assert found.smallest_p_value == 0.25
 
 
 class TestOverlay:
@@ -97,7 +106,7 @@ class TestHeatmap:
 class TestHeatmapPath:
     @pytest.mark.parametrize("name", ["a.png", "lot 1/a.png", "ü.tif", "a.b.c", ".hidden.png", "lot..1/a.png", "0001"])
     def test_it_is_the_name_and_png(self, name):
-        assert heatmap_path(name).as_posix() == f"{name}.png"
+        assert picture_path(name).as_posix() == f"{name}.png"
 
     HOSTILE = (
         *("../x", "../../etc/passwd", "/etc/passwd", "a/../../x", "a/..", "..", "//x", "lot/../b.png", "/", "."),
@@ -107,7 +116,7 @@ class TestHeatmapPath:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_it_never_leaves_its_folder_and_can_be_written(self, tmp_path, name):
         inside = tmp_path / "out" / "heatmaps"
-        path = inside / heatmap_path(name)
+        path = inside / picture_path(name)
         assert path.resolve().is_relative_to(inside)
         assert path.name.endswith(".png")
         write_heatmap(path, torch.rand(1, 8, 8), torch.rand(8, 8), SCALE, size=8)
@@ -127,4 +136,4 @@ class TestHeatmapPath:
             "y/x",
             "passwd",
         ]
-        assert len({heatmap_path(name) for name in names}) == len(names)
+        assert len({picture_path(name) for name in names}) == len(names)
