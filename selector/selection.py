@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -280,7 +280,7 @@ class Selection:
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
             files.write_bytes(self.path / "ranking.csv", table.to_csv(index=False).encode())
-        self.zoo.store.write_json("selection.json", finite(kept))
+        self.zoo.store.write_json("selection.json", kept)
 
 
 def load(path: str | Path, device: str = "auto") -> Selection:
@@ -306,12 +306,3 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
     numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
     return Ranking(table, spread, rule, *numbers)
-
-
-def finite(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

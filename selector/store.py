@@ -12,9 +12,10 @@ A name that starts with a dot is the lock or a draft.
 
 import errno
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -156,7 +157,7 @@ class Store:
 
     def write_json(self, name: str, value: Any) -> None:
         with storing(self.root):
-            files.write_bytes(self.root / name, json.dumps(value, indent=1, allow_nan=False).encode())
+            files.write_bytes(self.root / name, json.dumps(finite(value), indent=1, allow_nan=False).encode())
 
     def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
         path = self.root / name
@@ -274,3 +275,12 @@ def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _difference(key: str, there: object, now: object) -> str:
     shown = f"{key} {there!r} there, {now!r} now"
     return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"
+
+
+def finite(value: Any) -> Any:
+    """The same value with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

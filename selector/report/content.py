@@ -16,11 +16,13 @@ from selector.candidates import Candidate
 from selector.decision import false_alarm_rate, p_values
 from selector.evidence import Evidence
 from selector.ranking import Ranking
+from selector.regions import threshold
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.selection import Selection
 from selector.verdict import number
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
+SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
 GALLERY = 8  # highest-scored test images shown, and as many lowest-scored
 POINTS = 400  # of each set drawn in a projection: more hide each other
 BINS = 36
@@ -79,7 +81,9 @@ class Chosen:
     decision: Decision
     highest: tuple[Sample, ...]
     lowest: tuple[Sample, ...]
+    sheet: tuple[Sample, ...]
     map_scale: tuple[float, float]
+    map_threshold: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,8 +228,8 @@ def _spaced(count: int, wanted: int) -> np.ndarray:
 def _chosen(selection: Selection) -> Chosen:
     store, best = selection.zoo.store, selection.best
     evidence = selection.zoo.evidence(best.id)[0]
-    calibration = store.calibration(best.id)["scores"]
-    verdicts = decision(evidence, calibration, store.names("test"))
+    calibration = store.calibration(best.id)
+    verdicts = decision(evidence, calibration["scores"], store.names("test"))
     normal = store.images["fit"][:PAIRS]
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
@@ -237,7 +241,9 @@ def _chosen(selection: Selection) -> Chosen:
         decision=verdicts,
         highest=_samples(selection, verdicts, high),
         lowest=_samples(selection, verdicts, low),
+        sheet=_samples(selection, verdicts, order[::-1][:SHEET]),  # p-values fall where scores rise
         map_scale=selection.map_scale,
+        map_threshold=threshold(calibration["map_maxima"], verdicts.rate),
     )
 
 

@@ -1,6 +1,7 @@
 """The page: content, figures and pictures put into one HTML file, and its twins beside it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -17,8 +18,8 @@ from selector.detections import overlay
 from selector.ranking import COLLAPSE_AUROC, RESAMPLES
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
-from selector.selection import Selection, finite
-from selector.store import storing
+from selector.selection import Selection
+from selector.store import finite, storing
 from selector.verdict import number
 from selector.zoo import DRAWS
 
@@ -129,6 +130,7 @@ def _draw(chosen: Chosen) -> dict[str, Any]:
         "histogram": figures.score_histogram(chosen.decision),
         "highest": list(map(draw, chosen.highest)),
         "lowest": list(map(draw, chosen.lowest)),
+        "sheet": [(sample, _outline(sample, chosen.map_threshold)) for sample in chosen.sheet],
         "color_bar": pictures.color_bar(),
     }
 
@@ -136,3 +138,9 @@ def _draw(chosen: Chosen) -> dict[str, Any]:
 def _draw_sample(sample: Sample, scale: tuple[float, float]) -> tuple[Sample, str, str]:
     heat = overlay(sample.image, sample.score_map, scale)
     return sample, pictures.uri(pictures.plain(sample.image)), pictures.uri(heat)
+
+
+def _outline(sample: Sample, above: float) -> str:
+    """Regions are drawn where the image as a whole is called anomalous, as in its row of results."""
+    limit = above if sample.is_anomaly else math.inf
+    return pictures.uri(pictures.outlined(sample.image, sample.score_map, limit))

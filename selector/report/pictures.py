@@ -1,15 +1,19 @@
 """Images as data URIs, so that the page needs no other file."""
 
 import base64
+import math
 from io import BytesIO
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from selector.detections import overlay
 
+OUTLINE = (255, 64, 64)  # the colour of a line around a region
+OUTLINED = 128  # px: a line needs pixels finer than those of a small image
 LARGEST = 224  # px a side: twice the width at which a page shows them
 LOSSLESS = 96  # px a side up to which PNG is small enough, and exact
 
@@ -17,6 +21,16 @@ LOSSLESS = 96  # px a side up to which PNG is small enough, and exact
 def plain(image: Tensor) -> np.ndarray:
     """An image (C,H,W) in [0,1] as (H,W,3) uint8."""
     return (255 * image.float().expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
+
+
+def outlined(image: Tensor, score_map: Tensor, above: float) -> np.ndarray:
+    """An image (C,H,W), at least ``OUTLINED`` px wide, with a line around where its map (H,W) exceeds ``above``."""
+    factor = max(1, math.ceil(OUTLINED / image.shape[-1]))
+    picture = plain(image).repeat(factor, 0).repeat(factor, 1)
+    fine = torch.nn.functional.interpolate(score_map[None, None], scale_factor=factor, mode="bilinear")[0, 0]
+    region = (fine > above).numpy()
+    picture[region & ~ndimage.binary_erosion(region, iterations=2, border_value=0)] = OUTLINE
+    return picture
 
 
 def uri(pixels: np.ndarray) -> str:
