@@ -89,6 +89,9 @@ def detect(
         float | None,
         typer.Option(help="Share of normal images called anomalous. [default: the smallest supported, at least .05]"),
     ] = None,
+    cross: Annotated[
+        bool, typer.Option(help="For few normal images: hold each out in turn; trains five more detectors, once.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Write over a result that is there.")] = False,
@@ -101,59 +104,66 @@ def detect(
     Example: ssad detect run/ incoming/ --out result/
     """
     selection = load(run, device=device)
-    calibration = selection.zoo.store.calibration(selection.best.id)["scores"]
-    rate = checked_rate(false_alarm_rate, len(calibration))
+    calibration = selection.calibration(cross)
+    rate = checked_rate(false_alarm_rate, calibration.n)
     total = len(reading.names_of(images)) if not watch else None
     learned_from = selection.zoo.store.run["settings"]["train images"]
-    asked = {"candidate": selection.best.id, "train images": learned_from, "false_alarm_rate": rate}
+    asked = {"candidate": selection.best.id, "train images": learned_from, "false_alarm_rate": rate, "cross": cross}
     results = Results(out, asked, overwrite)
     with storing(out, kept="what is finished is kept, and gone on with"):
         if watch:
-            _watch(selection, images, results, rate)
+            _watch(selection, images, results, rate, cross)
         else:
-            _all(selection, images, results, rate, skip_unreadable, total)
+            _all(selection, images, results, rate, cross, skip_unreadable, total)
         table = results.finish()
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
     print(
         f"{results.anomalies()} of {len(results.rows)} images are anomalous at a false-alarm rate of {rate:.3g} "
-        f"(p-values from {len(calibration)} held-out normal images: {smallest_rate(len(calibration)):.3g} or more)."
+        f"(p-values from {calibration.n} held-out normal images: {smallest_rate(calibration.n):.3g} or more)."
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
 
 
 def _all(
-    selection: Selection, images: Path, results: Results, rate: float, skip_unreadable: bool, total: int | None
+    selection: Selection,
+    images: Path,
+    results: Results,
+    rate: float,
+    cross: bool,
+    skip_unreadable: bool,
+    total: int | None,
 ) -> None:
     done = results.done
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=total, completed=len(done))
-        for found, read in selection.detect_batches(images, rate, skip_unreadable, lambda name: name not in done):
+        wanted = selection.detect_batches(images, rate, cross, skip_unreadable, lambda name: name not in done)
+        for found, read in wanted:
             results.add(found, read, selection.map_scale)
             results.add_unreadable(found.skipped)
             progress.update(task, advance=len(found.names))
 
 
-def _watch(selection: Selection, folder: Path, results: Results, rate: float) -> None:
+def _watch(selection: Selection, folder: Path, results: Results, rate: float, cross: bool) -> None:
     print(f"watching {folder}; Ctrl-C ends it and writes the table", file=sys.stderr)
     try:
         for names in arrivals(folder, lambda name: name in results.done):
             try:
-                _tell(selection, folder, results, rate, set(names))
+                _tell(selection, folder, results, rate, cross, set(names))
             except InputError:  # none of them can be read
                 for name in names:
                     try:
-                        _tell(selection, folder, results, rate, {name})
+                        _tell(selection, folder, results, rate, cross, {name})
                     except InputError as error:
                         results.add_unreadable([(name, error.rule)])
     except KeyboardInterrupt:
         pass
 
 
-def _tell(selection: Selection, folder: Path, results: Results, rate: float, names: set[str]) -> None:
-    for found, read in selection.detect_batches(folder, rate, True, names.__contains__):
+def _tell(selection: Selection, folder: Path, results: Results, rate: float, cross: bool, names: set[str]) -> None:
+    for found, read in selection.detect_batches(folder, rate, cross, True, names.__contains__):
         results.add(found, read, selection.map_scale)
         results.add_unreadable(found.skipped)
         for name, p, verdict in zip(found.names, found.p_values.tolist(), found.table.verdict, strict=True):

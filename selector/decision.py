@@ -1,6 +1,7 @@
-"""Decisions with a stated false-alarm rate: split-conformal p-values from held-out normal images."""
+"""Decisions with a stated false-alarm rate: conformal p-values from held-out normal images."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,9 +18,23 @@ def p_values(calibration: Tensor, scores: Tensor) -> Tensor:
     (1 + number of calibration scores at or above) / (h + 1): for a normal image exchangeable with the calibration
     images, P(p <= a) <= a for every a (Vovk et al., 2005; Bates et al., 2023).
     """
-    ordered = calibration.sort().values
-    below = torch.searchsorted(ordered, scores.to(ordered.dtype).contiguous(), side="left")
-    return (1 + len(ordered) - below).double() / (len(ordered) + 1)
+    return cross_p_values([(calibration, scores)])
+
+
+def cross_p_values(folds: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The cross-conformal p-value of k images, float64 (k,).
+
+    Each fold is the calibration scores (h,) of its held-out images and the scores (k,), both from the detector that
+    never saw them: (1 + number of calibration scores at or above the score by the same detector) / (n + 1), where n
+    counts all calibration images (Vovk, "Cross-conformal predictors", 2015). One fold is split-conformal.
+    """
+    n = sum(len(calibration) for calibration, _ in folds)
+    above = torch.zeros(len(folds[0][1]), dtype=torch.float64)
+    for calibration, scores in folds:
+        ordered = calibration.sort().values
+        below = torch.searchsorted(ordered, scores.to(ordered.dtype).contiguous(), side="left")
+        above += len(ordered) - below
+    return (1 + above) / (n + 1)
 
 
 def smallest_rate(n_calibration: int) -> float:
@@ -41,7 +56,8 @@ def false_alarm_rate(wanted: float | None, n_calibration: int) -> float:
         raise InputError(
             f"false_alarm_rate={wanted}",
             f"{n_calibration} calibration images support {smallest:.3g} at the least",
-            f"ask for {math.ceil(smallest * 1000) / 1000} or more, or select with more normal images",
+            f"ask for {math.ceil(smallest * 1000) / 1000} or more, hold out every normal image in turn "
+            "(cross=True, --cross), or select with more of them",
         )
     return wanted
 

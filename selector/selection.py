@@ -19,15 +19,16 @@ from augmentations import InputError
 from detectors import Detector, files
 from selector import images as reading
 from selector import verdict
+from selector.calibration import Calibration, Fold
+from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, plan
-from selector.decision import benjamini_hochberg, p_values
+from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
 from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
-from selector.regions import threshold
 from selector.splits import FEWEST_IMAGES, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
@@ -184,11 +185,21 @@ class Selection:
         low, high = quantiles[len(quantiles) // 2].item(), quantiles[-1].item()
         return low, low + 2 * (high - low)
 
+    def calibration(self, cross: bool = False) -> Calibration:
+        """What the best candidate's scores are held against; ``cross`` trains its folds where they are missing."""
+        store = self.zoo.store
+        if cross:
+            with store.locked():
+                return cross_calibration(store, self.best, engine(None, self.zoo.device), self.zoo.device)
+        kept = store.calibration(self.best.id)
+        return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
+
     def detect(
         self,
         images: Any,
         false_alarm_rate: float | None = None,
         fdr: float | None = None,
+        cross: bool = False,
         skip_unreadable: bool = False,
     ) -> Detections:
         """Scores, conformal p-values, verdicts and score maps of images: a folder, files, an array or a tensor.
@@ -196,10 +207,11 @@ class Selection:
         false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
         calibration images support, not below .05. fdr: decide over all these images together instead, so that the
         expected share of normal images among those called anomalous is at most this (Benjamini-Hochberg).
+        cross: calibrate by cross-conformal prediction, for few normal images; trains five more detectors, once.
 
         Raises InputError for a rate the calibration images can't support.
         """
-        pieces = list(self.detect_batches(images, false_alarm_rate, skip_unreadable))
+        pieces = list(self.detect_batches(images, false_alarm_rate, cross, skip_unreadable))
         first = pieces[0][0]
         found = [piece for piece, _ in pieces]
         p = torch.cat([piece.p_values for piece in found])
@@ -220,16 +232,16 @@ class Selection:
         self,
         images: Any,
         false_alarm_rate: float | None = None,
+        cross: bool = False,
         skip_unreadable: bool = False,
         wanted: Callable[[str], bool] | None = None,
     ) -> Iterator[tuple[Detections, reading.Images]]:
         """``detect`` in bounded memory: detections and the images as read, a batch at a time; of files, those whose
         name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
-        kept = self.zoo.store.calibration(self.best.id)
-        calibration = kept["scores"]
-        rate = checked_rate(false_alarm_rate, len(calibration))
-        map_threshold = threshold(kept["map_maxima"], rate)
+        calibration = self.calibration(cross)
+        rate = checked_rate(false_alarm_rate, calibration.n)
+        map_threshold = calibration.map_threshold(rate)
         batches = reading.iterate(
             images,
             image_size=settings["image_size"],
@@ -240,7 +252,7 @@ class Selection:
         )
         for batch in batches:
             scores = self.detector.score(batch.pixels)
-            p = p_values(calibration, scores)
+            p = calibration.p_values(batch.pixels, scores)
             yield (
                 Detections(
                     names=batch.names,
@@ -249,7 +261,7 @@ class Selection:
                     is_anomaly=p <= rate,
                     maps=self.detector.score_map(batch.pixels),
                     false_alarm_rate=rate,
-                    n_calibration=len(calibration),
+                    n_calibration=calibration.n,
                     sizes=batch.sizes,
                     map_threshold=map_threshold,
                     skipped=batch.skipped,

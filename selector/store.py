@@ -4,6 +4,7 @@
     images.safetensors              the images as read, by split
     trained/<training id>.safetensors
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
+    cross/<candidate id>/           the folds of a cross-conformal calibration, where one was asked for
     progress/<training id>.json     where a training in flight stands
     selection.json, ranking.csv, index.html
 

@@ -1,0 +1,118 @@
+"""What a score is held against: normal images that its detector never learned from.
+
+Split-conformal holds one part of the normal images out. Where they are few, that part is too small for a useful
+false-alarm rate; cross-conformal (Vovk, 2015) then trains the chosen candidate anew without each fold in turn, so that
+every normal image outside of selection is held out once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import detectors
+from augmentations.randomness import generator
+from detectors import Detector, files
+from selector.candidates import Candidate
+from selector.decision import cross_p_values
+from selector.execution import Engine
+from selector.regions import threshold
+from selector.store import Store, storing
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A detector, and the scores (h,) and highest map scores (h,) it gives normal images that it never saw."""
+
+    detector: Detector
+    scores: Tensor
+    map_maxima: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """One fold, the chosen detector's own (split-conformal), or several (cross-conformal).
+
+    Split-conformal keeps P(p <= a) <= a for normal images exchangeable with the calibration images. Cross-conformal
+    keeps it within 2 a in the worst case (Barber et al., "Predictive inference with the jackknife+", 2021) and close to
+    a where the folds' detectors agree.
+    """
+
+    folds: tuple[Fold, ...]
+
+    @property
+    def n(self) -> int:
+        """How many calibration images there are."""
+        return sum(len(fold.scores) for fold in self.folds)
+
+    @property
+    def is_cross(self) -> bool:
+        return len(self.folds) > 1
+
+    def p_values(self, pixels: Tensor, scores: Tensor) -> Tensor:
+        """The p-value of each image (k,C,H,W), to which the chosen detector gave ``scores`` (k,)."""
+        own = [fold.detector.score(pixels) for fold in self.folds] if self.is_cross else [scores]
+        return cross_p_values([(fold.scores, given) for fold, given in zip(self.folds, own, strict=True)])
+
+    def map_threshold(self, rate: float) -> float:
+        """The map score that a normal image exceeds anywhere with probability ``rate`` at most."""
+        return threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one candidate: what a worker is handed."""
+
+    root: Path
+    candidate: Candidate
+    fold: int
+    device: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / "cross" / self.candidate.id / f"{self.fold}.safetensors"
+
+    @property
+    def scores_path(self) -> Path:
+        return self.path.with_name(f"{self.fold}.calibration.safetensors")
+
+
+def work(job: FoldJob) -> None:
+    """Fit the candidate to all normal images outside of selection but this fold's, and keep it with their scores."""
+    if job.scores_path.is_file():
+        return
+    store = Store(job.root)
+    normals = torch.cat([store.images["fit"], store.images["calibration"]])
+    order = torch.randperm(len(normals), generator=generator(job.candidate.training.seed, "folds"))
+    held_out = order[job.fold :: FOLDS]
+    rest = torch.ones(len(normals), dtype=torch.bool).index_fill(0, held_out, False)
+    training = job.candidate.training
+    detector = detectors.get(training.detector)(
+        training.make_augmentation(),
+        training.settings,
+        seed=training.seed,
+        scorer_name=job.candidate.scorer,
+        device=job.device,
+    ).fit(normals[rest])
+    maxima = detector.score_map(normals[held_out]).flatten(1).max(1).values
+    with storing(store.root):
+        detector.save(job.path)
+        files.write(job.scores_path, {"scores": detector.score(normals[held_out]), "map_maxima": maxima})
+
+
+def cross(store: Store, candidate: Candidate, engine: Engine, device: torch.device) -> Calibration:
+    """The cross-conformal calibration of a candidate, its folds trained where they are not yet in the run folder."""
+    jobs = [FoldJob(store.root, candidate, fold, str(device)) for fold in range(FOLDS)]
+    for _, died in engine.run(work, [job for job in jobs if not job.scores_path.is_file()]):
+        if died is not None:
+            raise died
+    return Calibration(tuple(_folds(jobs, device)))
+
+
+def _folds(jobs: list[FoldJob], device: torch.device) -> Iterator[Fold]:
+    for job in jobs:
+        yield Fold(detectors.load(job.path, device), **files.read(job.scores_path)[0])
