@@ -10,10 +10,11 @@ from detectors import files
 from detectors.base import Detector
 from detectors.classifier import Classifier
 from detectors.devices import resolve
+from detectors.localization import PatchClassifier, dense_embeddings, dense_map
 from detectors.scorers import SCORERS, scorer
-from detectors.settings import PRESETS, Settings, preset
+from detectors.settings import PRESETS, Settings, patch_settings, preset
 
-DETECTORS: dict[str, type[Classifier]] = {"classifier": Classifier}
+DETECTORS: dict[str, type[Classifier]] = {"classifier": Classifier, "patch": PatchClassifier}
 
 __all__ = [
     "DETECTORS",
@@ -21,10 +22,14 @@ __all__ = [
     "SCORERS",
     "Classifier",
     "Detector",
+    "PatchClassifier",
     "Settings",
+    "dense_embeddings",
+    "dense_map",
     "get",
     "load",
     "names",
+    "patch_settings",
     "preset",
     "resolve",
     "scorer",

@@ -5,7 +5,7 @@ The two-stage recipe of Sohn et al., ICLR 2021, with the proxy task of Li et al.
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from augmentations import Augmentation, InputError, make
 from augmentations.randomness import generator
 from detectors.base import Detector, Images, as_float, as_images, pieces
 from detectors.devices import repeatable, resolve
-from detectors.encoders import ENCODERS, WIDTHS, pool
+from detectors.encoders import ENCODERS, pool
 from detectors.files import State
 from detectors.gaussian import Gaussian
 from detectors.scorers import Scorer, scorer
@@ -33,6 +33,7 @@ class Classifier(Detector):
     """
 
     name = "classifier"
+    densities: tuple[str, ...] = ("scorer", "spatial")  # what the second stage fits
 
     # Absent until they are made.
     encoder: nn.Sequential
@@ -63,12 +64,12 @@ class Classifier(Detector):
     def train(self, images: Images, *, on_progress: Progress | None = None) -> Self:
         """The first stage: the encoder. Raises as ``fit`` does, and then leaves the detector as it was."""
         clean = as_images(images)
-        channels, width = clean.shape[1], WIDTHS[self.settings.encoder]
+        channels, width = clean.shape[1], ENCODERS[self.settings.encoder].width
         with torch.random.fork_rng(devices=[]):
             # Layers draw their first weights from the global generator; torch.manual_seed would also touch those
             # of the other devices.
             torch.default_generator.manual_seed(generator(self.seed, "weights").initial_seed())
-            encoder = ENCODERS[self.settings.encoder](channels, self.settings.image_size)
+            encoder = self._new_encoder(channels)
             head = _head((width, *self.settings.head), 1 + len(self.augmentation.parts))
         model = nn.Sequential(self._placed(encoder), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head.to(self.device))
         with repeatable(self.device):
@@ -81,7 +82,7 @@ class Classifier(Detector):
                 on_progress=on_progress,
             )
         self.channels, self.encoder = channels, encoder.eval()
-        for stale in ("scorer", "spatial"):
+        for stale in self.densities:
             vars(self).pop(stale, None)
         return self
 
@@ -93,9 +94,7 @@ class Classifier(Detector):
         pooled, rows = [], []
         for features in self._features(whole):
             pooled.append(pool(features))
-            places = locations(features).flatten(1, 2)
-            chosen = torch.rand(places.shape[:2], generator=source).argsort(1)[:, :share].to(places.device)
-            rows.append(places.take_along_dim(chosen.unsqueeze(2), 1).flatten(0, 1))
+            rows.append(some_rows(locations(features), share, source))
         fitted = scorer(self.scorer_name).fit(torch.cat(pooled)), Gaussian.fit(torch.cat(rows))
         self.scorer, self.spatial = fitted
         return self
@@ -132,6 +131,10 @@ class Classifier(Detector):
                 features = self.encoder(batch.contiguous(memory_format=torch.channels_last))
             yield features
 
+    def _new_encoder(self, channels: int) -> nn.Sequential:
+        settings = self.settings
+        return ENCODERS[settings.encoder].build(channels, settings.patch if settings.patch else settings.image_size)
+
     def _placed(self, encoder: nn.Sequential) -> nn.Sequential:
         return encoder.to(self.device).to(memory_format=torch.channels_last)
 
@@ -140,7 +143,7 @@ class Classifier(Detector):
             raise InputError("this detector", f"has no {part} yet", "call fit(images), or load one that was saved")
 
     def state(self) -> State:
-        for part in ("encoder", "scorer", "spatial"):
+        for part in ("encoder", *self.densities):
             self._require(part)
         settings = {
             "detector": self.name,
@@ -151,8 +154,9 @@ class Classifier(Detector):
             "scorer": self.scorer_name,
             "channels": self.channels,
         }
-        fitted = {f"scorer.{name}": tensor for name, tensor in self.scorer.state().items()}
-        fitted |= {f"spatial.{name}": tensor for name, tensor in self.spatial.state().items()}
+        fitted = {
+            f"{part}.{name}": tensor for part in self.densities for name, tensor in getattr(self, part).state().items()
+        }
         return State(settings, self.trained_state(), fitted)
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -170,12 +174,10 @@ class Classifier(Detector):
             detector = cls(augmentation, settings, seed=saved["seed"], scorer_name=saved["scorer"], device=device)
             detector.channels = saved["channels"]
             with torch.random.fork_rng(devices=[]):  # first weights are drawn, then replaced
-                encoder = ENCODERS[settings.encoder](detector.channels, settings.image_size).eval()
-            encoder.load_state_dict(_within(state.trained, "encoder."))
+                encoder = detector._new_encoder(detector.channels).eval()
+            encoder.load_state_dict(within(state.trained, "encoder."))
             detector.encoder = detector._placed(encoder)
-            fitted = {name: tensor.to(detector.device) for name, tensor in state.scorer.items()}
-            detector.scorer = scorer(detector.scorer_name).from_state(_within(fitted, "scorer."))
-            detector.spatial = Gaussian.from_state(_within(fitted, "spatial."))
+            detector._restore({name: tensor.to(detector.device) for name, tensor in state.scorer.items()}, saved)
         except (KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
@@ -183,10 +185,15 @@ class Classifier(Detector):
             ) from error
         return detector
 
-    def with_scorer(self, name: str, images: Images) -> "Classifier":
+    def _restore(self, fitted: dict[str, Tensor], saved: dict[str, Any]) -> None:
+        """The densities, from what ``state`` made of them."""
+        self.scorer = scorer(self.scorer_name).from_state(within(fitted, "scorer."))
+        self.spatial = Gaussian.from_state(within(fitted, "spatial."))
+
+    def with_scorer(self, name: str, images: Images) -> Self:
         """The same trained encoder with another scorer, fitted to ``images``. Raises InputError before training."""
         self._require("encoder")
-        other = Classifier(self.augmentation, self.settings, seed=self.seed, scorer_name=name, device=self.device)
+        other = type(self)(self.augmentation, self.settings, seed=self.seed, scorer_name=name, device=self.device)
         other.channels, other.encoder, other.losses = self.channels, self.encoder, self.losses
         return other.fit_scorer(images)
 
@@ -194,6 +201,13 @@ class Classifier(Detector):
 def locations(features: Tensor) -> Tensor:
     """(N,d,h,w) spatial features to (N,h,w,d), L2-normalised at each location."""
     return nn.functional.normalize(features.movedim(1, -1), dim=-1)
+
+
+def some_rows(places: Tensor, share: int, source: torch.Generator) -> Tensor:
+    """(N,h,w,d) features of locations to (M,d): up to ``share`` of each image, drawn without replacement."""
+    rows = places.flatten(1, 2)
+    chosen = torch.rand(rows.shape[:2], generator=source).argsort(1)[:, :share].to(rows.device)
+    return rows.take_along_dim(chosen.unsqueeze(2), 1).flatten(0, 1)
 
 
 def upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -225,5 +239,5 @@ def _head(widths: tuple[int, ...], classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
-def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,25 +1,32 @@
 """Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torchvision
 from torch import Tensor, nn
 
 LARGEST_SMALL_IMAGE = 64  # px; the usual stem would leave such an image too few locations
+VALID_SEES, VALID_SEES_DEEP = 15, 31  # px that a location of the valid encoder sees: without, with its last block
+VALID_STRIDE = 4  # px between its locations
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He et al., 2016)."""
+    """A 3x3 convolution and another, ``second`` wide, around a shortcut (He et al., 2016).
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    Unpadded, both shrink what they see, and the shortcut is cut to the same centre.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, padded: bool = True, second: int = 3) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.Conv2d(inputs, outputs, 3, stride, int(padded), bias=False),
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.Conv2d(outputs, outputs, second, 1, second // 2 if padded else 0, bias=False),
             nn.BatchNorm2d(outputs),
         )
+        self.margin = 0 if padded else 1 + stride * (second // 2)
         same = stride == 1 and inputs == outputs
         self.shortcut = (
             nn.Identity()
@@ -28,8 +35,27 @@ class Residual(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        height, width = features.shape[2:]
+        centre = features[:, :, self.margin : height - self.margin, self.margin : width - self.margin]
         # In place: on a CPU, fresh memory for a batch costs more than the arithmetic.
-        return self.body(features).add_(self.shortcut(features)).relu_()
+        return self.body(features).add_(self.shortcut(centre)).relu_()
+
+
+class Extend(nn.Module):
+    """Repeats the last row and column of an image smaller than ``side`` px until it is that large."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        return extend(images, self.side)
+
+
+def extend(images: Tensor, side: int) -> Tensor:
+    """(N,C,H,W) images, the last row and column repeated until both sides have ``side`` px at least."""
+    below, right = (max(0, side - length) for length in images.shape[2:])
+    return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
 
 def small(channels: int, image_size: int) -> nn.Sequential:
@@ -54,8 +80,40 @@ def resnet18(channels: int, image_size: int) -> nn.Sequential:
     return nn.Sequential(*list(network.children())[:-2])
 
 
-ENCODERS: dict[str, Callable[[int, int], nn.Sequential]] = {"small": small, "resnet18": resnet18}
-WIDTHS = {"small": 64, "resnet18": 512}
+def valid(channels: int, image_size: int) -> nn.Sequential:
+    """A 16-32-64 residual encoder without padding, for patches: d = 64, a location every 4 px.
+
+    The features of a crop are a window of the features of the whole image, so that one pass over an image serves
+    every patch of it. A location sees 15 px; 31 px, by one more block, where images or patches are that large.
+    """
+    stem = [nn.Conv2d(channels, 16, 3, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    blocks = [Residual(16, 32, 1, padded=False), Residual(32, 64, 2, padded=False, second=1)]
+    deep = image_size >= VALID_SEES_DEEP
+    if deep:
+        blocks.append(Residual(64, 64, 1, padded=False))
+    return nn.Sequential(Extend(VALID_SEES_DEEP if deep else VALID_SEES), *stem, *blocks)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What is known of an encoder before it is built.
+
+    build: (channels, side of the images in px) to the network. width: d. smallest: px a patch must have.
+    dense_stride: px between two locations, if the features of a crop are a window of the features of the whole
+    image (crops then lie on multiples of it); None where padding lets borders in.
+    """
+
+    build: Callable[[int, int], nn.Sequential]
+    width: int
+    smallest: int
+    dense_stride: int | None = None
+
+
+ENCODERS = {
+    "small": Encoder(small, width=64, smallest=8),
+    "resnet18": Encoder(resnet18, width=512, smallest=8),
+    "valid": Encoder(valid, width=64, smallest=VALID_SEES, dense_stride=VALID_STRIDE),
+}
 
 
 def pool(features: Tensor) -> Tensor:

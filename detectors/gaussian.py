@@ -1,4 +1,4 @@
-"""The Gaussian one-class scorer: Mahalanobis distance under a Ledoit-Wolf covariance."""
+"""The Gaussian one-class scorer: Mahalanobis distance under a Ledoit-Wolf covariance, shared or by location."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,10 @@ from augmentations import InputError
 
 # Rows whose spread is below this share of their length differ by float32 rounding only.
 ROUNDING = 16 * torch.finfo(torch.float32).eps
+# Where hardly anything ever varies, as on a bare background, everything would be infinitely far: the variance of
+# a location is at least this share of the average location's.
+LEAST_VARIANCE = 1e-3
+LOCATION_BLOCK = 2**22  # float64 values that the fit of Gaussians by location works on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,78 @@ class Gaussian:
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "Gaussian":
         return cls(state["mean"], state["whitening"])
+
+
+@dataclass(frozen=True, eq=False)
+class LocationGaussians:
+    """One Gaussian a location, as Li et al. (CVPR 2021, 4.2) fit them to images of aligned objects.
+
+    mean (h,w,d) and whitening (h,w,d,d), each location as in ``Gaussian``.
+    """
+
+    score_is_distance = True
+
+    mean: Tensor
+    whitening: Tensor
+
+    @classmethod
+    def fit(cls, rows: Tensor) -> "LocationGaussians":
+        """Fit to ``rows`` (n,h,w,d), on the CPU in float64, a block of locations at a time; the result is float32.
+
+        Raises InputError for rows that are not finite, and for too few that differ.
+        """
+        n, height, width, d = rows.shape
+        values = rows.detach().cpu().reshape(n, height * width, d).movedim(1, 0)  # a view: (locations, n, d)
+        blocks = values.split(max(1, LOCATION_BLOCK // (d * max(n, d))))
+        variances = torch.cat([block.double().var(1, correction=0).mean(1) for block in blocks])
+        if not variances.isfinite().all():
+            raise InputError("features", "must be finite", "train with a smaller learning rate")
+        typical = variances.mean()
+        if typical <= ROUNDING**2 * values.square().mean():
+            raise _too_alike(n * height * width, "are all the same, location by location,")
+        identity = torch.eye(d, dtype=torch.float64)
+        means, whitenings = [], []
+        for block, variance in zip(blocks, variances.split([len(block) for block in blocks]), strict=True):
+            covariances = ledoit_wolf_covariances(block.double())
+            missing = (LEAST_VARIANCE * typical - variance).clamp(min=0)
+            roots, failed = torch.linalg.cholesky_ex(covariances + missing[:, None, None] * identity)
+            pivots = roots.diagonal(dim1=1, dim2=2).square()
+            if failed.any() or (pivots.amin(1) <= d * torch.finfo(roots.dtype).eps * pivots.amax(1)).any():
+                raise _too_alike(n * height * width, "vary in too few directions")
+            means.append(block.double().mean(1).float())
+            whitenings.append(torch.linalg.solve_triangular(roots, identity, upper=False).mT.float())
+        mean, whitening = torch.cat(means).view(height, width, d), torch.cat(whitenings).view(height, width, d, d)
+        return cls(mean.contiguous(), whitening.contiguous())
+
+    def score(self, rows: Tensor) -> Tensor:
+        """The Mahalanobis distance of ``rows`` (n,h,w,d) to the Gaussian of their location, as (n,h,w)."""
+        centred = (rows - self.mean).flatten(1, 2).movedim(1, 0)
+        distances = torch.linalg.vector_norm(centred @ self.whitening.flatten(0, 1), dim=-1)
+        return distances.mT.reshape(rows.shape[:-1])
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "whitening": self.whitening}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "LocationGaussians":
+        return cls(state["mean"], state["whitening"])
+
+
+def ledoit_wolf_covariances(rows: Tensor) -> Tensor:
+    """(b,n,d) rows to the shrunk covariance of each group, (b,d,d).
+
+    Ledoit and Wolf (2004), section 3.3, as ``sklearn.covariance.ledoit_wolf`` computes it, for many groups at once.
+    """
+    n, d = rows.shape[1:]
+    centred = rows - rows.mean(1, keepdim=True)
+    empirical = centred.mT @ centred / n
+    energy = empirical.square().sum((1, 2))
+    scale = empirical.diagonal(dim1=1, dim2=2).mean(1)
+    spread = energy - d * scale**2  # of the eigenvalues around their mean
+    # Of the empirical covariance around the true one; below 0 by rounding only.
+    noise = (((centred.square().sum(2) ** 2).mean(1) - energy) / n).clamp(min=0)
+    share = torch.where(spread > 0, torch.minimum(noise, spread) / spread, 0)[:, None, None]
+    return (1 - share) * empirical + share * scale[:, None, None] * torch.eye(d, dtype=rows.dtype)
 
 
 def _too_alike(n: int, how: str) -> InputError:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from augmentations import Augmentation
+from augmentations import Augmentation, InputError
 from augmentations.color import apply_jitter, sample_jitter
 from augmentations.randomness import generator
 from detectors.devices import autocast
@@ -33,17 +33,24 @@ def train(
 ) -> Tensor:
     """Train ``model`` on ``images`` (N,C,H,W), in place, and return the loss of every step (steps,), on the CPU.
 
-    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images. Every random number
+    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images; with
+    ``settings.patch``, of random crops of them, taken before they are augmented. Every random number
     is drawn on the CPU before the first step, so that no step waits for the host and all devices see one stream.
     SGD, one cosine to 0 (Li et al., CVPR 2021, A.1). ``on_progress`` gets the step and its loss now and then.
 
-    Raises TrainingDivergedError when the loss, or a weight at the end, is not finite.
+    Raises TrainingDivergedError when the loss, or a weight at the end, is not finite, and InputError for images
+    smaller than a patch.
     """
     device = images.device
     classes = 1 + len(parts)
     images = images.contiguous(memory_format=torch.channels_last)
+    side = settings.patch
+    height, width = (side, side) if side else images.shape[2:]
+    corners = _corners(images, settings, seed)
     order = _epochs(len(images), settings, seed).to(device)
-    draws = [_sample(part, images, settings, generator(seed, "train", i)) for i, part in enumerate(parts)]
+    draws = [
+        _sample(part, (height, width), settings, generator(seed, "train", i), device) for i, part in enumerate(parts)
+    ]
     jitter = _jitter(classes, settings, generator(seed, "train", "jitter"), device)
     labels = torch.arange(classes, device=device).repeat_interleave(settings.batch)
     optimizer = torch.optim.SGD(
@@ -60,7 +67,7 @@ def train(
     model.train()
     for start, stop in pairwise(marks):
         for step in range(start, stop):
-            clean = images[order[step]]
+            clean = crop(images, order[step], corners[step], side) if side else images[order[step]]
             drawn = [
                 part.apply(clean, _at(draw, step, settings.batch)) for part, draw in zip(parts, draws, strict=True)
             ]
@@ -97,11 +104,48 @@ def _epochs(n: int, settings: Settings, seed: int) -> Tensor:
     return torch.cat(passes)[:needed].view(settings.steps, settings.batch)
 
 
-def _sample(part: Augmentation, images: Tensor, settings: Settings, source: torch.Generator) -> Draws:
-    height, width = images.shape[-2:]
+def crop(images: Tensor, which: Tensor, corners: Tensor, side: int) -> Tensor:
+    """(M,C,side,side) crops of (N,C,H,W) images: of image ``which`` (M,), with top left ``corners`` (M,2).
+
+    On the images' device, without a wait for the host.
+    """
+    image, rows, columns = windows(which, corners, side)
+    return images.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
+
+
+def windows(which: Tensor, corners: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Image (M,1,1), row (M,side,1) and column (M,1,side) of every pixel of square windows, to index with."""
+    reach = torch.arange(side, device=corners.device)
+    rows, columns = corners[:, 0, None] + reach, corners[:, 1, None] + reach
+    return which[:, None, None], rows[:, :, None], columns[:, None, :]
+
+
+def random_corners(n: int, size: tuple[int, int], side: int, source: torch.Generator) -> Tensor:
+    """(n,2) top left corners of windows, every place in an image of ``size`` (height, width) equally likely.
+
+    Raises InputError when the window is larger than the image.
+    """
+    if side > min(size):
+        rule = f"must fit in the {size[0]}x{size[1]} px of the images"
+        raise InputError(f"patch={side}", rule, "choose a smaller patch or larger images")
+    return torch.stack([torch.randint(length - side + 1, (n,), generator=source) for length in size], dim=1)
+
+
+def _corners(images: Tensor, settings: Settings, seed: int) -> Tensor:
+    """(steps, batch, 2) corners of the crops; nothing where training sees whole images."""
+    if not settings.patch:
+        return torch.empty(0)
+    n, size = settings.steps * settings.batch, (images.shape[2], images.shape[3])
+    corners = random_corners(n, size, settings.patch, generator(seed, "train", "crops"))
+    return corners.to(images.device).view(settings.steps, settings.batch, 2)
+
+
+def _sample(
+    part: Augmentation, size: tuple[int, int], settings: Settings, source: torch.Generator, device: torch.device
+) -> Draws:
     with torch.no_grad():  # ranges may want gradients, a training does not
-        drawn = part.sample(settings.steps * settings.batch, (height, width), source)
-    return {name: value.to(images.device) for name, value in drawn.items()}
+        drawn = part.sample(settings.steps * settings.batch, size, source)
+    return {name: value.to(device) for name, value in drawn.items()}
 
 
 def _jitter(classes: int, settings: Settings, source: torch.Generator, device: torch.device) -> Draws | None:

@@ -37,7 +37,8 @@ class Training:
         return augmentations.make(self.augmentation, **dict(self.hyperparameters))
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps({**asdict(self), "hyperparameters": dict(self.hyperparameters)}))
+        plain = {"hyperparameters": dict(self.hyperparameters), "settings": self.settings.to_json()}
+        return json.loads(json.dumps({**asdict(self), **plain}))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Training":

@@ -249,7 +249,7 @@ def test_every_registered_detector_keeps_the_contract():
 
 
 def test_names_and_get():
-    assert detectors.names() == list(detectors.DETECTORS) == ["classifier"]
+    assert detectors.names() == list(detectors.DETECTORS) == ["classifier", "patch"]
     with pytest.raises(InputError, match="did you mean classifier"):
         detectors.get("clasifier")
 

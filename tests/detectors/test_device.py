@@ -11,8 +11,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import augmentations
 from augmentations.randomness import generator
 from detectors.classifier import locations, upsample
-from detectors.encoders import ENCODERS, WIDTHS, pool
-from detectors.gaussian import Gaussian
+from detectors.encoders import ENCODERS, pool
+from detectors.gaussian import Gaussian, LocationGaussians
+from detectors.localization import dense_embeddings, dense_map, positions
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 
@@ -50,10 +51,10 @@ def test_augmentations(name, channels, size):
 @pytest.mark.parametrize("image_size", [64, 128])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_features_scores_and_maps(name, channels, image_size, size):
-    d = WIDTHS[name]
+    d = ENCODERS[name].width
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
-            encoder = ENCODERS[name](channels, image_size).eval()
+            encoder = ENCODERS[name].build(channels, image_size).eval()
         images = on_device(2, channels, size).contiguous(memory_format=torch.channels_last)
         features = encoder(images)
         embeddings = pool(features)
@@ -63,6 +64,24 @@ def test_features_scores_and_maps(name, channels, image_size, size):
         assert tensor.device.type == "cuda"
         assert tensor.dtype == torch.float32
         assert tensor.shape == shape
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("size", [(64, 64), (37, 50), (9, 20)], ids=str)
+def test_patches_scores_and_maps(name, size):
+    spec = ENCODERS[name]
+    rows, columns = (len(positions(side, 16, 4)) for side in size)
+    with FakeTensorMode(), torch.no_grad():
+        with torch.device("cuda"):
+            encoder = spec.build(3, 16).eval()
+            local = LocationGaussians(
+                torch.empty(rows, columns, spec.width), torch.empty(rows, columns, spec.width, spec.width)
+            )
+        patches = dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_stride)
+        maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(spec.width), local)]
+    assert patches.shape == (2, rows, columns, spec.width)
+    for tensor in maps:
+        assert (tensor.device.type, tensor.dtype, tensor.shape) == ("cuda", torch.float32, (2, *size))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from detectors.encoders import ENCODERS, WIDTHS, Residual, pool, resnet18, small
+from detectors.encoders import ENCODERS, Residual, extend, pool, resnet18, small, valid
 
 
 def parameters(network):
@@ -12,17 +12,20 @@ def parameters(network):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("name", "size", "side"),
-    [("small", 64, 8), ("small", 32, 4), ("resnet18", 64, 8), ("resnet18", 96, 3), ("resnet18", 256, 8)],
+    [
+        ("small", 64, 8),
+        ("small", 32, 4),
+        ("resnet18", 64, 8),
+        ("resnet18", 96, 3),
+        ("resnet18", 256, 8),
+        ("valid", 64, 9),
+    ],
 )
 def test_spatial_features(name, size, side, channels):
-    encoder = ENCODERS[name](channels, size).eval()
+    encoder = ENCODERS[name].build(channels, size).eval()
     with torch.no_grad():
         features = encoder(torch.rand(1, channels, size, size))
-    assert features.shape == (1, WIDTHS[name], side, side)
-
-
-def test_every_encoder_has_a_width():
-    assert set(ENCODERS) == set(WIDTHS)
+    assert features.shape == (1, ENCODERS[name].width, side, side)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 64), (3, 64), (1, 32)])
@@ -65,6 +68,40 @@ def test_small_parameters(channels):
     }
     normalised = 16 + 2 * 16 + 3 * 32 + 3 * 64  # a scale and a shift each
     assert parameters(small(channels, 64)) == sum(convolutions.values()) + 2 * normalised
+
+
+@pytest.mark.parametrize(("built_for", "sees"), [(16, 15), (30, 15), (31, 31), (128, 31)])
+def test_valid_sees_no_more_than_it_says_and_needs_no_border(built_for, sees):
+    encoder = valid(1, built_for).eval()
+    image = torch.rand(1, 1, 48, 48, requires_grad=True)
+    features = encoder(image)
+    assert features.shape[2:] == (1 + (48 - sees) // 4,) * 2
+    features[0, :, 1, 2].sum().backward()
+    rows, columns = (image.grad[0, 0] != 0).nonzero().T
+    assert (rows.min(), columns.min()) == (4, 8)
+    assert rows.max() - rows.min() == columns.max() - columns.min() == sees - 1
+    with torch.no_grad():
+        part = encoder(image[:, :, 8 : 8 + sees, 4 : 4 + sees])
+    torch.testing.assert_close(part[0, :, 0, 0], features[0, :, 2, 1].detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (40, 7), (15, 16)], ids=str)
+def test_extend_repeats_the_last_row_and_column(size):
+    images = torch.rand(2, 3, *size)
+    wide = extend(images, 16)
+    assert wide.shape[2:] == tuple(max(16, side) for side in size)
+    rows, columns = (torch.arange(max(16, side)).clamp(max=side - 1) for side in size)
+    assert torch.equal(wide, images[:, :, rows][:, :, :, columns])
+    with torch.no_grad():
+        assert valid(3, 16).eval()(images).isfinite().all()
+
+
+def test_a_patch_large_enough_for_the_encoder_gives_features():
+    for encoder in ENCODERS.values():
+        with torch.no_grad():
+            features = encoder.build(1, encoder.smallest).eval()(torch.rand(1, 1, encoder.smallest, encoder.smallest))
+        assert features.shape[1] == encoder.width
+        assert min(features.shape[2:]) >= 1
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(4, 4, 1), (4, 8, 2), (4, 4, 2)])

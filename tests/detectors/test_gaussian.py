@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import LedoitWolf, ledoit_wolf
 
 from augmentations import InputError
-from detectors.gaussian import Gaussian
+from detectors import gaussian
+from detectors.gaussian import Gaussian, LocationGaussians, ledoit_wolf_covariances
 
 
 def rows(n, d, seed=0):
@@ -90,3 +91,66 @@ def test_state_holds_all_of_it():
 
 def test_wants_no_gradients_from_training():
     assert not Gaussian.fit(rows(50, 4).requires_grad_()).mean.requires_grad
+
+
+def places(n, height=2, width=3, d=5, seed=0):
+    """(n,height,width,d): each location with a distribution of its own."""
+    return torch.stack([rows(n, d, seed=100 * seed + i) + i for i in range(height * width)], 1).view(
+        n, height, width, d
+    )
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 6), (10, 30), (3, 4), (50, 1), (6, 64)])
+def test_covariances_by_location_are_those_of_sklearn(n, d):
+    groups = torch.stack([rows(n, d, seed=seed) for seed in range(4)]).double()
+    for group, covariance in zip(groups, ledoit_wolf_covariances(groups), strict=True):
+        expected, _ = ledoit_wolf(group.numpy())
+        np.testing.assert_allclose(covariance.numpy(), expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+def test_covariance_of_rows_that_are_the_same_is_zero():
+    assert torch.equal(ledoit_wolf_covariances(torch.ones(2, 9, 4).double()), torch.zeros(2, 4, 4).double())
+
+
+@pytest.mark.parametrize("block", [2**22, 1], ids=["at once", "one by one"])
+def test_by_location_each_is_a_gaussian_of_its_own(block, monkeypatch):
+    monkeypatch.setattr(gaussian, "LOCATION_BLOCK", block)
+    train, test = places(40), places(7, seed=1)
+    scores = LocationGaussians.fit(train).score(test)
+    assert scores.shape == (7, 2, 3)
+    for i in range(2):
+        for j in range(3):
+            expected = Gaussian.fit(train[:, i, j]).score(test[:, i, j])
+            torch.testing.assert_close(scores[:, i, j], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_location_where_nothing_varies_stays_finite_and_leaves_the_others_alone():
+    train, test = places(40), places(7, seed=1)
+    train[:, 1, 2] = 0.5
+    others = LocationGaussians.fit(train).score(test)
+    assert others.isfinite().all()
+    expected = Gaussian.fit(train[:, 0, 1]).score(test[:, 0, 1])
+    torch.testing.assert_close(others[:, 0, 1], expected, rtol=1e-4, atol=1e-4)
+    typical = train.double().var(0, correction=0).mean()
+    away = (test[:, 1, 2] - 0.5).double().norm(dim=1) / (gaussian.LEAST_VARIANCE * typical).sqrt()
+    torch.testing.assert_close(others[:, 1, 2].double(), away, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.full((9, 2, 2, 3), 0.5), "all the same"),
+        (places(2).repeat(4, 1, 1, 1), "too few directions"),
+        (places(9).fill_(torch.nan), "finite"),
+    ],
+    ids=["constant", "two, repeated", "nan"],
+)
+def test_by_location_refuses_what_no_gaussian_fits(bad, said):
+    with pytest.raises(InputError, match=said):
+        LocationGaussians.fit(bad)
+
+
+def test_state_by_location_holds_all_of_it():
+    fitted, test = LocationGaussians.fit(places(40).requires_grad_()), places(7, seed=1)
+    assert torch.equal(LocationGaussians.from_state(fitted.state()).score(test), fitted.score(test))
+    assert not fitted.whitening.requires_grad

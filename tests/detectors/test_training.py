@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import augmentations
-from augmentations import Augmentation
+from augmentations import Augmentation, InputError
 from detectors import Settings, training
 from detectors.training import TrainingDivergedError, train
 
@@ -156,6 +156,69 @@ def test_progress_is_told_at_most_20_times(steps):
         assert loss == pytest.approx(losses[start:step].mean().item())
 
 
+CROPPED = dataclasses.replace(SETTINGS, image_size=20, patch=8, stride=4, steps=60)
+
+
+def placed(n=3, height=20, width=14):
+    """Images whose every pixel has a value of its own."""
+    return torch.linspace(0.1, 1, n * height * width).view(n, 1, height, width)
+
+
+def corners_of(batch, images):
+    """Image, row and column of the first pixel of every crop."""
+    first = (batch[:, 0, :1, :1] - images.view(1, -1, 1)).abs().flatten(1).argmin(1)
+    return torch.stack(torch.unravel_index(first, (len(images), *images.shape[2:])), 1).tolist()
+
+
+def test_crops_are_taken_before_they_are_augmented():
+    model, images = Spy(2, 64), placed()
+    train(model, images, CUTOUT.parts, CROPPED, seed=0)
+    seen = []
+    for batch in model.batches:
+        clean, augmented = batch.split(4)
+        seen += corners_of(clean, images)
+        for (image, row, column), crop in zip(seen[-4:], clean, strict=True):
+            assert torch.equal(crop, images[image, :, row : row + 8, column : column + 8])
+        assert (clean != augmented).flatten(1).any(1).all(), "the augmentation missed a crop"
+        assert (clean == augmented).float().mean() > 0.3, "not made from these crops"
+    images_seen, rows, columns = zip(*seen, strict=True)
+    assert set(rows) == set(range(20 - 8 + 1)), "every row, first and last"
+    assert set(columns) == set(range(14 - 8 + 1))
+    assert [images_seen.count(i) for i in range(3)] == [80, 80, 80]
+
+
+def test_augmentations_are_drawn_for_the_size_of_a_crop(monkeypatch):
+    sizes = []
+    sample = Augmentation.sample
+    monkeypatch.setattr(
+        Augmentation, "sample", lambda self, n, size, source: (sizes.append(size), sample(self, n, size, source))[1]
+    )
+    train(Spy(2, 64), placed(), CUTOUT.parts, CROPPED, seed=0)
+    assert sizes == [(8, 8)]
+
+
+def test_crops_follow_the_seed():
+    seen = []
+    for seed in (0, 0, 1):
+        model = Spy(2, 64)
+        train(model, placed(), CUTOUT.parts, CROPPED, seed=seed)
+        seen.append(torch.cat(model.batches))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
+def test_a_crop_of_the_whole_image_is_the_image():
+    whole, cropped = Spy(), Spy()
+    train(whole, bright(), CUTOUT.parts, SETTINGS, seed=0)
+    train(cropped, bright(), CUTOUT.parts, dataclasses.replace(SETTINGS, patch=16, stride=4), seed=0)
+    assert torch.equal(torch.cat(whole.batches), torch.cat(cropped.batches))
+
+
+def test_images_smaller_than_a_patch_are_refused():
+    with pytest.raises(InputError, match=r"patch=8.*7x14 px.*larger images"):
+        train(Spy(2, 64), placed(height=7), CUTOUT.parts, CROPPED, seed=0)
+
+
 @pytest.mark.parametrize("rate", [1e9, 1e30])
 def test_divergence_is_told(rate):
     model = nn.Sequential(
@@ -232,22 +295,27 @@ def test_batches_stay_channels_last():
     # Convolutions on a CPU take 1.4 times as long on the other format.
     model = Spy(3, 3 * 256)
     train(model, bright(channels=3), THREE_WAY.parts, SETTINGS, seed=0)
+    cropped = dataclasses.replace(SETTINGS, patch=8, stride=8)
+    small = Spy(3, 3 * 64)
+    train(small, bright(channels=3), CUTOUT.parts, cropped, seed=0)
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in small.batches)
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in model.batches)
 
 
 @pytest.mark.parametrize("name", augmentations.names())
-@pytest.mark.parametrize("jitter", [0.0, 0.1])
-def test_no_step_waits_for_the_device(name, jitter, monkeypatch):
+@pytest.mark.parametrize(("jitter", "patch"), [(0.0, 0), (0.1, 16)])
+def test_no_step_waits_for_the_device(name, jitter, patch, monkeypatch):
     # A fake tensor has no values, so that whatever reads one back on the host raises. The progress report does,
     # by design: with one report a training, all steps must have run before the first read.
     monkeypatch.setattr(training, "PROGRESS_REPORTS", 1)
     monkeypatch.setattr(training, "autocast", lambda device: nullcontext())
     steps = []
-    settings = dataclasses.replace(SETTINGS, steps=5, jitter=jitter)
+    settings = dataclasses.replace(SETTINGS, steps=5, jitter=jitter, patch=patch, stride=patch)
     augmentation = augmentations.make(name)
+    side = patch if patch else 32
     with FakeTensorMode():
         with torch.device("cuda"):
-            model = Spy(1 + len(augmentation.parts), 3 * 32 * 32)
+            model = Spy(1 + len(augmentation.parts), 3 * side * side)
 
         def backward(loss):
             # Autograd's engine wants a real device; the gradients' shapes are all that the optimizer sees.
@@ -262,3 +330,4 @@ def test_no_step_waits_for_the_device(name, jitter, monkeypatch):
             train(model, torch.empty(6, 3, 32, 32, device="cuda"), augmentation.parts, settings, seed=0)
     assert len(steps) == len(model.batches) == 5
     assert all(batch.device.type == "cuda" for batch in model.batches)
+    assert {batch.shape[1:] for batch in model.batches} == {(3, side, side)}
