@@ -44,6 +44,10 @@ class Detector(ABC):
     def score_map(self, images: Images) -> Tensor:
         """(N,H,W) anomaly scores by pixel, of the size of the images."""
 
+    def score_and_map(self, images: Images) -> tuple[Tensor, Tensor]:
+        """``score`` and ``score_map`` together: in one pass where the detector knows how."""
+        return self.score(images), self.score_map(images)
+
     @abstractmethod
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor:
         """(N,C,H,W) what the detector was trained against, made from these images."""

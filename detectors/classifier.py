@@ -64,14 +64,8 @@ class Classifier(Detector):
     def train(self, images: Images, *, on_progress: Progress | None = None) -> Self:
         """The first stage: the encoder. Raises as ``fit`` does, and then leaves the detector as it was."""
         clean = as_images(images)
-        channels, width = clean.shape[1], ENCODERS[self.settings.encoder].width
-        with torch.random.fork_rng(devices=[]):
-            # Layers draw their first weights from the global generator; torch.manual_seed would also touch those
-            # of the other devices.
-            torch.default_generator.manual_seed(generator(self.seed, "weights").initial_seed())
-            encoder = self._new_encoder(channels)
-            head = _head((width, *self.settings.head), 1 + len(self.augmentation.parts))
-        model = nn.Sequential(self._placed(encoder), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head.to(self.device))
+        encoder, head = self._new_model(clean.shape[1])
+        model = nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
         with repeatable(self.device):
             self.losses = train(
                 model,
@@ -81,10 +75,31 @@ class Classifier(Detector):
                 seed=self.seed,
                 on_progress=on_progress,
             )
+        self._take(encoder, clean.shape[1])
+        return self
+
+    def leave_untrained(self, images: Images) -> Self:
+        """The floor that a training must exceed: the encoder as ``train`` would begin with it."""
+        channels = as_images(images).shape[1]
+        self.losses = None
+        self._take(self._new_model(channels)[0], channels)
+        return self
+
+    def _new_model(self, channels: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """Encoder and head with their first weights, which the seed decides."""
+        width = ENCODERS[self.settings.encoder].width
+        with torch.random.fork_rng(devices=[]):
+            # Layers draw their first weights from the global generator; torch.manual_seed would also touch those
+            # of the other devices.
+            torch.default_generator.manual_seed(generator(self.seed, "weights").initial_seed())
+            encoder = self._new_encoder(channels)
+            head = _head((width, *self.settings.head), 1 + len(self.augmentation.parts))
+        return self._placed(encoder), head.to(self.device)
+
+    def _take(self, encoder: nn.Sequential, channels: int) -> None:
         self.channels, self.encoder = channels, encoder.eval()
         for stale in self.densities:
             vars(self).pop(stale, None)
-        return self
 
     def fit_scorer(self, images: Images) -> Self:
         """The second stage: the densities of pooled and of spatial features of un-augmented images."""
@@ -109,8 +124,18 @@ class Classifier(Detector):
     def score_map(self, images: Images) -> Tensor:
         self._require("spatial")
         whole = as_images(images)
-        size = whole.shape[2], whole.shape[3]
-        return torch.cat([upsample(self.spatial.score(locations(f)), size).cpu() for f in self._features(whole)])
+        return torch.cat([self._map(features, whole).cpu() for features in self._features(whole)])
+
+    def score_and_map(self, images: Images) -> tuple[Tensor, Tensor]:
+        self._require("scorer")
+        self._require("spatial")
+        whole = as_images(images)
+        both = [(self.scorer.score(pool(f)).cpu(), self._map(f, whole).cpu()) for f in self._features(whole)]
+        scores, maps = zip(*both, strict=True)
+        return torch.cat(scores), torch.cat(maps)
+
+    def _map(self, features: Tensor, images: Tensor) -> Tensor:
+        return upsample(self.spatial.score(locations(features)), (images.shape[2], images.shape[3]))
 
     @torch.no_grad()
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor:

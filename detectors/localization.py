@@ -174,9 +174,16 @@ class PatchClassifier(Classifier):
 
     def score_map(self, images: Images) -> Tensor:
         whole = as_images(images)
-        size, settings = (whole.shape[2], whole.shape[3]), self.settings
-        spread = (dense_map(each, settings.patch, settings.stride, size) for each in self._patch_scores(whole))
-        return torch.cat([maps.cpu() for maps in spread])
+        return torch.cat([self._spread(scores, whole).cpu() for scores in self._patch_scores(whole)])
+
+    def score_and_map(self, images: Images) -> tuple[Tensor, Tensor]:
+        whole = as_images(images)
+        both = [(scores.amax((1, 2)).cpu(), self._spread(scores, whole).cpu()) for scores in self._patch_scores(whole)]
+        scores, maps = zip(*both, strict=True)
+        return torch.cat(scores), torch.cat(maps)
+
+    def _spread(self, scores: Tensor, images: Tensor) -> Tensor:
+        return dense_map(scores, self.settings.patch, self.settings.stride, (images.shape[2], images.shape[3]))
 
     def state(self) -> State:
         state = super().state()

@@ -5,6 +5,7 @@ from selector import consensus, criteria
 from selector.candidates import Candidate
 from selector.detections import Detections
 from selector.evidence import Evidence
+from selector.export import ExportError
 from selector.selection import NothingToSelectError, Selection, load, select_best
 from selector.store import StorageError
 
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "Detections",
     "Evidence",
+    "ExportError",
     "InputError",
     "NothingToSelectError",
     "Selection",

@@ -14,12 +14,13 @@ from augmentations import InputError
 from selector import images as reading
 from selector.decision import false_alarm_rate as checked_rate
 from selector.decision import smallest_rate
+from selector.export import ExportError
 from selector.results import Results
 from selector.selection import NothingToSelectError, Selection, load, select_best
 from selector.store import StorageError, storing
 from selector.watching import arrivals
 
-USER_ERRORS = (InputError, StorageError, NothingToSelectError)
+USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
 
 app = typer.Typer(
@@ -180,6 +181,19 @@ def report(
     Example: ssad report run/
     """
     print(f"report   {load(run).report(out)}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder that `ssad select --out` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the programs; must be new or empty.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
+) -> None:
+    """Write the chosen detector as ONNX and torch.export programs, which need none of this to run.
+
+    Example: ssad export run/ --out exported/
+    """
+    print(f"exported {load(run).export(out, overwrite)}")
 
 
 def _add_commands() -> None:

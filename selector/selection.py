@@ -34,7 +34,7 @@ from selector.store import Store, storing
 from selector.zoo import Zoo
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
-DETECTION_BATCH = 64  # images in memory at a time when a folder is streamed
+DETECTION_PIXELS = 2**20  # of the images in memory at a time when a folder is streamed, for each channel
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 
 
@@ -211,13 +211,11 @@ class Selection:
 
         Raises InputError for a rate the calibration images can't support.
         """
-        pieces = list(self.detect_batches(images, false_alarm_rate, cross, skip_unreadable))
-        first = pieces[0][0]
-        found = [piece for piece, _ in pieces]
+        found = [piece for piece, _ in self.detect_batches(images, false_alarm_rate, cross, skip_unreadable)]
         p = torch.cat([piece.p_values for piece in found])
         decided = torch.cat([piece.is_anomaly for piece in found]) if fdr is None else benjamini_hochberg(p, fdr)
         return replace(
-            first,
+            found[0],
             fdr=fdr,
             sizes=tuple(size for piece in found for size in piece.sizes),
             names=tuple(name for piece in found for name in piece.names),
@@ -246,12 +244,12 @@ class Selection:
             images,
             image_size=settings["image_size"],
             channels=settings["channels"],
-            batch=DETECTION_BATCH,
+            batch=max(1, DETECTION_PIXELS // settings["image_size"] ** 2),
             skip_unreadable=skip_unreadable,
             wanted=wanted,
         )
         for batch in batches:
-            scores = self.detector.score(batch.pixels)
+            scores, maps = self.detector.score_and_map(batch.pixels)
             p = calibration.p_values(batch.pixels, scores)
             yield (
                 Detections(
@@ -259,7 +257,7 @@ class Selection:
                     scores=scores,
                     p_values=p,
                     is_anomaly=p <= rate,
-                    maps=self.detector.score_map(batch.pixels),
+                    maps=maps,
                     false_alarm_rate=rate,
                     n_calibration=calibration.n,
                     sizes=batch.sizes,
@@ -268,6 +266,15 @@ class Selection:
                 ),
                 batch,
             )
+
+    def export(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the best detector as ONNX and torch.export programs, each checked against it; returns the folder.
+
+        Raises InputError as ``selector.export.export`` does, and ExportError when a program disagrees.
+        """
+        from selector.export import export
+
+        return export(self, path, overwrite)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, one self-contained HTML file, with CSV and JSON twins beside it; returns its path.

@@ -139,12 +139,12 @@ def gather_calibration(detector: Detector, images: dict[str, Tensor]) -> dict[st
 
     Raises FloatingPointError when one is not finite.
     """
-    maps = detector.score_map(images["calibration"])
+    scores, maps = detector.score_and_map(images["calibration"])
     ordered = maps.double().flatten().sort().values
     ranks = torch.linspace(0, len(ordered) - 1, MAP_QUANTILES).round().long()
     return _finite(
         {
-            "scores": detector.score(images["calibration"]),
+            "scores": scores,
             "maps": ordered[ranks],
             "map_maxima": maps.flatten(1).max(1).values,
         }

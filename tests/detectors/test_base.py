@@ -114,6 +114,18 @@ class DetectorContract:
         assert maps.shape == (2, *size)
         assert maps.isfinite().all()
 
+    def test_score_and_map_are_those_of_two_passes(self, detector, few):
+        scores, maps = detector.score_and_map(few)
+        assert torch.equal(scores, detector.score(few))
+        assert torch.equal(maps, detector.score_map(few))
+
+    def test_left_untrained_it_is_the_floor_of_a_training(self, few, striped):
+        images = striped()
+        floor, again = (self.make().leave_untrained(images).fit_scorer(images) for _ in range(2))
+        assert torch.equal(floor.score(few), again.score(few))
+        assert not torch.allclose(floor.score(few), self.make().fit(images).score(few))
+        assert floor.losses is None
+
     def test_one_image(self, detector, few):
         whole = self.outputs(detector, few)
         alone = self.outputs(detector, few[2:3])

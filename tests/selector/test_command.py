@@ -125,7 +125,7 @@ def test_detect_goes_on_where_it_was_stopped(ssad, run, folders, tmp_path, monke
     """An unreadable image in a later batch stops it; what was done before is not done again."""
     from selector import results, selection
 
-    monkeypatch.setattr(selection, "DETECTION_BATCH", 1)
+    monkeypatch.setattr(selection, "DETECTION_PIXELS", 1)
     shutil.copytree(folders / "parts", tmp_path / "parts")
     (tmp_path / "parts" / "zz.png").write_text("no picture")
     code, _, err = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result")
@@ -203,6 +203,16 @@ def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, f
     assert [row["name"] for row in rows] == ["0.png", "1.png", "broken.png"]
     assert rows[2]["verdict"].startswith("unreadable")
     assert out.count("  0.png") == out.count("  1.png") == 1
+
+
+def test_export_writes_programs_that_run_elsewhere(ssad, run, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    code, out, err = ssad("export", run, "--out", tmp_path / "exported")
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "exported").iterdir()} == {"model.onnx", "model.pt2", "model.json"}
+    assert str(tmp_path / "exported") in out
+    assert ssad("export", run, "--out", tmp_path / "exported")[0] == 2
+    assert ssad("export", run, "--out", tmp_path / "exported", "--overwrite")[0] == 0
 
 
 def test_report_is_written_again_anywhere(ssad, run, tmp_path):
