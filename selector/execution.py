@@ -128,13 +128,12 @@ def _one_at_a_time(function: Callable[[Item], None], suspects: deque[Item]) -> O
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     pool = ProcessPoolExecutor(jobs, initializer=_begin_worker, initargs=(os.getpid(),), env=single)
-    finished = False
     try:
         yield pool
-        finished = True
     finally:
-        # After an error or an interrupt nobody waits for what is in flight: it is done again next time.
-        pool.shutdown(wait=True, kill_workers=not finished)
+        # Every result is on disk when its item is done, so idle workers have nothing to put in order, which takes them
+        # seconds; and after an error or an interrupt what is in flight is done again next time.
+        pool.shutdown(wait=True, kill_workers=True)
 
 
 def _begin_worker(parent: int) -> None:
