@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from selector.zoo import Zoo
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 DETECTION_PIXELS = 2**20  # of the images in memory at a time when a folder is streamed, for each channel
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
+LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 
 
 class NothingToSelectError(RuntimeError):
@@ -94,28 +94,19 @@ def select_best(
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()} | {"test": unlabeled.pixels}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
-    run = {
-        "settings": {
-            "candidates": [candidate.to_json() for candidate in candidates],
-            "preset": preset,
-            "image_size": size,
-            "channels": good.pixels.shape[1],
-            "seed": seed,
-            "device": place.type,
-            "train images": reading.fingerprint(good),
-            "test images": reading.fingerprint(unlabeled),
-        },
+    settings_of_run = {
+        "candidates": [candidate.to_json() for candidate in candidates],
+        "preset": preset,
+        "image_size": size,
+        "channels": good.pixels.shape[1],
+        "seed": seed,
+        "device": place.type,
+        "train images": reading.fingerprint(good),
+        "test images": reading.fingerprint(unlabeled),
+    }
+    run = _provenance({"train": good, "test": unlabeled}) | {
+        "settings": settings_of_run,
         "names": names | {"test": list(unlabeled.names)},
-        "skipped": [
-            {"role": role, "name": name, "reason": reason}
-            for role, images in (("train", good), ("test", unlabeled))
-            for name, reason in images.skipped
-        ],
-        "notes": [
-            f"{role}: {note}" for role, images in (("train", good), ("test", unlabeled)) for note in images.notes
-        ],
-        "versions": {"python": platform.python_version(), "ssad": version("ssad")}
-        | {library: version(library) for library in LIBRARIES},
     }
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
@@ -129,6 +120,26 @@ def select_best(
         selection._temporary = temporary
         selection._keep()
     return selection
+
+
+def _provenance(given: dict[str, reading.Images]) -> dict[str, Any]:
+    """What a reader of the result must know of the images and of the libraries."""
+    return {
+        "skipped": [
+            {"role": role, "name": name, "reason": reason}
+            for role, images in given.items()
+            for name, reason in images.skipped
+        ],
+        "notes": [f"{role}: {note}" for role, images in given.items() for note in images.notes],
+        "versions": {"python": platform.python_version()} | {library: _version(library) for library in LIBRARIES},
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # a copy of the source that was never installed
+        return "not installed"
 
 
 def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
