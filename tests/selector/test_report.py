@@ -101,8 +101,33 @@ def test_the_page_loads_nothing(page):
 
 def test_the_sections_come_in_their_order(page):
     found = [a["id"] for tag, a in Reader(page).elements if tag == "section"]
-    wanted = "leaderboard hyperparameters embeddings samples scores gallery training skipped provenance"
+    wanted = "leaderboard hyperparameters embeddings samples scores gallery sheet training skipped provenance"
     assert found == wanted.split()
+
+
+def test_the_contact_sheet_shows_test_images_by_falling_score(page, selection):
+    sheet = page[page.index('<ol class="sheet">') : page.index("</ol>", page.index('<ol class="sheet">'))]
+    shown = [unescape(name) for name in re.findall(r'<span class="clip" title="([^"]*)"', sheet)]
+    names = selection.zoo.store.names("test")
+    scores = selection.zoo.evidence(selection.best.id)[0].test_scores
+    assert shown == [names[i] for i in scores.argsort(descending=True, stable=True).tolist()]
+
+
+def test_an_outline_surrounds_what_exceeds_the_threshold():
+    from selector.report.pictures import OUTLINE, OUTLINED, outlined, plain
+
+    image, score_map = torch.full((1, 32, 32), 0.5), torch.zeros(32, 32)
+    score_map[8:16, 8:16] = 1.0
+    picture = outlined(image, score_map, 0.5)
+    assert picture.shape == (OUTLINED, OUTLINED, 3)
+    line = (picture == OUTLINE).all(-1)
+    rows, _ = line.nonzero()
+    factor = OUTLINED // 32
+    assert abs(rows.min() - 8 * factor) <= 2
+    assert abs(rows.max() - 16 * factor) <= 2
+    assert not line[12 * factor, 12 * factor]
+    assert not (outlined(image, score_map, math.inf) == OUTLINE).all(-1).any()
+    assert plain(image).shape == (32, 32, 3)
 
 
 def test_every_candidate_and_every_criterion_is_in_the_table(page, selection):

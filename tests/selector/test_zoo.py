@@ -150,7 +150,13 @@ class TestEvidence:
         monkeypatch.setattr(Classifier, "score", lambda self, images: torch.full((len(images),), torch.nan))
         with pytest.raises(FloatingPointError, match="validation_scores"):
             gather_evidence(fitted, images, seed=0)
-        with pytest.raises(FloatingPointError, match="scores"):
+
+    @pytest.mark.parametrize("which", ["scores", "map"])
+    def test_a_calibration_that_is_not_finite_is_refused(self, fitted, images, monkeypatch, which):
+        whole = fitted.score_and_map(images["calibration"])
+        whole[which == "map"].view(-1)[0] = torch.nan
+        monkeypatch.setattr(Classifier, "score_and_map", lambda self, images: whole)
+        with pytest.raises(FloatingPointError, match=which):
             gather_calibration(fitted, images)
 
     def test_calibration_is_scores_and_the_order_of_the_map(self, fitted, images):
