@@ -77,8 +77,7 @@ class Results:
 
     def add(self, found: Detections, images: Images, scale: tuple[float, float]) -> None:
         """Write the pictures of a batch, then its rows."""
-        if not self.rows_path.exists():
-            files.write_bytes(self.root / "result.json", json.dumps(self.asked, indent=1).encode())
+        self._begin()
         rows = []
         for i, (name, score, p, verdict, boxes, areas) in enumerate(found.table.itertuples(index=False, name=None)):
             heatmap = Path("heatmaps") / picture_path(name)
@@ -93,8 +92,14 @@ class Results:
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
         """Rows for images that could not be read: no score, and the reason as the verdict."""
+        self._begin()
         rows = [{"name": name, "verdict": f"unreadable: {reason}"} for name, reason in skipped]
         self._append([row for row in rows if row["name"] not in self.done])
+
+    def _begin(self) -> None:
+        """Say what was asked for before anything else is there, so that a stop leaves nothing unexplained."""
+        if not self.rows_path.exists():
+            files.write_bytes(self.root / "result.json", json.dumps(self.asked, indent=1).encode())
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         with self.rows_path.open("ab") as file:

@@ -205,6 +205,27 @@ def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, f
     assert out.count("  0.png") == out.count("  1.png") == 1
 
 
+def test_detect_watches_on_when_the_first_image_is_unreadable(ssad, run, tmp_path, monkeypatch):
+    from selector import watching
+
+    arriving = tmp_path / "arriving"
+    arriving.mkdir()
+    (arriving / "broken.png").write_text("no picture")
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching.time, "sleep", sleep)
+    code, out, err = ssad("detect", run, arriving, "--out", tmp_path / "result", "--watch")
+    assert code == 0, err
+    assert "skipped broken.png" in out
+    assert (tmp_path / "result" / "result.json").is_file()
+    assert len((tmp_path / "result" / "detections.jsonl").read_text().splitlines()) == 1
+
+
 def test_export_writes_programs_that_run_elsewhere(ssad, run, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     code, out, err = ssad("export", run, "--out", tmp_path / "exported")
