@@ -21,7 +21,7 @@ VISIBLE = 0.02  # a pixel is changed where a channel moved by more: 5 of 255 gra
 MEAN_CHANGE = 0.05  # at least, over the mask, so that every defect can be seen
 SMALLEST_SHARE = 0.003  # of the image that a mask covers: 12 px at 64 x 64
 SPECK_SHARE = 0.001  # a changed island below, 4 px at 64 x 64, is no defect of its own and is undone
-TRIES = 100  # places tried before an image is refused
+TRIES = 100  # places tried before an image is left as it is
 DRAWN_AT = 64  # px, the side that widths of scratches are stated for
 EIGHT_NEIGHBOURS = np.ones((3, 3))
 
@@ -34,9 +34,10 @@ def dark_spot(images: Tensor, donors: Tensor, generator: torch.Generator) -> tup
     """Darkens an irregular spot with soft edges, 10-26% of a side across, by 30-70% at its heart.
 
     images (N,C,H,W) in [0,1], donors unused; returns the defective images and masks (N,H,W) uint8, 1 where a channel
-    moved by more than VISIBLE. Raises InputError for images of another kind or where no spot shows.
+    moved by more than VISIBLE. An image on which no spot shows comes back as it was, its mask empty. Raises InputError
+    for images of another kind.
     """
-    return _generate("dark spot", _dark_spot, images, donors, generator)
+    return _generate(_dark_spot, images, donors, generator)
 
 
 def scratch(images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -44,16 +45,16 @@ def scratch(images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple
 
     Shapes, masks and raises as in ``dark_spot``.
     """
-    return _generate("scratch", _scratch, images, donors, generator)
+    return _generate(_scratch, images, donors, generator)
 
 
 def swapped_patch(images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Replaces an irregular region, feathered, with what the donor (N,C,H,W) shows up to an eighth of a side away, its
     mean brightness drawn 30-80% towards the region's.
 
-    Shapes, masks and raises as in ``dark_spot``; also raises where image and donor look too alike.
+    Shapes, masks and raises as in ``dark_spot``; no patch shows where image and donor look too alike.
     """
-    return _generate("swapped patch", _swapped_patch, images, donors, generator)
+    return _generate(_swapped_patch, images, donors, generator)
 
 
 def brightness_stain(images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ def brightness_stain(images: Tensor, donors: Tensor, generator: torch.Generator)
 
     Shapes, masks and raises as in ``dark_spot``.
     """
-    return _generate("brightness stain", _brightness_stain, images, donors, generator)
+    return _generate(_brightness_stain, images, donors, generator)
 
 
 GENERATORS: dict[str, Generate] = {
@@ -72,9 +73,7 @@ GENERATORS: dict[str, Generate] = {
 }
 
 
-def _generate(
-    what: str, draw: _Draw, images: Tensor, donors: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _generate(draw: _Draw, images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     _check(images, donors)
     # A seed an image: what one image needs in tries never shifts another's defect.
     seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
@@ -84,10 +83,8 @@ def _generate(
         for _ in range(TRIES):
             changed, mask = _settle(images[i], draw(images[i], donors[i], source))
             if _shows(images[i], changed, mask):
+                defective[i], masks[i] = changed, mask
                 break
-        else:
-            raise InputError(f"image {i}", f"no {what} shows on it", "leave it out, or give it another donor")
-        defective[i], masks[i] = changed, mask
     return defective, masks
 
 

@@ -1,8 +1,14 @@
 """What a benchmark knows and a selection must not."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
 from torch import Tensor
+
+from augmentations import InputError
+from augmentations.errors import unknown_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,3 +26,29 @@ class Task:
     labels: Tensor
     masks: Tensor | None = None
     kinds: tuple[str, ...] | None = None
+
+    def of_kind(self, kind: str) -> "Task":
+        """The same task with the normal test images and the anomalies of one kind only, named ``name-kind``.
+
+        Raises InputError for a task without kinds, or one without this kind.
+        """
+        if self.kinds is None:
+            raise InputError(f"{self.name}-{kind}", f"{self.name} tells no kinds of anomalies apart", f"{self.name}")
+        if not kind or kind not in self.kinds:
+            raise unknown_name(f"kind of {self.name}", kind, sorted({k for k in self.kinds if k}))
+        rows = torch.tensor([i for i, found in enumerate(self.kinds) if found in ("", kind)])
+        return replace(self.with_test(rows), name=f"{self.name}-{kind}")
+
+    def with_test(self, rows: Tensor) -> "Task":
+        """The same task with only these test images, in this order; rows (r,): indices into ``test``."""
+        return replace(
+            self,
+            test=self.test[rows],
+            labels=self.labels[rows],
+            masks=None if self.masks is None else self.masks[rows],
+            kinds=None if self.kinds is None else tuple(self.kinds[i] for i in rows.tolist()),
+        )
+
+
+# Called with the task's name, the folder of its data or None, and the image size in pixels a side.
+Loader = Callable[[str, str | Path | None, int], Task]

@@ -40,6 +40,10 @@ class Detector(ABC):
     def score(self, images: Images) -> Tensor:
         """(N,) anomaly scores."""
 
+    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
+        """(N,) anomaly scores of embeddings (N,d), or None where a score is more than a function of the embedding."""
+        return None
+
     @abstractmethod
     def score_map(self, images: Images) -> Tensor:
         """(N,H,W) anomaly scores by pixel, of the size of the images."""

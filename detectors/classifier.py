@@ -121,6 +121,10 @@ class Classifier(Detector):
         self._require("scorer")
         return torch.cat([self.scorer.score(pool(features)).cpu() for features in self._features(images)])
 
+    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
+        self._require("scorer")
+        return self.scorer.score(embeddings.to(self.device)).cpu()
+
     def score_map(self, images: Images) -> Tensor:
         self._require("spatial")
         whole = as_images(images)

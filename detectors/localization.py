@@ -169,6 +169,9 @@ class PatchClassifier(Classifier):
     def embed(self, images: Images) -> Tensor:
         return torch.cat([nn.functional.normalize(each.mean((1, 2)), dim=1).cpu() for each in self._patches(images)])
 
+    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
+        return None  # a score is made of those of patches
+
     def score(self, images: Images) -> Tensor:
         return torch.cat([scores.amax((1, 2)).cpu() for scores in self._patch_scores(as_images(images))])
 

@@ -13,7 +13,7 @@ from selector.criteria.base import given
 from selector.criteria.pairwise import Pairwise
 
 EMBEDDINGS = ("train", "augmented", "test", "validation")
-SCORES = ("validation_scores", "augmented_scores", "test_scores")
+SCORES = ("validation_scores", "augmented_scores", "test_scores", "pseudo_scores")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class Evidence:
     pseudo anomalies, of the unlabeled test images and of the held-out normal images.
     validation_scores (h,), augmented_scores (h',), test_scores (k,): anomaly scores, higher = more anomalous;
     ``augmented_scores`` are those of augmented *validation* images.
+    pseudo_scores (b,): those of pseudo anomalies made by other augmentations than the candidate's.
     score_is_distance: scores are positive and distance-like, so that their logarithm makes sense; None infers
     it from whether every score that is given is positive.
 
@@ -37,6 +38,7 @@ class Evidence:
     validation_scores: Tensor | None = None
     augmented_scores: Tensor | None = None
     test_scores: Tensor | None = None
+    pseudo_scores: Tensor | None = None
     score_is_distance: bool | None = None
 
     def __post_init__(self) -> None:

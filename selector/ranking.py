@@ -81,7 +81,8 @@ def rank(
     never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed. Ties in a
     Borda count go to the better value of its first criterion, then to the earlier candidate.
     """
-    names = criteria.names()
+    given = [draws[0] for draws in evidence.values()]
+    names = [name for name in criteria.names() if any(one.has(criteria.get(name).needs) for one in given)]
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
     statuses, reasons = {}, {}
@@ -139,13 +140,16 @@ def _best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[
 
 
 def _over_draws(draws: Sequence[Evidence], names: Sequence[str]) -> tuple[pd.Series, pd.Series]:
-    """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters."""
-    fixed = [name for name in names if not criteria.get(name).uses_draws]
-    drawn = [name for name in names if criteria.get(name).uses_draws]
+    """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters, nan where the
+    evidence does not support one."""
+    supported = [name for name in names if draws[0].has(criteria.get(name).needs)]
+    fixed = [name for name in supported if not criteria.get(name).uses_draws]
+    drawn = [name for name in supported if criteria.get(name).uses_draws]
     rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws])
     once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
     mean, deviation = rows.mean(skipna=False), rows.std(ddof=0, skipna=False)
-    return pd.concat([once, mean])[list(names)], pd.concat([once * 0, deviation])[list(names)]
+    columns = list(names)
+    return pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
 
 
 def _guard(evidence: Evidence, values: pd.Series, rule: Rule) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from augmentations import InputError
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors import Classifier, Detector
-from selector.candidates import Candidate
+from selector import pseudo
+from selector.candidates import Candidate, Training
 from selector.evidence import Evidence
 from selector.execution import Engine
 from selector.store import Store
@@ -33,6 +34,7 @@ class Job:
     root: Path
     candidates: tuple[Candidate, ...]
     device: str
+    rivals: tuple[Training, ...]  # every training of the zoo: their augmentations make the bank of pseudo anomalies
 
     @property
     def training_id(self) -> str:
@@ -49,13 +51,14 @@ def work(job: Job) -> None:
     started = time.monotonic()
     todo = [candidate for candidate in job.candidates if not store.finished(candidate)]
     images = store.images  # read here, because a damaged run folder is no candidate's failure
+    bank = _bank(images["validation"], job.rivals)
     trained = None
     for candidate in todo:
         try:
             if trained is None:
                 trained, losses = _kept_training(store, job) or _new_training(store, job)
             fitted = trained.with_scorer(candidate.scorer, images["fit"])
-            evidence = gather_evidence(fitted, images, candidate.training.seed)
+            evidence = gather_evidence(fitted, images, candidate.training, bank)
             calibration = gather_calibration(fitted, images)
         except TRAINING_FAILURES as error:
             reason = f"{type(error).__name__.lstrip('_')}: {error}".splitlines()[0]
@@ -110,12 +113,22 @@ def _new_training(store: Store, job: Job) -> tuple[Classifier, list[float]]:
     return trained, [round(loss, 5) for loss in trained.losses.tolist()]
 
 
-def gather_evidence(detector: Detector, images: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+def _bank(images: Tensor, trainings: Sequence[Training]) -> dict[str, Tensor]:
+    """The bank of a zoo: the same whatever the detectors and the number of seeds are."""
+    distinct = {(training.augmentation, training.hyperparameters): training for training in trainings}
+    recipes = [training.make_augmentation() for training in distinct.values()]
+    return pseudo.bank(images, recipes, min(training.seed for training in trainings))
+
+
+def gather_evidence(
+    detector: Detector, images: dict[str, Tensor], training: Training, bank: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """All that selection may see of a candidate; ``augmented`` is (draws, n, d), with as many rows as train images.
 
     The draws depend on the seed only, so that candidates of one augmentation family meet the same random numbers.
-    Raises FloatingPointError when an embedding or a score is not finite.
+    Nothing of test images where there are none. Raises FloatingPointError when an embedding or a score is not finite.
     """
+    seed = training.seed
     drawn = [
         detector.embed(detector.pseudo_anomalies(images["fit"], generator(seed, "augmented", draw)))
         for draw in range(DRAWS)
@@ -124,12 +137,16 @@ def gather_evidence(detector: Detector, images: dict[str, Tensor], seed: int) ->
     evidence = {
         "train": detector.embed(images["fit"]),
         "augmented": torch.stack(drawn),
-        "test": detector.embed(images["test"]),
         "validation": detector.embed(images["validation"]),
         "validation_scores": detector.score(images["validation"]),
         "augmented_scores": detector.score(anomalies),
-        "test_scores": detector.score(images["test"]),
     }
+    if "test" in images:
+        evidence |= {"test": detector.embed(images["test"]), "test_scores": detector.score(images["test"])}
+    held_out = len(images["validation"])
+    scores = pseudo.pseudo_scores(detector, bank, training.augmentation, evidence["train"], held_out, seed)
+    if scores is not None:
+        evidence["pseudo_scores"] = scores
     return _finite(evidence)
 
 
@@ -186,8 +203,9 @@ class Zoo:
             sharing.setdefault(candidate.training_id, []).append(candidate)
             if candidate.id not in todo:
                 on_done(candidate)
+        rivals = tuple(candidate.training for candidate in self.candidates)
         jobs = [
-            Job(self.store.root, tuple(group), str(self.device))
+            Job(self.store.root, tuple(group), str(self.device), rivals)
             for group in sharing.values()
             if any(candidate.id in todo for candidate in group)
         ]

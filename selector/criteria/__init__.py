@@ -2,6 +2,7 @@
 
 ``embedding``: train, pseudo-anomalous and test embeddings compared (DSV, MMD, alignment, ...).
 ``contrast``: test scores against held-out normal scores.
+``pseudo``: held-out normal scores against those of other augmentations' pseudo anomalies.
 ``pairwise``: the chunked means over pairs that they share.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from augmentations.errors import unknown_name
-from selector.criteria import contrast, embedding
+from selector.criteria import contrast, embedding, pseudo
 from selector.criteria.base import Criterion
 from selector.criteria.contrast import probability_above
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CRITERIA", "Criterion", "evaluate", "get", "names", "probability_above"]
 
-CRITERIA: dict[str, Criterion] = {c.name: c for c in (*embedding.CRITERIA, *contrast.CRITERIA)}
+CRITERIA: dict[str, Criterion] = {c.name: c for c in (*embedding.CRITERIA, *contrast.CRITERIA, *pseudo.CRITERIA)}
 
 
 def names() -> list[str]:

@@ -45,6 +45,7 @@ def arrays(seed=0, unit=True, distance=True, n=30, m=41, k=37, h=23, d=11, share
         "validation_scores": rng.gamma(4, 1, h).round(1) + 0.1,
         "augmented_scores": rng.gamma(7, 1, h).round(1) + 0.1,
         "test_scores": (rng.gamma(4, 1, k) * (1 + anomalous)).round(1) + 0.1,
+        "pseudo_scores": rng.gamma(6, 1, h).round(1) + 0.1,
     }
     if not distance:
         scores = {name: value - 3.03 for name, value in scores.items()}
@@ -64,7 +65,7 @@ def _std_of(values, distance):
 
 def oracle(a, distance):
     X, Y, Z, V = a["train"], a["augmented"], a["test"], a["validation"]
-    v, t = a["validation_scores"], a["test_scores"]
+    v, t, bank = a["validation_scores"], a["test_scores"], a["pseudo_scores"]
     W, gamma = np.vstack([X, Y]), 1 / X.shape[1]
     far, gap = cdist(W, Z), cdist(X, Y).mean() / 2
 
@@ -125,6 +126,8 @@ def oracle(a, distance):
         "rtm": (top.mean() - np.median(t)) / np.median(t),
         "score_otsu": otsu(),
         "neighbor_shift": ((near_t - near_v.mean()) / near_v.std()).mean(),
+        "pseudo_auc": np.mean([(p > q) + 0.5 * (p == q) for p in bank for q in v]),
+        "npd": (bank.mean() - v.mean()) ** 2 / 2 / (bank.var() + v.var()),
     }
 
 
@@ -562,7 +565,7 @@ torch.set_num_threads(1)
 
 def make(n, d):
     rows = {name: torch.randn(n, d) for name in ("train", "augmented", "test", "validation")}
-    return Evidence(**rows, **{name: torch.rand(n) + 0.1 for name in ("validation_scores", "test_scores")})
+    return Evidence(**rows, **{name: torch.rand(n) + 0.1 for name in ("validation_scores", "test_scores", "pseudo_scores")})
 
 criteria.evaluate(make(64, 512))
 seconds = []

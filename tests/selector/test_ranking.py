@@ -36,6 +36,7 @@ def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: to
         "validation": normal(30, 4),
         "validation_scores": normal(30).exp(),
         "augmented_scores": (normal(30) + learned).exp(),
+        "pseudo_scores": normal(30).exp() + 1,
         "test_scores": test.exp() if scores is None else scores,
     }
     common["test"] = normal(100, 4)

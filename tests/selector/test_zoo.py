@@ -12,6 +12,7 @@ from augmentations.randomness import generator
 from detectors import Classifier, scorers
 from detectors.gaussian import Gaussian
 from detectors.training import TrainingDivergedError
+from selector import pseudo
 from selector.candidates import plan
 from selector.execution import ThisProcess, WorkerDiedError, one_thread
 from selector.store import StorageError
@@ -36,6 +37,16 @@ def fitted(candidates, images):
 @pytest.fixture
 def zoo(store, candidates):
     return Zoo(store, candidates, CPU)
+
+
+@pytest.fixture(scope="module")
+def gather(candidates):
+    """The evidence of ``fitted``, by the training that made it, with another seed where one is given."""
+
+    def gathered(detector, images, seed=0, bank=None):
+        return gather_evidence(detector, images, replace(candidates[0].training, seed=seed), bank or {})
+
+    return gathered
 
 
 def train(zoo):
@@ -81,8 +92,8 @@ def trainings(monkeypatch):
 class TestEvidence:
     @pytest.fixture(scope="class")
     @classmethod
-    def evidence(cls, fitted, images):
-        return gather_evidence(fitted, images, seed=0)
+    def evidence(cls, fitted, images, gather):
+        return gather(fitted, images)
 
     def test_has_a_row_an_image(self, evidence, images):
         fit, validation, test = (len(images[name]) for name in ("fit", "validation", "test"))
@@ -96,21 +107,34 @@ class TestEvidence:
             "validation_scores": (validation,),
             "augmented_scores": (validation,),
             "test_scores": (test,),
+            "pseudo_scores": (validation,),
         }
 
-    def test_augmented_are_as_many_as_train_whatever_the_test_images(self, fitted, images):
+    def test_augmented_are_as_many_as_train_whatever_the_test_images(self, fitted, images, gather):
         for n in (2, 7):
-            found = gather_evidence(fitted, {**images, "test": images["test"][:n]}, seed=0)
+            found = gather(fitted, {**images, "test": images["test"][:n]})
             assert found["augmented"].shape[1] == len(images["fit"])
 
-    def test_nothing_but_the_test_fields_depends_on_the_test_images(self, fitted, images, evidence):
-        other = gather_evidence(fitted, {**images, "test": images["test"][:2]}, seed=0)
+    def test_nothing_but_the_test_fields_depends_on_the_test_images(self, fitted, images, gather, evidence):
+        other = gather(fitted, {**images, "test": images["test"][:2]})
         same = {name for name in evidence if torch.equal(evidence[name], other[name])}
         assert same == evidence.keys() - {"test", "test_scores"}
 
-    def test_calibration_images_are_not_seen(self, fitted, images, evidence):
+    def test_without_test_images_nothing_is_said_of_them(self, fitted, images, gather, evidence):
+        without = gather(fitted, {name: values for name, values in images.items() if name != "test"})
+        assert without.keys() == evidence.keys() - {"test", "test_scores"}
+
+    def test_a_bank_is_scored_but_not_the_own_family(self, fitted, images, gather, evidence):
+        own = fitted.augmentation.name
+        bank = {own: images["validation"], "other": images["validation"].flip(0)}
+        scores = gather(fitted, images, bank=bank)["pseudo_scores"]
+        n = len(images["validation"])
+        assert torch.equal(scores[:n], evidence["validation_scores"].flip(0))
+        assert torch.equal(scores[n:], evidence["pseudo_scores"])
+
+    def test_calibration_images_are_not_seen(self, fitted, images, gather, evidence):
         without = {name: values for name, values in images.items() if name != "calibration"}
-        again = gather_evidence(fitted, without, seed=0)
+        again = gather(fitted, without)
         assert all(torch.equal(evidence[name], again[name]) for name in evidence)
 
     def test_embeddings_lie_on_the_sphere(self, evidence):
@@ -118,10 +142,10 @@ class TestEvidence:
             norms = evidence[name].norm(dim=-1)
             assert torch.allclose(norms, torch.ones_like(norms), atol=1e-5)
 
-    def test_draws_differ_from_each_other_and_follow_the_seed(self, fitted, images, evidence):
+    def test_draws_differ_from_each_other_and_follow_the_seed(self, fitted, images, gather, evidence):
         draws = evidence["augmented"]
         assert all(not torch.equal(draws[0], draw) for draw in draws[1:])
-        other = gather_evidence(fitted, images, seed=1)
+        other = gather(fitted, images, seed=1)
         assert not torch.equal(other["augmented"], draws)
         assert torch.equal(other["train"], evidence["train"])
 
@@ -139,17 +163,17 @@ class TestEvidence:
             asked.append([])
             training = candidate.training
             detector = Classifier(training.make_augmentation(), training.settings, seed=0).fit(images["fit"])
-            gather_evidence(detector, images, training.seed)
+            gather_evidence(detector, images, training, {})
         first, second = asked
         assert [n for n, _ in first] == [len(images["fit"])] * DRAWS + [len(images["validation"])]
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
         states = {state.numpy().tobytes() for _, state in first}
         assert len(states) == DRAWS + 1
 
-    def test_what_is_not_finite_is_refused(self, fitted, images, monkeypatch):
+    def test_what_is_not_finite_is_refused(self, fitted, images, gather, monkeypatch):
         monkeypatch.setattr(Classifier, "score", lambda self, images: torch.full((len(images),), torch.nan))
         with pytest.raises(FloatingPointError, match="validation_scores"):
-            gather_evidence(fitted, images, seed=0)
+            gather(fitted, images)
 
     @pytest.mark.parametrize("which", ["scores", "map"])
     def test_a_calibration_that_is_not_finite_is_refused(self, fitted, images, monkeypatch, which):
@@ -205,16 +229,17 @@ class TestTraining:
         """A worker may be killed after its candidate is kept and before the engine hears of it."""
         train(zoo)
         before = kept(zoo)
-        work(Job(zoo.store.root, zoo.candidates[:1], "cpu"))
+        work(Job(zoo.store.root, zoo.candidates[:1], "cpu", (zoo.candidates[0].training,)))
         assert kept(zoo) == before
 
     def test_an_unknown_candidate_is_refused(self, zoo):
         with pytest.raises(InputError, match="nope"):
             zoo.detector("nope")
 
-    def test_evidence_in_the_store_is_what_was_gathered(self, zoo, fitted, images):
+    def test_evidence_in_the_store_is_what_was_gathered(self, zoo, fitted, images, gather):
         train(zoo)
-        gathered = gather_evidence(fitted, images, 0)
+        recipes = [candidate.training.make_augmentation() for candidate in zoo.candidates]
+        gathered = gather(fitted, images, bank=pseudo.bank(images["validation"], recipes, seed=0))
         draws = zoo.evidence(zoo.candidates[0].id)
         assert len(draws) == DRAWS
         for draw, augmented in zip(draws, gathered.pop("augmented"), strict=True):

@@ -12,7 +12,7 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.task import Task
+from benchmarks.task import Loader, Task
 from selector import images
 
 TRAIN_SHARE = 0.7  # of the cells that no expert saw a defect in
@@ -34,6 +34,9 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     pixels = images.read([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
     n_train = len(split.train)
     return Task(name, pixels[:n_train], pixels[n_train:], torch.isin(test, test_defective).to(torch.uint8))
+
+
+LOADERS: dict[str, Loader] = dict.fromkeys(WAFERS, load)
 
 
 @dataclass(frozen=True, eq=False)

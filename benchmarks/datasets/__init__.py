@@ -1,0 +1,16 @@
+"""Data sets as tasks, a file for each way that they are laid out.
+
+``elpv``: solar cells. ``generated``: the same and photos, with defects drawn on normal images. ``photos``: tiles of
+the photos that scikit-image ships. ``idx``: MNIST and Fashion-MNIST.
+"""
+
+from benchmarks.datasets import elpv, generated, idx, photos
+from benchmarks.task import Loader
+
+# Called with the full name; a key that ends in a dash serves every name that starts with it.
+LOADERS: dict[str, Loader] = {
+    **elpv.LOADERS,
+    **generated.LOADERS,
+    **photos.LOADERS,
+    **idx.LOADERS,
+}

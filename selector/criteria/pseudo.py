@@ -1,0 +1,43 @@
+"""Pseudo-anomaly validation: held-out normal images against pseudo anomalies that the candidate was not trained on.
+
+Higher is better. They need no test images, so they choose where there are none, and no share of anomalies or shift
+among test images moves them; what they cannot know is how the anomalies to come look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from selector.criteria.base import Criterion, given
+from selector.criteria.contrast import probability_above
+from selector.criteria.pairwise import precise
+
+if TYPE_CHECKING:
+    from selector.evidence import Evidence
+
+NEEDS = ("validation_scores", "pseudo_scores")
+
+
+def pseudo_auc(evidence: Evidence) -> Tensor:
+    """AUROC of the bank's scores against held-out normal scores. Source: arXiv 2310.10461 (SWSA)."""
+    return probability_above(*given(evidence, NEEDS))
+
+
+def npd(evidence: Evidence) -> Tensor:
+    """(gap of the means)^2 / (2 (sum of the variances)). Source: Dai & Fan, AutoUAD, ICLR 2025."""
+    v, b = (precise(scores) for scores in given(evidence, NEEDS))
+    return (b.mean() - v.mean()).square() / (2 * (b.var(correction=0) + v.var(correction=0)))
+
+
+CRITERIA = (
+    Criterion(
+        "pseudo_auc", True, NEEDS, "arXiv 2310.10461 (SWSA)", pseudo_auc,
+        "Chance that a pseudo anomaly of another augmentation scores above a held-out normal image.",
+    ),
+    Criterion(
+        "npd", True, NEEDS, "Dai & Fan, AutoUAD, ICLR 2025", npd,
+        "Gap between the mean scores of held-out normal images and of other augmentations' pseudo anomalies.",
+    ),
+)  # fmt: skip
