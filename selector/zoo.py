@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,25 +198,34 @@ class Zoo:
         Raises StorageError when the run folder can't be written to.
         """
         todo = {candidate.id for candidate in self.unfinished()}
+        for candidate in self.candidates:
+            if candidate.id not in todo:
+                on_done(candidate)
+        with closing(engine.run(work, self.jobs(todo))) as outcomes:
+            for job, died in outcomes:
+                if died is not None:
+                    self.keep_death(job, died)
+                for candidate in job.candidates:
+                    if candidate.id in todo:
+                        on_done(candidate)
+        self.store.forget_progress()
+
+    def jobs(self, todo: Collection[str]) -> list[Job]:
+        """What ``work`` is to be called with for candidates of these ids."""
+        rivals = tuple(candidate.training for candidate in self.candidates)
         sharing: dict[str, list[Candidate]] = {}
         for candidate in self.candidates:
             sharing.setdefault(candidate.training_id, []).append(candidate)
-            if candidate.id not in todo:
-                on_done(candidate)
-        rivals = tuple(candidate.training for candidate in self.candidates)
-        jobs = [
+        return [
             Job(self.store.root, tuple(group), str(self.device), rivals)
             for group in sharing.values()
             if any(candidate.id in todo for candidate in group)
         ]
-        with closing(engine.run(work, jobs)) as outcomes:
-            for job, died in outcomes:
-                for candidate in job.candidates:
-                    if died is not None:
-                        self.store.keep(candidate, failure(f"{type(died).__name__}: {died}"))
-                    if candidate.id in todo:
-                        on_done(candidate)
-        self.store.forget_progress()
+
+    def keep_death(self, job: Job, died: Exception) -> None:
+        """Record that the worker of a job was killed, as the failure of what it had not finished."""
+        for candidate in job.candidates:
+            self.store.keep(candidate, failure(f"{type(died).__name__}: {died}"))
 
     def detector(self, candidate_id: str) -> Detector:
         """A candidate's fitted detector, loaded from the store. Raises InputError for an unknown or failed one."""

@@ -1,0 +1,308 @@
+"""Running a suite: every zoo is trained once, and what judging needs is kept, so that judging takes no training.
+
+    settings.json                   what was run, frozen
+    training/<data set>-<seed>/     the run folder of a zoo: weights and embeddings; not needed any more once judged
+    zoos/<data set>-<seed>/         candidates.json, views.parquet: which images a task is made of, with their labels
+                                    scores.parquet: images x candidates; criteria.parquet: those of embeddings, by trial
+    leaderboard.csv, candidates.csv the judgement, renewed with every zoo that is finished
+
+Of labels, ``views.parquet`` alone has any.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import detectors
+from augmentations import InputError
+from benchmarks.floors import FLOORS
+from benchmarks.suites import DataSet, Suite
+from benchmarks.task import Task
+from benchmarks.trials import View
+from detectors import Settings, files
+from selector import criteria
+from selector.candidates import Candidate, plan
+from selector.evidence import EMBEDDINGS
+from selector.execution import engine
+from selector.splits import split
+from selector.store import Store
+from selector.zoo import TRAINING_FAILURES, Job, Zoo, work
+
+CPU = torch.device("cpu")
+OF_EMBEDDINGS = [name for name in criteria.names() if set(criteria.get(name).needs) & set(EMBEDDINGS)]
+OF_SCORES = [name for name in criteria.names() if name not in OF_EMBEDDINGS]
+LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a worker is handed: a candidate to train and measure, or a floor to score."""
+
+    store: Path
+    views: tuple[View, ...]
+    ratios: tuple[float, ...]
+    seed: int
+    job: Job | None = None
+    floor: str = ""
+
+
+def step(item: Step) -> None:
+    """Train, score and measure; what is there already stays. Failures are results."""
+    store = Store(item.store)
+    if item.job is None:
+        _score_floor(store, item.floor, item.seed)
+        return
+    work(item.job)
+    for candidate in item.job.candidates:
+        if not (path := _measured(store, candidate.id)).is_file():
+            ok = store.record(candidate.id)["status"] == "ok"
+            write_table(path, measure(store, candidate, item) if ok else pd.DataFrame())
+
+
+def measure(store: Store, candidate: Candidate, item: Step) -> pd.DataFrame:
+    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value."""
+    draws = store.evidence(candidate.id)
+    rows = []
+    for view in item.views:
+        for ratio, trial, images in view.trials(item.ratios, item.seed):
+            evidence = draws[trial].with_rows(test=images, test_scores=images)
+            values = criteria.evaluate(evidence, OF_EMBEDDINGS)
+            rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
+    return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
+
+
+def _measured(store: Store, name: str) -> Path:
+    return store.root / "measured" / f"{name}.parquet"
+
+
+def _score_floor(store: Store, name: str, seed: int) -> None:
+    path = _measured(store, name)
+    if path.is_file():
+        return
+    training = Candidate.from_json(store.run["settings"]["candidates"][0]).training
+    members = [Candidate.from_json(c).training.make_augmentation() for c in store.run["settings"]["candidates"]]
+    try:
+        scores, reason = FLOORS[name](store.images["fit"], store.images["test"], members, training.settings, seed), ""
+    except TRAINING_FAILURES as error:
+        scores, reason = torch.full((len(store.images["test"]),), torch.nan), f"{type(error).__name__}: {error}"
+    write_table(path, pd.DataFrame({"score": scores.numpy(), "reason": reason}))
+
+
+@dataclass(frozen=True, eq=False)
+class ZooRun:
+    """One zoo of a suite: a data set and a seed."""
+
+    data_set: DataSet
+    seed: int
+    zoo: Zoo
+    views: tuple[View, ...]
+    folder: Path
+
+    def steps(self, ratios: tuple[float, ...]) -> list[Step]:
+        """What is still to be done."""
+        store = self.zoo.store
+        todo = {c.id for c in self.zoo.candidates if not _measured(store, c.id).is_file()}
+        jobs = [Step(store.root, self.views, ratios, self.seed, job) for job in self.zoo.jobs(todo)]
+        floors = [Step(store.root, self.views, ratios, self.seed, floor=f) for f in FLOORS]
+        return [*jobs, *(one for one in floors if not _measured(store, one.floor).is_file())]
+
+    def collect(self) -> None:
+        """Write what judging needs, once every step is done; ``scores.parquet`` last."""
+        store, records = self.zoo.store, dict(self.zoo.records())
+        described = [
+            {
+                "id": c.id,
+                "augmentation": c.training.augmentation,
+                "hyperparameters": c.hyperparameters,
+                **{key: record[key] for key in ("status", "reason", "seconds")},
+            }
+            for c, record in records.items()
+        ]
+        files.write_bytes(self.folder / "candidates.json", json.dumps(described, indent=1).encode())
+        rows = [
+            pd.DataFrame(
+                {"task": v.task, "group": v.group, "kind": v.kind, "row": v.rows.numpy(), "label": v.labels.numpy()}
+            )
+            for v in self.views
+        ]
+        write_table(self.folder / "views.parquet", pd.concat(rows, ignore_index=True))
+        trained = [c.id for c, record in records.items() if record["status"] == "ok"]
+        measured = [read_table(_measured(store, i)).assign(candidate=i) for i in trained]
+        table = pd.concat(measured, ignore_index=True) if measured else pd.DataFrame()
+        write_table(self.folder / "criteria.parquet", table)
+        write_table(self.folder / "scores.parquet", _scores(store, trained))
+
+
+def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
+    """part, row, then a column a candidate and a floor; floors have scores of test images only."""
+    columns: dict[str, pd.Series] = {}
+    for candidate_id in trained:
+        evidence = store.evidence(candidate_id)[0]
+        parts = {part: getattr(evidence, f"{part}_scores") for part in ("validation", "augmented", "pseudo", "test")}
+        parts["calibration"] = store.calibration(candidate_id)["scores"]
+        columns[candidate_id] = pd.concat(
+            {part: pd.Series(scores.numpy()) for part, scores in parts.items() if scores is not None}
+        )
+    for floor in FLOORS:
+        columns[floor] = pd.concat({"test": read_table(_measured(store, floor)).score})
+    return pd.DataFrame(columns).rename_axis(["part", "row"]).reset_index()
+
+
+def run(
+    suite: Suite, out: Path, roots: Mapping[str, Path], jobs: int | None = None, command: str = ""
+) -> Iterator[str]:
+    """Train and measure what is not finished yet; yields a line whenever a zoo is.
+
+    roots: folders of data that no package ships, by the first word of a task's name. Raises InputError for a folder
+    that holds another run, or for missing data, before any training.
+    """
+    settings = replace(detectors.preset(suite.preset), **({"steps": suite.steps} if suite.steps else {}))
+    started = time.monotonic()
+    _begin(suite, settings, out, command)
+    runs: dict[Path, ZooRun] = {}
+    for data_set in suite.data_sets:
+        wanted = [seed for seed in suite.seeds if not (_folder(out, data_set, seed) / "scores.parquet").is_file()]
+        tasks = data_set.load(roots) if wanted else []
+        for seed in wanted:
+            one = _prepare(suite, settings, out, data_set, tasks, seed)
+            runs[one.zoo.store.root] = one
+    left = {root: one.steps(suite.ratios) for root, one in runs.items()}
+    for root in [root for root, steps in left.items() if not steps]:
+        runs[root].collect()
+        yield _told(runs[root])
+    unfinished = {root: len(steps) for root, steps in left.items() if steps}
+    with closing(engine(jobs, CPU).run(step, [item for steps in left.values() for item in steps])) as outcomes:
+        for item, died in outcomes:
+            one = runs[item.store]
+            if died is not None:
+                _keep_death(one, item, died)
+            unfinished[item.store] -= 1
+            if not unfinished[item.store]:
+                one.collect()
+                _add_seconds(out, time.monotonic() - started)
+                started = time.monotonic()
+                yield _told(one)
+
+
+def _keep_death(one: ZooRun, item: Step, died: Exception) -> None:
+    if item.job is None:
+        n = len(one.zoo.store.images["test"])
+        lost = pd.DataFrame({"score": [float("nan")] * n, "reason": str(died)})
+        write_table(_measured(one.zoo.store, item.floor), lost)
+        return
+    one.zoo.keep_death(item.job, died)
+    for candidate in item.job.candidates:
+        write_table(_measured(one.zoo.store, candidate.id), pd.DataFrame())
+
+
+def _told(one: ZooRun) -> str:
+    failed = sum(record["status"] != "ok" for _, record in one.zoo.records())
+    trouble = f", {failed} failed" if failed else ""
+    return f"{one.data_set.name} seed {one.seed}: {len(one.zoo.candidates)} candidates{trouble}"
+
+
+def _folder(out: Path, data_set: DataSet, seed: int) -> Path:
+    return out / "zoos" / f"{data_set.name}-{seed}"
+
+
+def _prepare(suite: Suite, settings: Settings, out: Path, data_set: DataSet, tasks: list[Task], seed: int) -> ZooRun:
+    settings = replace(settings, image_size=data_set.image_size)
+    candidates = plan(suite.grids, ("classifier",), ("gaussian",), settings, seed)
+    train, test = tasks[0].train, torch.cat([task.test for task in tasks])
+    splits = split(len(train), seed)
+    pixels = {name: train[getattr(splits, name)] for name in ("fit", "validation", "calibration")} | {"test": test}
+    store = Store(out / "training" / f"{data_set.name}-{seed}")
+    images = {"train images": train, "test images": test}
+    described = {name: sha256(values.numpy().tobytes()).hexdigest()[:16] for name, values in images.items()}
+    with store.locked():
+        store.create({"settings": {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}}, pixels)
+    return ZooRun(data_set, seed, Zoo(store, candidates, CPU), views(data_set, tasks), _folder(out, data_set, seed))
+
+
+def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
+    """Every task of a data set as rows of all test images, one after another; by kind where that is asked for."""
+    found, start = [], 0
+    for task in tasks:
+        rows = torch.arange(len(task.test))
+        kinds = sorted(set(task.kinds) - {""}) if data_set.by_kind and task.kinds else [""]
+        for kind in kinds:
+            chosen = rows if not kind else torch.tensor([k in ("", kind) for k in task.kinds or ()]).nonzero()[:, 0]
+            name = f"{task.name}-{kind}" if kind else task.name
+            found.append(View(name, data_set.group, kind, start + chosen, task.labels[chosen].long()))
+        start += len(task.test)
+    return tuple(found)
+
+
+def _begin(suite: Suite, settings: Settings, out: Path, command: str) -> None:
+    frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings.to_json(), "floors": list(FLOORS)}))
+    path = out / "settings.json"
+    if path.is_file():
+        there = json.loads(path.read_bytes())["suite"]
+        if there != frozen:
+            differ = ", ".join(sorted(key for key in frozen if there.get(key) != frozen[key]))
+            raise InputError(str(out), f"holds a run with other settings ({differ})", "choose another folder")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InputError(str(out), "holds other files", "choose a new or an empty folder")
+    kept = {
+        "suite": frozen,
+        "command": command,
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "seconds": 0.0,
+    }
+    files.write_bytes(path, json.dumps(kept, indent=1).encode())
+
+
+def _add_seconds(out: Path, seconds: float) -> None:
+    kept = json.loads((out / "settings.json").read_bytes())
+    kept["seconds"] = round(kept["seconds"] + seconds, 1)
+    files.write_bytes(out / "settings.json", json.dumps(kept, indent=1).encode())
+
+
+def _commit() -> str:
+    """The commit of this source tree, where there is one."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    told = subprocess.run(
+        [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip()
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Parquet, whole or absent."""
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Parquet; raises InputError where it is damaged."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"can't be read ({error})", "delete it and run the suite again") from error
+
+
+def load_settings(out: Path) -> dict[str, Any]:
+    """The frozen settings of a run. Raises InputError where there are none."""
+    path = out / "settings.json"
+    if not path.is_file():
+        raise InputError(str(out), "holds no settings.json", "name the folder that `ssad benchmark run` wrote")
+    return json.loads(path.read_bytes())
+

@@ -1,0 +1,37 @@
+"""Trials: what a selection would have met of a task at one anomaly ratio."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from augmentations.randomness import generator
+from selector.zoo import DRAWS
+
+TRIALS = DRAWS  # a ratio: each redraws which anomalies are there and meets another draw of the pseudo anomalies
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A task among the images that a zoo has scored; rows (k,): its test images; labels (k,): 1 = anomalous."""
+
+    task: str
+    group: str
+    kind: str
+    rows: Tensor
+    labels: Tensor
+
+    def trials(self, ratios: tuple[float, ...], seed: int) -> Iterator[tuple[float, int, Tensor]]:
+        """Ratio, number and rows (r,) of every trial: all normal images, and anomalies drawn so that their share is
+        the ratio; all of them, or fewer normal ones, where there are too few."""
+        normal, anomalous = (self.rows[self.labels == label] for label in (0, 1))
+        for ratio in ratios:
+            for number in range(TRIALS):
+                source = generator(seed, "trial", self.task, f"{ratio:g}", number)
+                # The rounding keeps at least one anomaly, so that there is something to find.
+                wanted = max(1, round(ratio / (1 - ratio) * len(normal)))
+                few = anomalous[torch.randperm(len(anomalous), generator=source)[:wanted]]
+                enough = round((1 - ratio) / ratio * len(few)) if wanted > len(anomalous) else len(normal)
+                some = normal[torch.randperm(len(normal), generator=source)[:enough]]
+                yield ratio, number, torch.cat([some, few])
