@@ -11,7 +11,7 @@ import typer
 
 import benchmarks
 from benchmarks.demo import GRIDS
-from benchmarks.judging import aurocs, choices
+from benchmarks.choices import aurocs, choices
 from selector import select_best
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import benchmarks
-from benchmarks.judging import aurocs
+from benchmarks.choices import aurocs
 from selector import select_best
 from selector.command import tell_selection
 

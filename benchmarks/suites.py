@@ -86,7 +86,7 @@ def _fashion(*classes: int) -> tuple[DataSet, ...]:
 
 
 def _photo(name: str) -> DataSet:
-    return DataSet((name,), name.removesuffix("-shifted"), by_kind=True)
+    return DataSet((name,), name.removesuffix("-shifted"), image_size=32, by_kind=True)  # tiles as large as they are
 
 
 def _cells(wafer: str) -> DataSet:

@@ -103,8 +103,8 @@ def rank(
     rivals = values.loc[trusted or collapsed]
     deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
     order = [
-        *_best_first(values.loc[trusted], rivals, rule),
-        *_best_first(values.loc[collapsed], rivals, rule),
+        *best_first(values.loc[trusted], rivals, rule),
+        *best_first(values.loc[collapsed], rivals, rule),
         *failed,
     ]
 
@@ -131,7 +131,8 @@ def _beaten(values: pd.Series, rivals: pd.Series, name: str) -> pd.Series:
     return pd.Series(points.sum(1) / np.maximum(other.sum(1), 1), values.index)
 
 
-def _best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
+def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
+    """The rows of criterion values in the order of the rule, ties broken as ``rank`` says."""
     first = rule.names[0]
     sign = 1 if criteria.get(first).higher_is_better else -1
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
@@ -189,7 +190,7 @@ def _uncertainty(
         table = pd.DataFrame.from_dict(values, orient="index")
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
-        firsts += _best_first(table, table, rule)[0] == order[0]
+        firsts += best_first(table, table, rule)[0] == order[0]
     margin = sign * (deciding[order[0]] - deciding[order[1]])
     return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
 

@@ -7,11 +7,10 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from augmentations import InputError
+from benchmarks.datasets.arrays import Part, one_class
 from benchmarks.task import Loader, Task
-from selector import images
 
 CLASSES = {
     "mnist": tuple("0123456789"),
@@ -30,19 +29,15 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
 
     Raises InputError for a root without the files, or a file that is not what its header says.
     """
-    family, _, wanted = name.rpartition("-")
+    family = name.rpartition("-")[0]
     folder = INSTALLED.get(family) if root is None else Path(root)
     if folder is None or not all(_find(folder, file) for file in FILES):
         remedy = f"name a folder that holds {', '.join(FILES)}, each as it is or with .gz"
         if family in INSTALLED:
             remedy += ", or install Debian's package dataset-fashion-mnist"
         raise InputError(f"root={None if root is None else str(root)!r}", f"does not hold {family}", remedy)
-    train_pixels, train_classes, test_pixels, test_classes = (_read(folder, file) for file in FILES)
-    normal = int(wanted)
-    train = images.read(train_pixels[train_classes == normal], image_size=image_size, role=name).pixels
-    test = images.read(test_pixels, image_size=image_size, role=name).pixels
-    kinds = tuple("" if found == normal else CLASSES[family][found] for found in test_classes.tolist())
-    return Task(name, train, test, torch.from_numpy(test_classes != normal).to(torch.uint8), kinds=kinds)
+    train, test = (Part(_read(folder, pixels), _read(folder, classes)) for pixels, classes in (FILES[:2], FILES[2:]))
+    return one_class(name, image_size, train, test, CLASSES[family])
 
 
 LOADERS: dict[str, Loader] = {f"{family}-{k}": load for family in CLASSES for k in range(10)}

@@ -23,7 +23,7 @@ PHOTOS = {
     "hubble": "hubble_deep_field.jpg",
 }
 TILE = 32  # px of the photo; tiles do not overlap
-LARGE_TILE = 48  # px; galaxies are larger than the grain of the other photos
+LARGE_TILE = 48  # px; galaxies are larger than the grain of the other photos, and the sky between them is empty
 TRAIN_SHARE = 0.6
 SHIFTED = "-shifted"
 SPLIT_SEED = 0  # the task is the same whatever the seed of a selection

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 import benchmarks
 from benchmarks import demo
-from benchmarks.judging import aurocs, choices
+from benchmarks.choices import aurocs, choices
 from benchmarks.task import Task
 from detectors import settings
 from selector import criteria, select_best
