@@ -10,8 +10,8 @@ import pandas as pd
 import typer
 
 import benchmarks
-from benchmarks.demo import GRIDS
 from benchmarks.choices import aurocs, choices
+from benchmarks.demo import GRIDS
 from selector import select_best
 
 

@@ -51,22 +51,28 @@ class Redrawn(Augmentation):
         return made
 
 
-def untrained(fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int) -> Tensor:
+def untrained(
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+) -> Tensor:
     """Scores (k,) of test images (k,C,S,S) by an encoder as its training would begin with it, fitted to (n,C,S,S)."""
-    detector = Classifier(members[0], settings, seed=seed, device="cpu").leave_untrained(fit)
+    detector = Classifier(members[0], settings, seed=seed, device=device).leave_untrained(fit)
     return detector.fit_scorer(fit).score(test)
 
 
-def pixels(fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int) -> Tensor:
+def pixels(
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+) -> Tensor:
     """Scores (k,) by the same density of raw pixels, averaged to 16 px a side: no encoder, no training."""
     fit, test = (torch.nn.functional.adaptive_avg_pool2d(images, PIXEL_SIDE).flatten(1) for images in (fit, test))
     return Gaussian.fit(fit).score(test)
 
 
-def trained_random(fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int) -> Tensor:
+def trained_random(
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+) -> Tensor:
     """Scores (k,) by one detector whose augmentation and hyperparameters are redrawn for every image it sees."""
-    return Classifier(Redrawn(members), settings, seed=seed, device="cpu").fit(fit).score(test)
+    return Classifier(Redrawn(members), settings, seed=seed, device=device).fit(fit).score(test)
 
 
-Floor = Callable[[Tensor, Tensor, Sequence[Augmentation], Settings, int], Tensor]
+Floor = Callable[[Tensor, Tensor, Sequence[Augmentation], Settings, int, str], Tensor]
 FLOORS: dict[str, Floor] = {f.__name__: f for f in (untrained, pixels, trained_random)}

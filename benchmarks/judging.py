@@ -15,18 +15,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.floors import FLOORS
-from benchmarks.running import OF_SCORES, read_table
+from benchmarks.running import OF_SCORES, keep_settings, load_settings, read_table
 from benchmarks.trials import View
+from detectors import files
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.ensemble import MEMBERS, rank_average
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, best_first, decide, rule
+from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rule
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
+CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
+FLOAT = "%.6g"
 PARTS = ("validation", "augmented", "pseudo")
 # Among the strongest label-free aggregates of the literature: a published criterion, a consensus, a validation.
 BORDA = ("dsv", "hits", "pseudo_auc")
@@ -49,10 +53,8 @@ class Judged:
         candidates = pd.DataFrame(json.loads((folder / "candidates.json").read_bytes())).set_index("id")
         scores = read_table(folder / "scores.parquet").set_index(["part", "row"])
         trained = [name for name in scores.columns if name not in FLOORS]
-        views = tuple(
-            View(str(task), rows.group.iloc[0], rows.kind.iloc[0], _tensor(rows.row), _tensor(rows.label))
-            for task, rows in read_table(folder / "views.parquet").groupby("task", sort=False)
-        )
+        by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
+        views = tuple(View.of(rows) for _, rows in by_task)
         parts = {part: scores.loc[part, trained] for part in (*PARTS, "test")}
         floors = scores.loc["test", list(FLOORS)]
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
@@ -86,10 +88,6 @@ class Judged:
         return table
 
 
-def _tensor(column: pd.Series) -> torch.Tensor:
-    return torch.tensor(column.to_numpy(copy=True))
-
-
 def higher_is_better(name: str) -> bool:
     """Of a criterion or a consensus."""
     return criteria.get(name).higher_is_better if name in criteria.CRITERIA else True
@@ -110,43 +108,50 @@ def strategies(values: pd.DataFrame, deciding: Rule) -> dict[str, pd.Series]:
 def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The leaderboard's rows of one zoo, and the AUROC of each of its candidates and floors on every task."""
     rows: list[dict[str, Any]] = []
-    found = [_aurocs(zoo, view) for view in zoo.views]
+    tables = []
     names = zoo.trusted()
-    n_validation = len(zoo.scores["validation"])
-    for view, table in zip(zoo.views, found, strict=True):
+    deciding = rule("auto", len(zoo.scores["validation"]))
+    for view in zoo.views:
+        table = _aurocs(zoo, view, names)
+        tables.append(table)
         auroc = table.set_index("candidate").auroc
-        trained = auroc.loc[list(zoo.scores["test"])]
-        per_trial = []
-        kept = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
-        kept = kept.set_index(["anomaly_ratio", "trial"]).sort_index()
-        for ratio, trial, images in view.trials(ratios, zoo.seed):
-            of_trial = kept.loc[(ratio, trial)].pivot(index="candidate", columns="criterion", values="value")
-            values = zoo.values(images, of_trial, names)
-            per_trial += [
-                {"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, rule("auto", n_validation))
-            ]
-        averaged = pd.DataFrame(per_trial).groupby(["anomaly_ratio", "criterion"], sort=False).mean().reset_index()
-        rows += averaged.assign(task=view.task, seed=zoo.seed, reason="").to_dict("records")
-        floors = [(name, auroc[name], "" if np.isfinite(auroc[name]) else "failed") for name in FLOORS]
-        rows += [
-            {
-                "task": view.task, "seed": zoo.seed, "anomaly_ratio": ratio, "criterion": name, "auroc": value,
-                "regret": trained.max() - value, "rank": np.nan, "spearman": np.nan, "reason": reason,
-            }
-            for ratio in ratios
-            for name, value, reason in floors
-        ]  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS), pd.concat(found, ignore_index=True)
+        trained = auroc[list(zoo.scores["test"])]
+        case = {"task": view.task, "seed": zoo.seed, "reason": ""}
+        if names:
+            rows += [case | row for row in _choices(zoo, view, names, trained, ratios, deciding)]
+        else:
+            nobody = {"criterion": "default", "reason": "no candidate was trained without collapsing"}
+            rows += [case | nobody | {"anomaly_ratio": ratio} for ratio in ratios]
+        for name in FLOORS:
+            floor = {"criterion": name, "auroc": auroc[name], "regret": trained.max() - auroc[name]}
+            floor |= {} if np.isfinite(auroc[name]) else {"reason": "its scores are not finite"}
+            rows += [case | floor | {"anomaly_ratio": ratio} for ratio in ratios]
+    return pd.DataFrame(rows, columns=COLUMNS), pd.concat(tables, ignore_index=True)
 
 
-def _trial(
-    zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, deciding: Rule
+def _choices(
+    zoo: Judged, view: View, names: list[str], trained: pd.Series, ratios: tuple[float, ...], deciding: Rule
 ) -> list[dict[str, Any]]:
+    """What every criterion's choice is worth at each ratio, the mean over trials."""
+    measured = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
+    by_trial = {
+        trial: rows.pivot(index="candidate", columns="criterion", values="value")
+        for trial, rows in measured.groupby(["anomaly_ratio", "trial"])
+    }
+    rows = []
+    for ratio, trial, images in view.trials(ratios, zoo.seed):
+        values = zoo.values(images, by_trial[ratio, trial], names)
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, deciding)]
+    averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
+    return averaged.reset_index().to_dict("records")
+
+
+def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, deciding: Rule) -> list[dict[str, Any]]:
     best, places = trained.max(), trained.rank(ascending=False)
-    judged = []
+    rows = []
 
     def add(criterion: str, auroc: float, rank: float = np.nan, spearman: float = np.nan) -> None:
-        judged.append(
+        rows.append(
             {"criterion": criterion, "auroc": auroc, "regret": best - auroc, "rank": rank, "spearman": spearman}
         )
 
@@ -160,30 +165,62 @@ def _trial(
     add_ensemble("ensemble_all", list(values.index))
     for name, order in strategies(values, deciding).items():
         usable = order.replace([np.inf, -np.inf], np.nan).dropna()
-        if usable.empty:
-            continue
-        chosen = usable.idxmax()
-        known = usable.corr(trained[usable.index], method="spearman") if usable.nunique() > 1 else 0.0
-        add(name, trained[chosen], places[chosen], known)
-        if name in ("default",):
+        if len(usable):
+            chosen = usable.idxmax()
+            add(name, trained[chosen], places[chosen], _spearman(usable, trained[usable.index]))
+        if name == "default":
             add_ensemble("ensemble", list(order.sort_values(ascending=False, kind="stable").index[:MEMBERS]))
-    return judged
+    return rows
 
 
-def _aurocs(zoo: Judged, view: View) -> pd.DataFrame:
-    rows, labels = view.rows.numpy(), view.labels.numpy()
-    table = zoo.candidates.reset_index().rename(columns={"id": "candidate"})
-    table["hyperparameters"] = table.hyperparameters.map(json.dumps)
-    for name in FLOORS:
-        table.loc[len(table)] = {"candidate": name, "augmentation": name, "hyperparameters": "{}", "status": "ok", "reason": ""}
-    every = zoo.scores["test"].join(zoo.floors)
-    scores = every.reindex(columns=table.candidate).to_numpy()[rows]
-    finite = np.isfinite(scores).all(0)
-    table["auroc"] = [
-        roc_auc_score(labels, scores[:, i]) if finite[i] else np.nan for i in range(len(table))
+def _spearman(order: pd.Series, auroc: pd.Series) -> float:
+    """0 where either is constant: it tells nothing of the other."""
+    ranks = [rankdata(values) for values in (order, auroc)]
+    if min(np.ptp(ranks[0]), np.ptp(ranks[1])) == 0:
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
+    described = zoo.candidates.reset_index(names="candidate")
+    described["hyperparameters"] = described.hyperparameters.map(json.dumps)
+    collapsed = described.candidate.isin(set(zoo.scores["test"]) - set(trusted))
+    described.loc[collapsed, "status"] = "collapsed"
+    floors = pd.DataFrame({"candidate": list(FLOORS), "augmentation": list(FLOORS), "hyperparameters": "{}"})
+    table = pd.concat([described, floors.assign(status="ok", reason="")], ignore_index=True)
+    scores = zoo.scores["test"].join(zoo.floors).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
+    usable = np.isfinite(scores).all(0)
+    table["auroc"] = [roc_auc_score(view.labels, s) if ok else np.nan for s, ok in zip(scores.T, usable, strict=True)]
+    return table.assign(task=view.task, seed=zoo.seed)[CANDIDATE_COLUMNS]
+
+
+def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
+    """Judge one zoo and keep the rows beside what they were made of."""
+    zoo = Judged.read(folder, seed)
+    rows, candidates = judge(zoo, ratios)
+    for name, table in (("leaderboard.csv", rows), ("candidates.csv", candidates)):
+        files.write_bytes(folder / name, table.to_csv(index=False, float_format=FLOAT).encode())
+
+
+def merge(out: Path) -> int:
+    """Put the rows of all judged zoos together, and the tasks into the settings; returns the number of zoos."""
+    settings = load_settings(out)
+    frozen = settings["frozen"]
+    judged = [
+        folder
+        for data_set in frozen["data_sets"]
+        for seed in frozen["seeds"]
+        if (folder := out / "zoos" / f"{data_set['tasks'][0]}-{seed}").joinpath("leaderboard.csv").is_file()
     ]
-    collapsed = {i for i in zoo.scores["test"]} - set(zoo.trusted())
-    table.loc[table.candidate.isin(collapsed), "status"] = "collapsed"
-    return table.assign(task=view.task, seed=zoo.seed)[
-        ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
-    ]
+    for name in ("leaderboard.csv", "candidates.csv"):
+        parts = [(folder / name).read_text("utf-8").partition("\n") for folder in judged]
+        if parts:
+            files.write_bytes(out / name, (parts[0][0] + "\n" + "".join(rows for _, _, rows in parts)).encode())
+    tasks: dict[str, Any] = {}
+    for folder in judged:
+        for task, rows in read_table(folder / "views.parquet").groupby("task", sort=False):
+            group, kind, train = rows.iloc[0][["group", "kind", "train"]]
+            counts = {"train": int(train), "test": len(rows), "anomalies": int(rows.label.sum())}
+            tasks[str(task)] = {"data_set": group, "kind": kind or None, **counts}
+    keep_settings(out, settings | {"tasks": tasks})
+    return len(judged)

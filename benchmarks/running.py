@@ -41,7 +41,6 @@ from selector.splits import split
 from selector.store import Store
 from selector.zoo import TRAINING_FAILURES, Job, Zoo, work
 
-CPU = torch.device("cpu")
 OF_EMBEDDINGS = [name for name in criteria.names() if set(criteria.get(name).needs) & set(EMBEDDINGS)]
 OF_SCORES = [name for name in criteria.names() if name not in OF_EMBEDDINGS]
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
@@ -55,6 +54,7 @@ class Step:
     views: tuple[View, ...]
     ratios: tuple[float, ...]
     seed: int
+    device: str
     job: Job | None = None
     floor: str = ""
 
@@ -63,7 +63,7 @@ def step(item: Step) -> None:
     """Train, score and measure; what is there already stays. Failures are results."""
     store = Store(item.store)
     if item.job is None:
-        _score_floor(store, item.floor, item.seed)
+        _score_floor(store, item)
         return
     work(item.job)
     for candidate in item.job.candidates:
@@ -88,17 +88,23 @@ def _measured(store: Store, name: str) -> Path:
     return store.root / "measured" / f"{name}.parquet"
 
 
-def _score_floor(store: Store, name: str, seed: int) -> None:
-    path = _measured(store, name)
+def _score_floor(store: Store, item: Step) -> None:
+    path = _measured(store, item.floor)
     if path.is_file():
         return
-    training = Candidate.from_json(store.run["settings"]["candidates"][0]).training
-    members = [Candidate.from_json(c).training.make_augmentation() for c in store.run["settings"]["candidates"]]
+    trainings = [Candidate.from_json(values).training for values in store.run["settings"]["candidates"]]
+    members = [training.make_augmentation() for training in trainings]
+    fit, test = store.images["fit"], store.images["test"]
     try:
-        scores, reason = FLOORS[name](store.images["fit"], store.images["test"], members, training.settings, seed), ""
+        scores = FLOORS[item.floor](fit, test, members, trainings[0].settings, item.seed, item.device)
+        table = pd.DataFrame({"score": scores.numpy(), "reason": ""})
     except TRAINING_FAILURES as error:
-        scores, reason = torch.full((len(store.images["test"]),), torch.nan), f"{type(error).__name__}: {error}"
-    write_table(path, pd.DataFrame({"score": scores.numpy(), "reason": reason}))
+        table = _lost(len(test), f"{type(error).__name__}: {error}")
+    write_table(path, table)
+
+
+def _lost(n: int, reason: str) -> pd.DataFrame:
+    return pd.DataFrame({"score": [float("nan")] * n, "reason": reason})
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +117,19 @@ class ZooRun:
     views: tuple[View, ...]
     folder: Path
 
+    def describe(self) -> str:
+        """Which zoo, how many candidates, and how many of them failed."""
+        failed = sum(record["status"] != "ok" for _, record in self.zoo.records())
+        trouble = f", {failed} failed" if failed else ""
+        return f"{self.data_set.name}, seed {self.seed}: {len(self.zoo.candidates)} candidates{trouble}"
+
     def steps(self, ratios: tuple[float, ...]) -> list[Step]:
         """What is still to be done."""
         store = self.zoo.store
         todo = {c.id for c in self.zoo.candidates if not _measured(store, c.id).is_file()}
-        jobs = [Step(store.root, self.views, ratios, self.seed, job) for job in self.zoo.jobs(todo)]
-        floors = [Step(store.root, self.views, ratios, self.seed, floor=f) for f in FLOORS]
+        shared = (store.root, self.views, ratios, self.seed, str(self.zoo.device))
+        jobs = [Step(*shared, job) for job in self.zoo.jobs(todo)]
+        floors = [Step(*shared, floor=name) for name in FLOORS]
         return [*jobs, *(one for one in floors if not _measured(store, one.floor).is_file())]
 
     def collect(self) -> None:
@@ -132,13 +145,8 @@ class ZooRun:
             for c, record in records.items()
         ]
         files.write_bytes(self.folder / "candidates.json", json.dumps(described, indent=1).encode())
-        rows = [
-            pd.DataFrame(
-                {"task": v.task, "group": v.group, "kind": v.kind, "row": v.rows.numpy(), "label": v.labels.numpy()}
-            )
-            for v in self.views
-        ]
-        write_table(self.folder / "views.parquet", pd.concat(rows, ignore_index=True))
+        n_train = sum(len(store.images[part]) for part in ("fit", "validation", "calibration"))
+        write_table(self.folder / "views.parquet", pd.concat([v.table() for v in self.views]).assign(train=n_train))
         trained = [c.id for c, record in records.items() if record["status"] == "ok"]
         measured = [read_table(_measured(store, i)).assign(candidate=i) for i in trained]
         table = pd.concat(measured, ignore_index=True) if measured else pd.DataFrame()
@@ -162,29 +170,36 @@ def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
 
 
 def run(
-    suite: Suite, out: Path, roots: Mapping[str, Path], jobs: int | None = None, command: str = ""
-) -> Iterator[str]:
-    """Train and measure what is not finished yet; yields a line whenever a zoo is.
+    suite: Suite,
+    out: Path,
+    roots: Mapping[str, Path],
+    jobs: int | None = None,
+    device: str = "auto",
+    command: str = "",
+) -> Iterator[ZooRun]:
+    """Train and measure what is not finished yet; yields every zoo of which all is kept, those of before first.
 
     roots: folders of data that no package ships, by the first word of a task's name. Raises InputError for a folder
     that holds another run, or for missing data, before any training.
     """
     settings = replace(detectors.preset(suite.preset), **({"steps": suite.steps} if suite.steps else {}))
+    place = detectors.resolve(device)
+    workers = engine(jobs, place)
     started = time.monotonic()
     _begin(suite, settings, out, command)
     runs: dict[Path, ZooRun] = {}
     for data_set in suite.data_sets:
-        wanted = [seed for seed in suite.seeds if not (_folder(out, data_set, seed) / "scores.parquet").is_file()]
+        wanted = [seed for seed in suite.seeds if not (folder(out, data_set, seed) / "scores.parquet").is_file()]
         tasks = data_set.load(roots) if wanted else []
         for seed in wanted:
-            one = _prepare(suite, settings, out, data_set, tasks, seed)
+            one = _prepare(suite, settings, out, data_set, tasks, seed, place)
             runs[one.zoo.store.root] = one
     left = {root: one.steps(suite.ratios) for root, one in runs.items()}
+    unfinished = {root: len(steps) for root, steps in left.items()}
     for root in [root for root, steps in left.items() if not steps]:
         runs[root].collect()
-        yield _told(runs[root])
-    unfinished = {root: len(steps) for root, steps in left.items() if steps}
-    with closing(engine(jobs, CPU).run(step, [item for steps in left.values() for item in steps])) as outcomes:
+        yield runs[root]
+    with closing(workers.run(step, [item for steps in left.values() for item in steps])) as outcomes:
         for item, died in outcomes:
             one = runs[item.store]
             if died is not None:
@@ -194,13 +209,12 @@ def run(
                 one.collect()
                 _add_seconds(out, time.monotonic() - started)
                 started = time.monotonic()
-                yield _told(one)
+                yield one
 
 
 def _keep_death(one: ZooRun, item: Step, died: Exception) -> None:
     if item.job is None:
-        n = len(one.zoo.store.images["test"])
-        lost = pd.DataFrame({"score": [float("nan")] * n, "reason": str(died)})
+        lost = _lost(len(one.zoo.store.images["test"]), str(died))
         write_table(_measured(one.zoo.store, item.floor), lost)
         return
     one.zoo.keep_death(item.job, died)
@@ -208,17 +222,20 @@ def _keep_death(one: ZooRun, item: Step, died: Exception) -> None:
         write_table(_measured(one.zoo.store, candidate.id), pd.DataFrame())
 
 
-def _told(one: ZooRun) -> str:
-    failed = sum(record["status"] != "ok" for _, record in one.zoo.records())
-    trouble = f", {failed} failed" if failed else ""
-    return f"{one.data_set.name} seed {one.seed}: {len(one.zoo.candidates)} candidates{trouble}"
-
-
-def _folder(out: Path, data_set: DataSet, seed: int) -> Path:
+def folder(out: Path, data_set: DataSet, seed: int) -> Path:
+    """Where what judging needs of a zoo is kept."""
     return out / "zoos" / f"{data_set.name}-{seed}"
 
 
-def _prepare(suite: Suite, settings: Settings, out: Path, data_set: DataSet, tasks: list[Task], seed: int) -> ZooRun:
+def _prepare(
+    suite: Suite,
+    settings: Settings,
+    out: Path,
+    data_set: DataSet,
+    tasks: list[Task],
+    seed: int,
+    place: torch.device,
+) -> ZooRun:
     settings = replace(settings, image_size=data_set.image_size)
     candidates = plan(suite.grids, ("classifier",), ("gaussian",), settings, seed)
     train, test = tasks[0].train, torch.cat([task.test for task in tasks])
@@ -229,7 +246,8 @@ def _prepare(suite: Suite, settings: Settings, out: Path, data_set: DataSet, tas
     described = {name: sha256(values.numpy().tobytes()).hexdigest()[:16] for name, values in images.items()}
     with store.locked():
         store.create({"settings": {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}}, pixels)
-    return ZooRun(data_set, seed, Zoo(store, candidates, CPU), views(data_set, tasks), _folder(out, data_set, seed))
+    zoo = Zoo(store, candidates, place)
+    return ZooRun(data_set, seed, zoo, views(data_set, tasks), folder(out, data_set, seed))
 
 
 def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
@@ -248,29 +266,33 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
 
 def _begin(suite: Suite, settings: Settings, out: Path, command: str) -> None:
     frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings.to_json(), "floors": list(FLOORS)}))
-    path = out / "settings.json"
-    if path.is_file():
-        there = json.loads(path.read_bytes())["suite"]
+    name, description = frozen.pop("name"), frozen.pop("description")
+    if (out / "settings.json").is_file():
+        there = load_settings(out)["frozen"]
         if there != frozen:
             differ = ", ".join(sorted(key for key in frozen if there.get(key) != frozen[key]))
             raise InputError(str(out), f"holds a run with other settings ({differ})", "choose another folder")
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(str(out), "holds other files", "choose a new or an empty folder")
-    kept = {
-        "suite": frozen,
-        "command": command,
-        "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-        "seconds": 0.0,
-    }
-    files.write_bytes(path, json.dumps(kept, indent=1).encode())
+    keep_settings(
+        out,
+        {
+            "suite": name,
+            "description": description,
+            "command": command,
+            "commit": _commit(),
+            "seconds": 0.0,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+            "tasks": {},
+            "frozen": frozen,
+        },
+    )
 
 
 def _add_seconds(out: Path, seconds: float) -> None:
-    kept = json.loads((out / "settings.json").read_bytes())
-    kept["seconds"] = round(kept["seconds"] + seconds, 1)
-    files.write_bytes(out / "settings.json", json.dumps(kept, indent=1).encode())
+    kept = load_settings(out)
+    keep_settings(out, kept | {"seconds": round(kept["seconds"] + seconds, 1)})
 
 
 def _commit() -> str:
@@ -306,3 +328,7 @@ def load_settings(out: Path) -> dict[str, Any]:
         raise InputError(str(out), "holds no settings.json", "name the folder that `ssad benchmark run` wrote")
     return json.loads(path.read_bytes())
 
+
+def keep_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a run, whole or as they were."""
+    files.write_bytes(out / "settings.json", json.dumps(settings, indent=1).encode())

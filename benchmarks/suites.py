@@ -6,13 +6,17 @@ Choices (defaults, presets, constants) are made on ``development``; ``held-out``
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import augmentations
 import benchmarks
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
+from benchmarks.datasets.defects import CATEGORIES
 from benchmarks.task import Task
+from benchmarks.testbeds import controlled
 from selector.candidates import Grids
 
 AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15))
@@ -28,6 +32,7 @@ ZOO: Grids = {
 RATIOS = (0.05, 0.2, 0.5)  # of anomalies among the test images
 TRAIN_IMAGES = 600  # of those that have thousands
 TEST_IMAGES = 300  # normal ones, and as many anomalies
+SPLIT_SEED = 0  # tasks are the same whatever the seed of a zoo
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class DataSet:
 
     tasks: names for ``benchmarks.load``, with the same train images. group: what is left out at a time when choices
     are validated; data sets that share images share it. by_kind: every kind of anomaly is a task of its own.
-    reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used.
+    reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used. generators: hyperparameters by name of
+    the augmentations that make the anomalies of a controlled testbed.
     """
 
     tasks: tuple[str, ...]
@@ -44,6 +50,7 @@ class DataSet:
     image_size: int = 64
     by_kind: bool = False
     reduced: bool = False
+    generators: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -54,7 +61,11 @@ class DataSet:
         root = roots.get(self.name.partition("-")[0])
         loaded = [benchmarks.load(name, self.image_size, root=root) for name in self.tasks]
         assert all(torch.equal(task.train, loaded[0].train) for task in loaded)
-        return [reduce(task) for task in loaded] if self.reduced else loaded
+        tasks = [reduce(task) for task in loaded] if self.reduced else loaded
+        if self.generators is None:
+            return tasks
+        made_by = {name: augmentations.make(name, **ranges) for name, ranges in self.generators.items()}
+        return [controlled(task, made_by, SPLIT_SEED) for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Suite:
 
 def reduce(task: Task) -> Task:
     """The task with TRAIN_IMAGES to train on and TEST_IMAGES normal and as many anomalous ones to test on, at most."""
-    source = generator(0, "benchmarks", "reduced")
+    source = generator(SPLIT_SEED, "benchmarks", "reduced")
     train = torch.randperm(len(task.train), generator=source)[:TRAIN_IMAGES]
     of_both = [(task.labels == label).nonzero()[:, 0] for label in (0, 1)]
     rows = torch.cat([rows[torch.randperm(len(rows), generator=source)[:TEST_IMAGES]] for rows in of_both])
@@ -93,6 +104,27 @@ def _cells(wafer: str) -> DataSet:
     return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", by_kind=True)
 
 
+PATCH = {"area": (0.02, 0.08)}
+# One area for all, so that kinds differ in what they show and not in how much; and scars that 32 px can show.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("cutout", "cutavg", "cutdiff", "cutpaste"), PATCH),
+    "cutpaste_scar": {"area": (0.01, 0.03), "aspect": (4, 12)},
+    "rotation": {},
+}
+ALIGNMENT = tuple(
+    DataSet((name,), name, size, by_kind=True, reduced=reduced, generators=KINDS)
+    for name, size, reduced in (
+        *((f"fashion-mnist-{k}", 32, True) for k in (3, 5, 8)),
+        ("elpv-mono", 64, False),
+    )
+)
+# Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023: their tasks, augmentations and training; their grids are not released.
+PAPER_ZOO: Grids = {name: augmentations.grid(name) for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
+PAPER = tuple(
+    DataSet((f"{family}-{category}",), f"{family}-{category}", image_size=256)
+    for family in ("mvtec", "mpdd")
+    for category in CATEGORIES[family]
+)
 QUICK_ZOO: Grids = {name: [{"area": AREAS[0]}, {"area": AREAS[2]}] for name in ("cutout", "cutdiff", "cutpaste")}
 
 SUITES: Mapping[str, Suite] = {
@@ -120,6 +152,21 @@ SUITES: Mapping[str, Suite] = {
             "Run to report, never to tune: photo tiles in colour (one of them shifted) and six kinds of clothing.",
             (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
             ZOO,
+        ),
+        Suite(
+            "alignment",
+            "The controlled testbed: six augmentations, each of which is also the generator of the anomalies once.",
+            ALIGNMENT,
+            {name: [ranges] for name, ranges in KINDS.items()},
+            steps=600,  # with 200 one of the six is still at the loss of guessing
+            ratios=(0.5,),
+        ),
+        Suite(
+            "paper",
+            "MVTec AD and MPDD as published, for a GPU: name their folders with --root mvtec=... --root mpdd=...",
+            PAPER,
+            PAPER_ZOO,
+            preset="paper",
         ),
     )
 }

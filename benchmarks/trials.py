@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -21,6 +22,18 @@ class View:
     kind: str
     rows: Tensor
     labels: Tensor
+
+    def table(self) -> pd.DataFrame:
+        """task, group, kind, row, label: a row an image."""
+        same = {"task": self.task, "group": self.group, "kind": self.kind}
+        return pd.DataFrame({**same, "row": self.rows.numpy(), "label": self.labels.numpy()})
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> "View":
+        """The view that ``table`` was made of."""
+        first = table.iloc[0]
+        rows, labels = (torch.tensor(table[name].to_numpy(copy=True)) for name in ("row", "label"))
+        return cls(first.task, first.group, first.kind, rows, labels)
 
     def trials(self, ratios: tuple[float, ...], seed: int) -> Iterator[tuple[float, int, Tensor]]:
         """Ratio, number and rows (r,) of every trial: all normal images, and anomalies drawn so that their share is

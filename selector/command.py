@@ -203,7 +203,10 @@ def _add_commands() -> None:
         except ModuleNotFoundError as error:
             print(f"ssad {entry.name} is left out: {error}", file=sys.stderr)
             continue
-        app.command(entry.name)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
 
 
 def main() -> None:
