@@ -70,7 +70,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
     return Markup(f'<svg {view[0]} role="img" aria-label="{label}"><title>{label}</title>{body}')
 
 
-def _panel(width: int, height: int, left: int, right: int, bottom: int, top: int) -> tuple[Figure, Axes]:
+def panel(width: int, height: int, left: int, right: int, bottom: int, top: int) -> tuple[Figure, Axes]:
     """A figure of one pair of axes, its margins in pixels so that small multiples line up."""
     figure = Figure(figsize=(width * PIXEL, height * PIXEL))
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
@@ -113,7 +113,7 @@ def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str,
 def _hyperparameter(
     rows: pd.DataFrame, name: str, ends: tuple[float, float], deciding: str, limits: tuple[float, float]
 ) -> Figure:
-    figure, axes = _panel(340, 230, left=54, right=12, bottom=44, top=12)
+    figure, axes = panel(340, 230, left=54, right=12, bottom=44, top=12)
     least, most = ends
     logarithmic = least > 0 and most / least >= DECADE
     for row in rows.sort_values("is_best").to_dict("records"):
@@ -158,7 +158,7 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
 def projection(table: Projection) -> Markup:
     """Train, augmented and test embeddings of a candidate as points."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panel(460, 410, left=66, right=10, bottom=44, top=34)
+        figure, axes = panel(460, 410, left=66, right=10, bottom=44, top=34)
         for name, (colour, marker, label) in SETS.items():
             rows = table.points[table.points.set == name]
             line = axes.plot(rows.x, rows.y, marker, color=colour, markersize=4.5, label=label, alpha=0.6)[0]
@@ -245,7 +245,7 @@ def loss_panels(table: pd.DataFrame) -> list[tuple[str, Markup]]:
     steps, high = int(table.step.max()), float(table.loss.max())
     with matplotlib.rc_context(STYLE):
         for augmentation, rows in _groups(table, "augmentation"):
-            figure, axes = _panel(340, 220, left=48, right=12, bottom=44, top=12)
+            figure, axes = panel(340, 220, left=48, right=12, bottom=44, top=12)
             ends = []
             for rank in sorted(set(rows["rank"].tolist()), reverse=True):  # the best one on top
                 curve = rows[rows["rank"] == rank]

@@ -14,13 +14,11 @@ SETUP = ("detector", "scorer", "seed")  # shown once, above the table, where all
 
 
 @dataclass(frozen=True)
-class Column:
-    """A sortable column of numbers; ``arrow`` and ``hint`` say how to read it."""
+class Directed:
+    """A sortable column of numbers of which one end is better; ``arrow`` and ``direction`` say which."""
 
     name: str
     higher_is_better: bool
-    decides: bool
-    hint: str
 
     @property
     def arrow(self) -> str:
@@ -29,6 +27,14 @@ class Column:
     @property
     def direction(self) -> str:
         return "higher is better" if self.higher_is_better else "lower is better"
+
+
+@dataclass(frozen=True)
+class Column(Directed):
+    """A criterion's column; ``hint`` says how to read it."""
+
+    decides: bool
+    hint: str
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from detectors import files
@@ -85,24 +85,28 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
 
 def render(content: Content) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("selector.report", "."),
+    drawn: Mapping[str, Any] = {
+        "hyperparameter_panels": figures.hyperparameter_panels(content.hyperparameters, content.deciding),
+        "loss_panels": figures.loss_panels(content.losses),
+        "chosen": content.chosen and _draw(content.chosen),
+        "style": inlined("selector.report", "style.css"),
+        "script": inlined("selector.report", "sort.js"),
+    }
+    return environment("selector.report").get_template("page.html.jinja").render(content=content, **drawn, **CONSTANTS)
+
+
+def environment(package: str) -> Environment:
+    """Where the templates of a package are found, and those of this one that they extend; all text is escaped."""
+    loaders = [PackageLoader(name, ".") for name in dict.fromkeys((package, "selector.report"))]
+    made = Environment(
+        loader=ChoiceLoader(loaders),
         autoescape=True,  # names of files and reasons of failures come from elsewhere
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
-    environment.filters["breakable"] = breakable
-    environment.filters["percent"] = percent
-    drawn: Mapping[str, Any] = {
-        "hyperparameter_panels": figures.hyperparameter_panels(content.hyperparameters, content.deciding),
-        "loss_panels": figures.loss_panels(content.losses),
-        "chosen": content.chosen and _draw(content.chosen),
-        "style": _inlined("style.css"),
-        "script": _inlined("sort.js"),
-    }
-    return environment.get_template("page.html.jinja").render(content=content, **drawn, **CONSTANTS)
+    made.filters |= {"number": number, "breakable": breakable, "percent": percent}
+    return made
 
 
 def breakable(name: str) -> Markup:
@@ -115,8 +119,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g}"
 
 
-def _inlined(name: str) -> Markup:
-    return Markup(resources.files("selector.report").joinpath(name).read_text("utf-8"))
+def inlined(package: str, name: str) -> Markup:
+    """A style sheet or script of a package, as it stands in the page."""
+    return Markup(resources.files(package).joinpath(name).read_text("utf-8"))
 
 
 def _draw(chosen: Chosen) -> dict[str, Any]:

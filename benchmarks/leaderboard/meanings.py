@@ -1,0 +1,51 @@
+"""What the rows and columns of a leaderboard mean, in words."""
+
+from selector import consensus, criteria
+
+BASELINES = {
+    "average": "The mean over all candidates of the zoo.",
+    "random": "A candidate picked at random; its regret is what that costs on average.",
+    "trained_random": "One detector whose augmentation and hyperparameters are drawn anew for every image it sees.",
+    "oracle": "The best candidate by the labels: no choice can do better.",
+    "ensemble_all": "The mean rank of a test image over all candidates that did not collapse: nothing is chosen.",
+    "untrained": "An encoder as its training begins with it: what is detected before any pseudo anomaly was seen.",
+    "pixels": "The same scorer on raw pixels: no encoder, no training.",
+}
+STRATEGIES = {
+    "default": "What select_best does unless told otherwise.",
+    "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
+    "ensemble": "The mean rank of a test image over the few candidates that default places highest.",
+}
+COLUMNS = {
+    "kind": "A criterion looks at one candidate, a consensus at the scores of all; a strategy combines or replaces "
+    "these; a baseline is there to compare with.",
+    "mean regret": "The AUROC of the best candidate minus that of the chosen one, averaged over cases.",
+    "median regret": "The regret that half of the cases stay below.",
+    "mean AUROC": "The chance that the chosen candidate scores an anomaly above a normal image, averaged over cases.",
+    "average rank": "The place among all that choose a candidate, by regret, 1 = best, averaged over what the tests "
+    "take as independent.",
+    "place in zoo": "The place of the chosen candidate among all candidates by AUROC, 1 = best, averaged over cases.",
+    "worse than mean": "The share of cases in which the chosen candidate's AUROC is more than .01 below the mean of "
+    "all candidates.",
+    "Spearman": "The rank correlation of the criterion with AUROC over the candidates, averaged over cases.",
+    "seed spread": "The standard deviation of the regret over seeds of one task and anomaly ratio, averaged.",
+    "p to default": "Wilcoxon's signed-rank test of the regret against that of default, corrected by Holm for the "
+    "number of rows.",
+}
+
+
+def kind(name: str) -> str:
+    """What a row is: criterion, consensus, baseline or strategy."""
+    if name in criteria.names():
+        return "criterion"
+    if name in consensus.names():
+        return "consensus"
+    return "baseline" if name in BASELINES else "strategy"
+
+
+def meaning(name: str) -> tuple[str, str]:
+    """What a row does, and its source; both "" for a name that is not known here."""
+    if kind(name) in ("criterion", "consensus"):
+        known = criteria.get(name) if name in criteria.names() else consensus.get(name)
+        return known.description, known.source
+    return BASELINES.get(name) or STRATEGIES.get(name, ""), ""

@@ -1,0 +1,242 @@
+"""Every number of the leaderboard, as finished tables; drawn elsewhere."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import statistics
+from benchmarks.leaderboard import meanings
+from benchmarks.leaderboard.result import CASE, Result
+
+WORSE = 0.01  # AUROC below the zoo's mean from which a choice did harm
+MISSING = 0.1  # the share of cases without a value up to which a row can be compared with others
+ALPHA = 0.05
+SATURATED = 0.98  # AUROC above which a kind of anomaly is too easy to tell augmentations apart
+BEST_SHOWN = 12  # in the critical-difference diagram, beside the references
+REFERENCES = ("default", "dsv", "mc", "hits", "select")
+BEST_BY_TASK = 4  # in the table by task, beside the references
+INTERVALS = ("mean_regret", "median_regret", "mean_auroc")
+FLOORS = ("trained_random", "untrained", "pixels")  # of the candidates, those with no augmentation of their own
+LEVELS = {"data_set": "data sets", "task": "tasks", "case": "cases"}
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Average ranks by regret of the rows that choose, best first, over ``blocks`` independent units.
+
+    names: the rows shown; bars: groups of these that can't be told apart.
+    """
+
+    average: pd.Series
+    blocks: int
+    test: statistics.Friedman
+    difference: float
+    names: tuple[str, ...]
+    bars: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ByTask:
+    """One anomaly ratio: the AUROC of what each row chose (a row a data set and task, a column a criterion), the mean
+    over seeds and the standard deviation over them, nan for a single seed."""
+
+    ratio: str
+    mean: pd.DataFrame
+    spread: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class ByKind:
+    """Mean AUROC, a row an augmentation and a column a kind of anomaly; ``shift``: the same minus the untrained
+    encoder's; ``saturated``: the kinds that every augmentation finds."""
+
+    auroc: pd.DataFrame
+    shift: pd.DataFrame
+    saturated: tuple[str, ...]
+
+    @property
+    def farthest(self) -> float:
+        """The largest gain or loss, over the kinds that are kept."""
+        return float(np.nanmax(self.shift.drop(columns=list(self.saturated)).abs().to_numpy(), initial=0.0))
+
+
+def choosing(result: Result) -> list[str]:
+    """The names of the rows that choose a candidate."""
+    names = result.rows[result.rows["rank"].notna()].criterion.unique()
+    return [name for name in names if meanings.kind(name) != "baseline"]
+
+
+def cases(result: Result) -> int:
+    """How many cases there are: a task, a seed and an anomaly ratio."""
+    return len(result.rows[CASE].drop_duplicates())
+
+
+def level(result: Result, least: int) -> str:
+    """The coarsest of data set, task and case that there are at least so many of; else case.
+
+    Tasks of a data set share images, and cases of a task share candidates as well: the coarser, the more independent.
+    """
+    for name in ("data_set", "task"):
+        if result.rows[name].nunique() >= least:
+            return name
+    return "case"
+
+
+def unit(result: Result) -> str:
+    """The level that tests are made on: so many units that a signed-rank test, whose p is at least 2 / 2^n, can reach
+    ALPHA after Holm's correction for as many rows as there are."""
+    return level(result, math.ceil(math.log2(2 * result.rows.criterion.nunique() / ALPHA)))
+
+
+def blocks(result: Result, names: Sequence[str]) -> pd.DataFrame:
+    """The regret (n,k) of the named rows, cases averaged to blocks that are as independent as there are enough of.
+
+    Rows without a value in more than MISSING of the cases are left out, then cases that one of the others lacks.
+    """
+    table = _wide(result, "regret").reindex(columns=list(names))
+    complete = table.loc[:, table.isna().mean() <= MISSING].dropna()
+    by = unit(result)
+    if by == "case":
+        return complete
+    tasks = complete.index.get_level_values("task")
+    return complete.groupby(tasks if by == "task" else result.tasks.data_set[tasks].to_numpy()).mean()
+
+
+def summary(result: Result) -> pd.DataFrame:
+    """A row a criterion, least mean regret first and those without any last; indexed by its name."""
+    average = _average_ranks(blocks(result, choosing(result)))
+    tests = against_default(result)
+    p_values = pd.Series(dtype=float) if tests is None else tests.set_index("first").p_holm
+    cluster = level(result, 2)
+    zoo_mean = _wide(result, "auroc").reindex(columns=["average"])["average"]
+    rows = {}
+    for name, part in result.rows.groupby("criterion", sort=False):
+        has_value = part.dropna(subset=["auroc", "regret"])
+        values = {"mean_regret": has_value.regret, "median_regret": has_value.regret, "mean_auroc": has_value.auroc}
+        row: dict[str, object] = {"kind": meanings.kind(str(name)), "cases": len(has_value)}
+        row["failed"] = int((part.reason != "").sum())
+        for measure, column in values.items():
+            statistic = np.median if measure == "median_regret" else np.mean
+            row[measure] = float(statistic(column)) if len(column) else np.nan
+            groups = None if cluster == "case" else has_value[cluster]
+            row[f"{measure}_low"], row[f"{measure}_high"] = _interval(column, groups, statistic)
+        gap = (zoo_mean - has_value.set_index(CASE).auroc).dropna()
+        row["average_rank"] = average.get(name, np.nan)
+        row["place_in_zoo"] = part["rank"].mean()
+        row["worse_than_mean"] = float((gap > WORSE).mean()) if len(gap) else np.nan
+        row["mean_spearman"] = part.spearman.mean()
+        row["seed_spread"] = has_value.groupby(["task", "ratio"]).regret.std().mean()
+        row["p_holm"] = p_values.get(name, np.nan)
+        by_ratio = has_value.groupby("ratio").regret.mean()
+        rows[name] = row | {f"regret_at_{ratio}": by_ratio.get(ratio, np.nan) for ratio in result.ratios}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("criterion")
+    return table.sort_values("mean_regret", kind="stable")
+
+
+def comparable(result: Result, table: pd.DataFrame) -> list[str]:
+    """The rows of a summary that choose a candidate in all but MISSING of the cases, least mean regret first."""
+    enough = table.index[table.cases >= (1 - MISSING) * cases(result)]
+    return [name for name in enough if name in choosing(result)]
+
+
+def ranks(result: Result) -> Ranks | None:
+    """The comparison by ranks, or None where fewer than three rows or two blocks can be compared.
+
+    All rows that choose are ranked and tested together; only then are some picked to be shown.
+    """
+    table = blocks(result, choosing(result))
+    if len(table) < 2 or table.shape[1] < 3:
+        return None
+    average = statistics.average_ranks(table, higher_is_better=False).sort_values(kind="stable")
+    difference = statistics.critical_difference(table.shape[1], len(table), ALPHA)
+    shown = [name for i, name in enumerate(average.index) if i < BEST_SHOWN or name in REFERENCES]
+    bars = statistics.cliques(average[shown], difference)
+    return Ranks(average, len(table), statistics.friedman(table), difference, tuple(shown), tuple(bars))
+
+
+def against_default(result: Result) -> pd.DataFrame | None:
+    """Wilcoxon's test of every row's regret against default's, least regret first; None where it can't be made."""
+    idle = ("oracle", "average")  # the one has no regret, the other is a random pick's
+    table = blocks(result, [name for name in result.rows.criterion.unique() if name not in idle])
+    if "default" not in table or len(table) < 2 or table.shape[1] < 2:
+        return None
+    return statistics.wilcoxon_holm(table, "default").sort_values("median_difference", kind="stable")
+
+
+def by_task(result: Result, table: pd.DataFrame) -> list[ByTask]:
+    """A table an anomaly ratio, of the best rows of a summary, the references and the baselines."""
+    best = comparable(result, table)[:BEST_BY_TASK]
+    wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "random", "untrained", "pixels")
+    columns = [name for name in wanted if name in table.index]
+    found = []
+    for ratio in result.ratios:
+        part = result.rows[result.rows.ratio == ratio]
+        groups = part.groupby(["data_set", "task", "criterion"]).auroc
+        mean, spread = (values.unstack().reindex(columns=columns) for values in (groups.mean(), groups.std()))
+        found.append(ByTask(ratio, mean, spread))
+    return found
+
+
+def by_kind(result: Result) -> ByKind | None:
+    """Augmentations against kinds of anomalies, or None where no task is of one kind.
+
+    The augmentation that made a kind, where one has its name, should find it best; what an augmentation finds less
+    well than an untrained encoder does, it has unlearned.
+    Source: Yoo, Zhao & Akoglu, "Data Augmentation is a Hyperparameter", TMLR 2023; Ye, Chen & Zheng,
+    "Understanding the Effect of Bias in Deep Anomaly Detection", IJCAI 2021.
+    """
+    table = result.candidates[(result.candidates.kind != "") & result.candidates.auroc.notna()]
+    trained = table[~table.augmentation.isin(FLOORS)]
+    if trained.empty:
+        return None
+    untrained = table[table.augmentation == "untrained"].groupby("task").auroc.mean()
+    shifted = trained.assign(auroc=trained.auroc - trained.task.map(untrained))
+    auroc, shift = (_augmentation_by_kind(part) for part in (table, shifted))
+    augmentations = auroc.drop(index=list(FLOORS), errors="ignore")
+    rows = [*augmentations.index, *(name for name in FLOORS if name in auroc.index)]
+    saturated = tuple(augmentations.columns[(augmentations > SATURATED).all()])
+    return ByKind(auroc.loc[rows], shift.dropna(how="all"), saturated)
+
+
+def failures(result: Result) -> pd.DataFrame:
+    """What failed: a row a name and reason, with how often, and where the first time; most often first."""
+    rows = result.rows[result.rows.reason != ""]
+    candidates = result.candidates[(result.candidates.status != "ok") | (result.candidates.reason != "")]
+    where = rows.task + ", seed " + rows.seed.astype(str) + ", ratio " + rows.ratio
+    place = candidates.task + ", seed " + candidates.seed.astype(str)
+    parts = [
+        pd.DataFrame({"what": rows.criterion, "status": "failed", "reason": rows.reason, "where": where}),
+        pd.DataFrame(
+            {
+                "what": candidates.augmentation + " " + candidates.hyperparameters,
+                "status": candidates.status,
+                "reason": candidates.reason,
+                "where": place,
+            }
+        ),
+    ]
+    grouped = pd.concat(parts).groupby(["what", "status", "reason"], sort=False)["where"]
+    return grouped.agg(times="size", first="first").reset_index().sort_values("times", ascending=False, kind="stable")
+
+
+def _wide(result: Result, value: str) -> pd.DataFrame:
+    return result.rows.pivot(index=CASE, columns="criterion", values=value)
+
+
+def _average_ranks(table: pd.DataFrame) -> pd.Series:
+    if table.shape[0] < 1 or table.shape[1] < 2:
+        return pd.Series(dtype=float)
+    return statistics.average_ranks(table, higher_is_better=False)
+
+
+def _interval(values: pd.Series, groups: pd.Series | None, statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+    """Nothing can be said of the spread between fewer than two groups."""
+    independent = len(values) if groups is None else groups.nunique()
+    return statistics.bootstrap(values, groups, statistic) if independent >= 2 else (np.nan, np.nan)
+
+
+def _augmentation_by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    return table.groupby(["augmentation", "kind"]).auroc.mean().unstack()
