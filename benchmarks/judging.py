@@ -55,7 +55,7 @@ class Judged:
         trained = [name for name in scores.columns if name not in FLOORS]
         by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
         views = tuple(View.of(rows) for _, rows in by_task)
-        parts = {part: scores.loc[part, trained] for part in (*PARTS, "test")}
+        parts = {part: scores.loc[part, trained] if trained else pd.DataFrame() for part in (*PARTS, "test")}
         floors = scores.loc["test", list(FLOORS)]
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
 
@@ -72,15 +72,15 @@ class Judged:
         """The scores (n,) of one part; parts may differ in length between candidates."""
         return torch.tensor(self.scores[part][candidate].dropna().to_numpy(copy=True))
 
-    def values(self, rows: torch.Tensor, of_embeddings: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-        """Criteria by candidate in one trial, whose test images are ``rows``, and consensus between them."""
+    def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
+        """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
         test = self.scores["test"][names].to_numpy()[rows.numpy()]
         found = {}
         for place, name in enumerate(names):
             parts = {f"{part}_scores": self.part(part, name) for part in PARTS}
             evidence = Evidence(**parts, test_scores=torch.tensor(test[:, place]))
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
-        table = pd.DataFrame(found).T.join(of_embeddings)
+        table = pd.DataFrame(found).T
         if len(names) > 1:
             families = list(self.candidates.augmentation[names])
             agreed = consensus.evaluate(test, families=families, seed=self.seed)
@@ -138,9 +138,12 @@ def _choices(
         trial: rows.pivot(index="candidate", columns="criterion", values="value")
         for trial, rows in measured.groupby(["anomaly_ratio", "trial"])
     }
-    rows = []
+    rows, met = [], {}
     for ratio, trial, images in view.trials(ratios, zoo.seed):
-        values = zoo.values(images, by_trial[ratio, trial], names)
+        same = tuple(images.sort().values.tolist())  # where a ratio takes all images, its trials differ in draws only
+        if same not in met:
+            met[same] = zoo.values(images, names)
+        values = met[same].join(by_trial[ratio, trial])
         rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, deciding)]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return averaged.reset_index().to_dict("records")
@@ -157,7 +160,8 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
 
     def add_ensemble(criterion: str, members: list[str]) -> None:
         scores = zoo.scores["test"][members].to_numpy()[view.rows.numpy()]
-        add(criterion, float(roc_auc_score(view.labels, rank_average(torch.tensor(scores)))))
+        score = rank_average(torch.tensor(scores))
+        add(criterion, probability_above(score[view.labels == 0], score[view.labels == 1]).item())
 
     add("oracle", best, 1.0, 1.0)
     add("average", trained.mean())
@@ -188,7 +192,7 @@ def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
     described.loc[collapsed, "status"] = "collapsed"
     floors = pd.DataFrame({"candidate": list(FLOORS), "augmentation": list(FLOORS), "hyperparameters": "{}"})
     table = pd.concat([described, floors.assign(status="ok", reason="")], ignore_index=True)
-    scores = zoo.scores["test"].join(zoo.floors).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
+    scores = zoo.floors.join(zoo.scores["test"]).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
     usable = np.isfinite(scores).all(0)
     table["auroc"] = [roc_auc_score(view.labels, s) if ok else np.nan for s, ok in zip(scores.T, usable, strict=True)]
     return table.assign(task=view.task, seed=zoo.seed)[CANDIDATE_COLUMNS]

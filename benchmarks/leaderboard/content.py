@@ -30,6 +30,7 @@ class Content:
     tests: pd.DataFrame | None
     by_task: tuple[tables.ByTask, ...]
     by_kind: tables.ByKind | None
+    alignment: tables.Alignment | None
     published: pd.DataFrame
     ours: pd.Series
     failures: pd.DataFrame
@@ -56,6 +57,7 @@ def gather(result: Result) -> Content:
         tests=tables.against_default(result),
         by_task=tuple(tables.by_task(result, summary)),
         by_kind=tables.by_kind(result),
+        alignment=tables.alignment(result),
         published=published.AUC,
         ours=published.ours(result),
         failures=tables.failures(result),

@@ -14,6 +14,7 @@ from benchmarks.leaderboard.result import CASE, Result
 WORSE = 0.01  # AUROC below the zoo's mean from which a choice did harm
 MISSING = 0.1  # the share of cases without a value up to which a row can be compared with others
 ALPHA = 0.05
+NEARLY = 0.01  # AUROC below the best at which an augmentation is as good
 SATURATED = 0.98  # AUROC above which a kind of anomaly is too easy to tell augmentations apart
 BEST_SHOWN = 12  # in the critical-difference diagram, beside the references
 REFERENCES = ("default", "dsv", "mc", "hits", "select")
@@ -199,6 +200,60 @@ def by_kind(result: Result) -> ByKind | None:
     rows = [*augmentations.index, *(name for name in FLOORS if name in auroc.index)]
     saturated = tuple(augmentations.columns[(augmentations > SATURATED).all()])
     return ByKind(auroc.loc[rows], shift.dropna(how="all"), saturated)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The controlled testbed, a row a data set and generator, means over seeds: ``matching``, the AUROC of the
+    augmentation that made the anomalies; ``other``, the best of the rest, and ``best_other``, its AUROC;
+    ``untrained``; ``hit``, whether matching is best or nearly so; ``left_out``, whether all are at the ceiling."""
+
+    table: pd.DataFrame
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The rows that are not left out."""
+        return self.table[~self.table.left_out]
+
+    @property
+    def hits(self) -> float:
+        """The share of generators whose own augmentation is best or nearly so."""
+        return float(self.judged.hit.mean())
+
+    @property
+    def gain(self) -> float:
+        """The mean AUROC of the matching augmentation above an untrained encoder."""
+        return float((self.judged.matching - self.judged.untrained).mean())
+
+
+def alignment(result: Result) -> Alignment | None:
+    """Whether the augmentation that made the anomalies finds them best; None where none of a zoo's did.
+
+    Source: Yoo, Zhao & Akoglu, "Data Augmentation is a Hyperparameter", TMLR 2023.
+    """
+    table = result.candidates[result.candidates.auroc.notna()]
+    made = set(table.kind) & set(table.augmentation) - {""}
+    rows = []
+    of_known = table[table.kind.isin(made)]
+    for task, found in of_known.groupby("task", sort=False):
+        auroc = found.groupby("augmentation").auroc.mean()
+        trained, kind = auroc.drop(list(FLOORS), errors="ignore"), found.kind.iloc[0]
+        if kind not in trained or len(trained) < 2:
+            continue
+        others = trained.drop(kind)
+        rows.append(
+            {
+                "data_set": result.tasks.data_set[task],
+                "generator": kind,
+                "matching": trained[kind],
+                "other": others.idxmax(),
+                "best_other": others.max(),
+                "untrained": auroc.get("untrained", np.nan),
+                "hit": trained[kind] >= others.max() - NEARLY,
+                "left_out": bool((trained > SATURATED).all()),
+            }
+        )
+    return Alignment(pd.DataFrame(rows)) if rows else None
 
 
 def failures(result: Result) -> pd.DataFrame:

@@ -16,6 +16,7 @@ median, third moment, variance share) stays what it says.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,13 +41,19 @@ NEIGHBORS = 5
 
 def quantile(values: Tensor, level: float) -> Tensor:
     """Linearly interpolated quantile, 0-d, of any number of values; nan where one is nan."""
+    return quantiles(values, (level,))[0]
+
+
+def quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """Several at once, (levels,)."""
     ordered = values.sort().values  # nan sorts last
-    position = level * (len(values) - 1)
-    low = math.floor(position)
-    weight = position - low
-    value = ordered[low]
-    if weight:
-        value = value + weight * (ordered[low + 1] - value)
+    position = torch.tensor(levels, dtype=torch.float64) * (len(values) - 1)
+    low = position.floor()
+    weight = (position - low).to(values.device, values.dtype)
+    below = ordered[low.long().to(values.device)]
+    above = ordered[position.ceil().long().to(values.device)]
+    # Where a quantile is one of the values, it is that value, infinities included.
+    value = torch.where(weight > 0, below + weight * (above - below), below)
     return torch.where(ordered[-1].isnan(), ordered[-1], value)
 
 
@@ -99,8 +106,8 @@ def score_w1(evidence: Evidence) -> Tensor:
     """Mean gap of the quantiles .05, .10, ..., .95 of z and of standardised lv. Source: score contrast."""
     lv, lt, distance = _read(evidence)
     standard_v, z = _standard(lv, lv, distance), _standard(lv, lt, distance)
-    gaps = [(quantile(z, step / 20) - quantile(standard_v, step / 20)).abs() for step in range(1, 20)]
-    return torch.stack(gaps).mean()
+    levels = [step / 20 for step in range(1, 20)]
+    return (quantiles(z, levels) - quantiles(standard_v, levels)).abs().mean()
 
 
 def score_upper(evidence: Evidence, level: float = 0.90) -> Tensor:

@@ -56,7 +56,9 @@ def test_a_root_without_the_files_says_which(tmp_path):
         benchmarks.load("mnist-0")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"\x00" + b, lambda b: b"", lambda b: b[:2] + b"\x0d" + b[3:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b"\x00" + b, lambda b: b"", lambda b: b[:2] + b"\x0d" + b[3:]]
+)
 def test_a_damaged_file_is_named(root, damage):
     path = root / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))

@@ -209,3 +209,32 @@ def test_ours_stand_beside_the_published_strategies(result, written):
 def test_dsv_is_the_best_published_criterion_with_every_augmentation():
     assert (AUC.drop(columns=["Avg", "Rand"]).idxmax(axis=1) == "DSV").all()
     assert AUC.loc["CutPaste", "DSV"] == AUC.to_numpy().max() == 0.884
+
+
+def test_alignment_holds_the_matching_augmentation_against_the_best_other(make_run):
+    """cutout finds cutout's anomalies best, cutpaste's are found .3 better by cutout, scratches are made by nobody."""
+
+    def edit(rows, candidates):
+        by_cutout = candidates.augmentation == "cutout"
+        candidates.loc[by_cutout, "auroc"] = 0.9
+        candidates.loc[candidates.augmentation == "cutpaste", "auroc"] = 0.6
+        candidates.loc[candidates.augmentation == "untrained", "auroc"] = 0.5
+
+    found = tables.alignment(read(make_run(edit=edit)))
+    table = found.table.set_index("generator")
+    assert set(table.index) == {"cutout", "cutpaste"}
+    assert table.matching.to_dict() == pytest.approx({"cutout": 0.9, "cutpaste": 0.6})
+    assert table.best_other.to_dict() == pytest.approx({"cutout": 0.6, "cutpaste": 0.9})
+    assert table.hit.to_dict() == {"cutout": True, "cutpaste": False}
+    assert not table.left_out.any()
+    assert found.hits == 0.5
+    assert found.gain == pytest.approx(0.25)
+
+
+def test_a_generator_that_every_augmentation_finds_is_left_out_of_the_alignment(make_run):
+    def edit(rows, candidates):
+        candidates.loc[candidates.task.str.endswith("cutout"), "auroc"] = 0.99
+
+    found = tables.alignment(read(make_run(edit=edit)))
+    assert found.table.set_index("generator").left_out.to_dict() == {"cutout": True, "cutpaste": False}
+    assert set(found.judged.generator) == {"cutpaste"}
