@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from augmentations import InputError
-from benchmarks import leaderboard, suites
+from benchmarks import leaderboard, speed, suites
 from benchmarks.judging import judge_folder, merge
 from benchmarks.running import folder, load_settings, run
 
@@ -75,6 +75,9 @@ def report(
     Example: ssad benchmark report runs/quick
     """
     print(f"leaderboard  {leaderboard.write(out, to)}")
+
+
+app.command("speed")(speed.table)
 
 
 def _judge(out: Path, kept: Path, seed: int, ratios: tuple[float, ...]) -> None:
