@@ -35,8 +35,11 @@ app = typer.Typer(
 @app.command()
 def select(
     train: Annotated[Path, typer.Option(help="Folder of normal images (at least 20).")],
-    test: Annotated[Path, typer.Option(help="Folder of unlabeled images, normal and anomalous mixed.")],
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run goes on where it was.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Folder of unlabeled images, normal and anomalous mixed; the choice looks at them."),
+    ] = None,
     augmentation: Annotated[
         list[str] | None,
         typer.Option(help=f"Repeatable. One of: {', '.join(augmentations.names())}. [default: cutout, cutpaste]"),

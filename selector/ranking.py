@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
 from selector import criteria
 from selector.candidates import Candidate
-from selector.criteria import probability_above
+from selector.criteria import Criterion, probability_above
 from selector.evidence import Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
@@ -40,20 +41,37 @@ class Rule:
         return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
 
 
-def rule(criterion: str, n_validation: int) -> Rule:
+def rule(criterion: str, n_validation: int, has_test: bool = True) -> Rule:
     """The deciding rule of a criterion's name; "auto" is Borda over rtm and score_skew3, or rtm alone.
 
-    Raises InputError for an unknown name.
+    Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
+    name, or one that needs test images where there are none.
     """
     if criterion != "auto":
         try:
-            return Rule((criteria.get(criterion).name,), "chosen by the user")
+            chosen = criteria.get(criterion)
         except InputError as error:
             raise InputError(f"criterion {criterion!r}", error.rule, f'{error.remedy} Or "auto"') from error
+        if chosen.needs_test and not has_test:
+            raise InputError(
+                f"criterion {chosen.name!r}",
+                "looks at test images, and none were given",
+                f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
+            )
+        return Rule((chosen.name,), "chosen by the user")
+    if not has_test:
+        return _inductive(n_validation)
     if n_validation < FEWEST_VALIDATION:
         few = f"auto: {n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for score_skew3"
         return Rule(("rtm",), few)
     return Rule(("rtm", "score_skew3"), "auto: robust at low anomaly ratios and under a shift of the normals")
+
+
+def _inductive(n_validation: int) -> Rule:
+    if n_validation < FEWEST_VALIDATION:
+        few = f"{n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for npd"
+        return Rule(("pseudo_auc",), f"auto: no test images were given; {few}")
+    return Rule(("pseudo_auc", "npd"), "auto: no test images were given, so pseudo anomalies of other kinds decide")
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,12 @@ class Ranking:
     margin: float  # deciding value of the first minus the second, better = positive; nan with one candidate
     margin_spread: float  # its standard deviation over the resamples
     share_first: float  # share of the resamples in which the first comes first
+    absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """Those that have a column."""
+        return tuple(criteria.get(name) for name in self.spread.columns)
 
 
 def rank(
@@ -82,7 +106,8 @@ def rank(
     Borda count go to the better value of its first criterion, then to the earlier candidate.
     """
     given = [draws[0] for draws in evidence.values()]
-    names = [name for name in criteria.names() if any(one.has(criteria.get(name).needs) for one in given)]
+    missing = {name: _missing(given, criteria.get(name)) for name in criteria.names()}
+    names = [name for name, fields in missing.items() if not fields or name in rule.names]
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
     statuses, reasons = {}, {}
@@ -110,7 +135,16 @@ def rank(
 
     table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
     margin, margin_spread, share = _uncertainty(order[: len(trusted)], evidence, deciding, rule, seed)
-    return Ranking(table, spread.loc[order], rule, margin, margin_spread, share)
+    absent = {
+        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
+    }
+    return Ranking(table, spread.loc[order], rule, margin, margin_spread, share, absent)
+
+
+def _missing(given: Sequence[Evidence], criterion: Criterion) -> list[str]:
+    """What of a criterion's needs the candidates lack, empty where one of them has all."""
+    lacks = [[name for name in criterion.needs if not one.has((name,))] for one in given]
+    return min(lacks, key=len, default=list(criterion.needs))
 
 
 def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
@@ -156,7 +190,8 @@ def _guard(evidence: Evidence, values: pd.Series, rule: Rule) -> tuple[str, str]
     """The status that a trained candidate deserves, and why."""
     unusable = [name for name in rule.names if not math.isfinite(values[name])]
     if unusable:
-        return "failed", f"{unusable[0]} is not finite"
+        lacking = _missing([evidence], criteria.get(unusable[0]))
+        return "failed", f"{unusable[0]} {'needs ' + ', '.join(lacking) if lacking else 'is not finite'}"
     assert evidence.validation_scores is not None
     assert evidence.augmented_scores is not None
     auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
@@ -170,8 +205,8 @@ def _uncertainty(
 ) -> tuple[float, float, float]:
     """Margin of first over second, its spread, and how often the first stays first.
 
-    A resample takes the next augmented draw and a bootstrap of the test and of the validation images, the same
-    for all candidates, so that what they share cancels in the difference.
+    A resample takes the next augmented draw and a bootstrap of the test and of the validation images (and what was
+    made of these), the same for all candidates, so that what they share cancels in the difference.
     """
     if len(order) < 2:
         return math.nan, math.nan, math.nan
@@ -179,13 +214,12 @@ def _uncertainty(
     source = generator(seed, "resamples")
     margins, firsts = [], 0
     for resample in range(RESAMPLES):
-        rows: dict[str, torch.Tensor] = {}
+        drawn = _bootstrap(evidence[order[0]][0], source)
         values = {}
         for candidate_id in order:
             draws = evidence[candidate_id]
             draw = draws[resample % len(draws)]
-            rows = rows or _bootstrap(draw, source)
-            values[candidate_id] = criteria.evaluate(draw.with_rows(**rows), rule.names)
+            values[candidate_id] = criteria.evaluate(draw.with_rows(**_rows(draw, *drawn)), rule.names)
         table = pd.DataFrame.from_dict(values, orient="index")
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
@@ -194,18 +228,25 @@ def _uncertainty(
     return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
 
 
-def _bootstrap(evidence: Evidence, source: torch.Generator) -> dict[str, torch.Tensor]:
-    assert evidence.test_scores is not None
+def _bootstrap(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which test and which validation images a resample is made of; of test images, where there are any."""
     assert evidence.validation_scores is not None
-    test, validation = len(evidence.test_scores), len(evidence.validation_scores)
-    test_rows = torch.randint(test, (test,), generator=source)
-    validation_rows = torch.randint(validation, (validation,), generator=source)
-    return {
-        "test": test_rows,
-        "test_scores": test_rows,
-        "validation": validation_rows,
-        "validation_scores": validation_rows,
-    }
+    sizes = [0 if evidence.test_scores is None else len(evidence.test_scores), len(evidence.validation_scores)]
+    test, validation = (torch.randint(max(n, 1), (n,), generator=source) for n in sizes)
+    return test, validation
+
+
+def _rows(evidence: Evidence, test: Tensor, validation: Tensor) -> dict[str, Tensor]:
+    """The rows that belong to these images in every field of the evidence.
+
+    Pseudo anomalies come in blocks of one for each validation image, which go with it.
+    """
+    rows = dict.fromkeys(("test", "test_scores"), test) | dict.fromkeys(("validation", "validation_scores"), validation)
+    for name in ("augmented_scores", "pseudo_scores"):
+        if evidence.has((name,)) and len(getattr(evidence, name)) % len(validation) == 0:
+            starts = torch.arange(0, len(getattr(evidence, name)), len(validation))
+            rows[name] = (starts[:, None] + validation).flatten()
+    return {name: index for name, index in rows.items() if evidence.has((name,))}
 
 
 def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:

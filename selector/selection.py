@@ -44,7 +44,7 @@ class NothingToSelectError(RuntimeError):
 
 def select_best(
     train: Any,
-    test: Any,
+    test: Any = None,
     augmentations: Grids = ("cutout", "cutpaste"),
     detectors: Sequence[str] = ("classifier",),
     scorers: Sequence[str] = ("gaussian",),
@@ -60,8 +60,10 @@ def select_best(
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
-    train: normal images, at least 20; test: unlabeled images. Each a folder, a list of files, or an (N,C,H,W) or
-    (N,H,W) array or tensor, float in [0,1] or uint8. augmentations: names, or {name: [hyperparameters]}.
+    train: normal images, at least 20; test: unlabeled images, or None. Each a folder, a list of files, or an (N,C,H,W)
+    or (N,H,W) array or tensor, float in [0,1] or uint8. Without test images candidates are judged by how they score
+    pseudo anomalies of other augmentations than their own (``selector.criteria.inductive()``).
+    augmentations: names, or {name: [hyperparameters]}.
     criterion: a name in ``selector.criteria.names()``, or "auto". image_size: pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
@@ -76,24 +78,28 @@ def select_best(
         settings = replace(settings, image_size=image_size)
     place = detectors_room.resolve(device)
     workers = engine(jobs, place)
-    deciding_rule(criterion, FEWEST_IMAGES)
+    deciding_rule(criterion, FEWEST_IMAGES, test is not None)
     candidates = plan(augmentations, detectors, scorers, settings, seed)
 
     size = settings.image_size
     good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
-    unlabeled = reading.read(
-        test,
-        image_size=size,
-        channels=good.pixels.shape[1],
-        role="test",
-        skip_unreadable=skip_unreadable,
-        minimum=FEWEST_TEST_IMAGES,
-    )
+    given = {"train": good}
+    if test is not None:
+        given["test"] = reading.read(
+            test,
+            image_size=size,
+            channels=good.pixels.shape[1],
+            role="test",
+            skip_unreadable=skip_unreadable,
+            minimum=FEWEST_TEST_IMAGES,
+        )
     splits = split(len(good.pixels), seed)
-    chosen_rule = deciding_rule(criterion, len(splits.validation))
+    chosen_rule = deciding_rule(criterion, len(splits.validation), test is not None)
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
-    pixels = {name: good.pixels[rows] for name, rows in indices.items()} | {"test": unlabeled.pixels}
+    pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
+    if test is not None:
+        pixels["test"], names["test"] = given["test"].pixels, list(given["test"].names)
     settings_of_run = {
         "candidates": [candidate.to_json() for candidate in candidates],
         "preset": preset,
@@ -101,13 +107,9 @@ def select_best(
         "channels": good.pixels.shape[1],
         "seed": seed,
         "device": place.type,
-        "train images": reading.fingerprint(good),
-        "test images": reading.fingerprint(unlabeled),
+        **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
-    run = _provenance({"train": good, "test": unlabeled}) | {
-        "settings": settings_of_run,
-        "names": names | {"test": list(unlabeled.names)},
-    }
+    run = _provenance(given) | {"settings": settings_of_run, "names": names}
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -168,7 +170,7 @@ class Selection:
     @property
     def ranking(self) -> pd.DataFrame:
         """All candidates, best first: rank, candidate, augmentation, hyperparameters, detector, scorer, seed,
-        criterion (the deciding value), status, reason, then a column a criterion."""
+        criterion (the deciding value), status, reason, then a column a criterion that the images allow to compute."""
         return self.result.table
 
     @property
@@ -306,6 +308,7 @@ class Selection:
             "share_first": result.share_first,
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
+            "absent": dict(result.absent),
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -335,4 +338,4 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
     rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
     numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
-    return Ranking(table, spread, rule, *numbers)
+    return Ranking(table, spread, rule, *numbers, absent=kept.get("absent", {}))

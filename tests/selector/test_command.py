@@ -72,6 +72,16 @@ def test_select_says_what_it_chose_and_what_it_wrote_where(ssad, folders, tmp_pa
     assert (tmp_path / "run" / "ranking.csv").is_file()
 
 
+def test_select_works_without_test_images(ssad, folders, tmp_path):
+    code, out, err = ssad(
+        "select", "--train", folders / "good", "--out", tmp_path / "run",
+        "--augmentation", "rotation", "--augmentation", "cutout", "--preset", "tiny", "--jobs", 1,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "pseudo_auc" in out
+    assert ssad("detect", tmp_path / "run", folders / "parts", "--out", tmp_path / "result")[0] == 0
+
+
 def test_detect_writes_a_row_and_a_heatmap_an_image(ssad, run, folders, tmp_path):
     code, out, _ = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
     assert code == 0

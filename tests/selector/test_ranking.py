@@ -1,6 +1,7 @@
 """Ranking: direction, Borda, guards, ties and the verdict's error bar, on evidence made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import names
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, rank, rule
+from selector.ranking import COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
@@ -152,6 +153,38 @@ def test_auto_is_borda_of_tail_statistics_and_rtm_alone_with_few_validation_imag
     assert few.names == ("rtm",)
     assert "19 validation images" in few.reason
     assert rule("dsv", 3).names == ("dsv",)
+
+
+def test_without_test_images_auto_is_pseudo_anomaly_validation():
+    assert rule("auto", 20, has_test=False).names == ("pseudo_auc", "npd")
+    few = rule("auto", 19, has_test=False)
+    assert few.names == ("pseudo_auc",)
+    assert "19 validation images" in few.reason
+    assert rule("npd", 3, has_test=False).names == ("npd",)
+    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
+        rule("pu_auc", 100, has_test=False)
+
+
+def test_what_was_made_of_a_validation_image_goes_with_it():
+    """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
+    h = torch.arange(6.0)
+    whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
+    test, validation = _bootstrap(whole, torch.Generator().manual_seed(0))
+    again = whole.with_rows(**_rows(whole, test, validation))
+    assert again.test_scores is None
+    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
+        assert torch.equal(made, again.validation_scores + offset)
+
+
+def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
+    pool = {candidate(0.01 * i): [replace(e, pseudo_scores=None) for e in evidence(seed=i)] for i in (1, 2)}
+    result = ranked(pool, Rule(("rtm",)))
+    assert not {"npd", "pseudo_auc"} & set(result.table.columns)
+    assert result.absent.keys() == {"npd", "pseudo_auc"}
+    assert "pseudo_scores" in result.absent["npd"]
+    failed = ranked(pool, Rule(("npd",))).table
+    assert failed.status.tolist() == ["failed"] * 2
+    assert "npd needs pseudo_scores" in failed.reason[0]
 
 
 def test_an_unknown_criterion_is_refused_with_the_nearest():

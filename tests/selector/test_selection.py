@@ -15,6 +15,7 @@ from PIL import Image
 import selector
 from augmentations import InputError
 from selector import select_best
+from selector.criteria import CRITERIA
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -242,3 +243,46 @@ def test_load_refuses_a_damaged_selection(run, tmp_path, damage):
     (tmp_path / "run" / "selection.json").write_text(damage)
     with pytest.raises(InputError):
         selector.load(tmp_path / "run")
+
+
+class TestWithoutTestImages:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def alone(cls, data, tmp_path_factory):
+        out = tmp_path_factory.mktemp("inductive") / "run"
+        return select_best(data[0], augmentations=GRIDS, preset="tiny", jobs=1, out=out)
+
+    def test_only_criteria_that_need_none_have_a_column(self, alone):
+        wanted = [n for n in selector.criteria.names() if not {"test", "test_scores"} & set(CRITERIA[n].needs)]
+        assert list(alone.result.spread.columns) == wanted == ["pseudo_auc", "npd"]
+        assert not {"dsv", "rtm"} & set(alone.ranking.columns)
+        assert alone.ranking[wanted].notna().all(axis=None)
+        assert alone.result.rule.names == ("pseudo_auc",)  # 6 validation images are few
+        assert "test_scores" in alone.result.absent["rtm"]
+
+    def test_they_have_the_values_that_they_have_beside_test_images(self, alone, run):
+        columns = ["candidate", "pseudo_auc", "npd"]
+        one, other = (s.ranking[columns].sort_values("candidate", ignore_index=True) for s in (alone, run))
+        assert one.equals(other)
+
+    def test_it_is_loaded_and_detects(self, alone, stripes, scratched):
+        loaded = selector.load(alone.path)
+        assert frame(loaded) == frame(alone)
+        assert loaded.verdict == alone.verdict
+        assert loaded.result.absent == alone.result.absent
+        found = loaded.detect(torch.cat([stripes(5, 9), scratched(5, 10)]))
+        assert len(found.table) == 10
+
+    def test_the_margin_has_an_error_bar(self, alone):
+        assert alone.result.margin_spread > 0
+        assert 0 <= alone.result.share_first <= 1
+
+    @pytest.mark.parametrize("criterion", ["dsv", "rtm", "neighbor_shift"])
+    def test_a_criterion_that_needs_them_is_refused_before_training(self, data, tmp_path, criterion):
+        with pytest.raises(InputError, match=rf"{criterion}.*test images.*none were given.*pseudo_auc"):
+            select_best(data[0], criterion=criterion, preset="tiny", out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_run_goes_on_only_without_them(self, alone, data):
+        with pytest.raises(InputError, match="test images"):
+            select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=alone.path)
