@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,18 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from selector import criteria
+from selector import criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
+# Of the table, before a column a criterion.
+COLUMNS = (
+    *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
+    *("criterion", "status", "reason"),
+)
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
 
 
@@ -28,6 +33,7 @@ class Rule:
 
     names: tuple[str, ...]
     reason: str = ""
+    own: Criterion | None = None  # the user's, which decides alone
 
     @property
     def is_borda(self) -> bool:
@@ -35,36 +41,59 @@ class Rule:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.is_borda or criteria.get(self.names[0]).higher_is_better
+        return self.is_borda or self.criterion(self.names[0]).higher_is_better
+
+    def criterion(self, name: str) -> Criterion:
+        """The built-in criterion of this name, or the user's."""
+        return self.own if self.own is not None and name == self.own.name else criteria.get(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept; of the user's criterion all but the function."""
+        return {"names": self.names, "reason": self.reason, "own": self.own and own.to_json(self.own)}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "Rule":
+        """The rule as it was kept."""
+        users = kept.get("own")
+        return cls(tuple(kept["names"]), kept["reason"], users and own.from_json(users))
 
     def describe(self) -> str:
         return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
 
 
-def rule(criterion: str, n_validation: int, has_test: bool = True) -> Rule:
-    """The deciding rule of a criterion's name; "auto" is Borda over rtm and score_skew3, or rtm alone.
+def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True) -> Rule:
+    """The deciding rule of a criterion, or of its name; "auto" is Borda over rtm and score_skew3, or rtm alone.
 
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
-    name, or one that needs test images where there are none.
+    name, a user's criterion without a free one, or one that needs test images where there are none.
     """
     if criterion != "auto":
-        try:
-            chosen = criteria.get(criterion)
-        except InputError as error:
-            raise InputError(f"criterion {criterion!r}", error.rule, f'{error.remedy} Or "auto"') from error
+        chosen = _criterion(criterion)
         if chosen.needs_test and not has_test:
             raise InputError(
                 f"criterion {chosen.name!r}",
                 "looks at test images, and none were given",
                 f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
             )
-        return Rule((chosen.name,), "chosen by the user")
+        built_in = chosen is criteria.CRITERIA.get(chosen.name)
+        return Rule((chosen.name,), "chosen by the user", None if built_in else chosen)
     if not has_test:
         return _inductive(n_validation)
     if n_validation < FEWEST_VALIDATION:
         few = f"auto: {n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for score_skew3"
         return Rule(("rtm",), few)
     return Rule(("rtm", "score_skew3"), "auto: robust at low anomaly ratios and under a shift of the normals")
+
+
+def _criterion(given: str | Criterion | own.Function) -> Criterion:
+    if any(given is built_in for built_in in criteria.CRITERIA.values()):
+        return cast(Criterion, given)
+    if not isinstance(given, str):
+        return own.own(given, (*criteria.names(), *COLUMNS))
+    try:
+        return criteria.get(given)
+    except InputError as error:
+        raise InputError(f"criterion {given!r}", error.rule, f'{error.remedy} Or "auto"') from error
 
 
 def _inductive(n_validation: int) -> Rule:
@@ -89,7 +118,7 @@ class Ranking:
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """Those that have a column."""
-        return tuple(criteria.get(name) for name in self.spread.columns)
+        return tuple(self.rule.criterion(name) for name in self.spread.columns)
 
 
 def rank(
@@ -106,7 +135,8 @@ def rank(
     Borda count go to the better value of its first criterion, then to the earlier candidate.
     """
     given = [draws[0] for draws in evidence.values()]
-    missing = {name: _missing(given, criteria.get(name)) for name in criteria.names()}
+    known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
+    missing = {name: _missing(given, rule.criterion(name)) for name in known}
     names = [name for name, fields in missing.items() if not fields or name in rule.names]
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
@@ -117,9 +147,9 @@ def rank(
         if record["status"] != "ok":
             continue
         draws = evidence[candidate.id]
-        mean, deviation = _over_draws(draws, names)
+        mean, deviation, trouble = _over_draws(draws, names, rule)
         values.loc[candidate.id], spread.loc[candidate.id] = mean, deviation
-        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule)
+        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
 
     trusted = [c.id for c in candidates if statuses[c.id] == "ok"]
     collapsed = [c.id for c in candidates if statuses[c.id] == "collapsed"]
@@ -167,31 +197,49 @@ def _beaten(values: pd.Series, rivals: pd.Series, name: str) -> pd.Series:
 
 def _best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
     first = rule.names[0]
-    sign = 1 if criteria.get(first).higher_is_better else -1
+    sign = 1 if rule.criterion(first).higher_is_better else -1
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
     keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
 
 
-def _over_draws(draws: Sequence[Evidence], names: Sequence[str]) -> tuple[pd.Series, pd.Series]:
+def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
     """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters, nan where the
-    evidence does not support one."""
-    supported = [name for name in names if draws[0].has(criteria.get(name).needs)]
+    evidence does not support one; and what was wrong with the user's own."""
+    built_in = [name for name in names if rule.own is None or name != rule.own.name]
+    supported = [name for name in built_in if draws[0].has(criteria.get(name).needs)]
     fixed = [name for name in supported if not criteria.get(name).uses_draws]
     drawn = [name for name in supported if criteria.get(name).uses_draws]
     rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws])
     once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
     mean, deviation = rows.mean(skipna=False), rows.std(ddof=0, skipna=False)
-    columns = list(names)
-    return pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
+    columns, trouble = list(names), ""
+    mean, deviation = pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
+    if rule.own is not None:
+        try:
+            measured = [own.measure(rule.own, draw) for draw in draws]
+        except own.OwnCriterionError as error:
+            measured, trouble = [math.nan], str(error)
+        mean[rule.own.name], deviation[rule.own.name] = np.mean(measured), np.std(measured)
+    return mean, deviation, trouble
 
 
-def _guard(evidence: Evidence, values: pd.Series, rule: Rule) -> tuple[str, str]:
+def _measured(evidence: Evidence, rule: Rule) -> dict[str, float]:
+    """What decides, of one candidate."""
+    if rule.own is None:
+        return criteria.evaluate(evidence, rule.names)
+    try:
+        return {rule.own.name: own.measure(rule.own, evidence)}
+    except own.OwnCriterionError:
+        return {rule.own.name: math.nan}
+
+
+def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> tuple[str, str]:
     """The status that a trained candidate deserves, and why."""
     unusable = [name for name in rule.names if not math.isfinite(values[name])]
     if unusable:
-        lacking = _missing([evidence], criteria.get(unusable[0]))
-        return "failed", f"{unusable[0]} {'needs ' + ', '.join(lacking) if lacking else 'is not finite'}"
+        lacking = _missing([evidence], rule.criterion(unusable[0]))
+        return "failed", trouble or f"{unusable[0]} {'needs ' + ', '.join(lacking) if lacking else 'is not finite'}"
     assert evidence.validation_scores is not None
     assert evidence.augmented_scores is not None
     auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
@@ -219,7 +267,7 @@ def _uncertainty(
         for candidate_id in order:
             draws = evidence[candidate_id]
             draw = draws[resample % len(draws)]
-            values[candidate_id] = criteria.evaluate(draw.with_rows(**_rows(draw, *drawn)), rule.names)
+            values[candidate_id] = _measured(draw.with_rows(**_rows(draw, *drawn)), rule)
         table = pd.DataFrame.from_dict(values, orient="index")
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])

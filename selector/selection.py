@@ -5,7 +5,7 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,9 +22,11 @@ from selector import verdict
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, plan
+from selector.criteria import Criterion
 from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
+from selector.evidence import Evidence
 from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
@@ -48,7 +50,7 @@ def select_best(
     augmentations: Grids = ("cutout", "cutpaste"),
     detectors: Sequence[str] = ("classifier",),
     scorers: Sequence[str] = ("gaussian",),
-    criterion: str = "auto",
+    criterion: str | Criterion | Callable[[Evidence], float] = "auto",
     preset: str = "quick",
     image_size: int | None = None,
     seed: int = 0,
@@ -64,7 +66,9 @@ def select_best(
     or (N,H,W) array or tensor, float in [0,1] or uint8. Without test images candidates are judged by how they score
     pseudo anomalies of other augmentations than their own (``selector.criteria.inductive()``).
     augmentations: names, or {name: [hyperparameters]}.
-    criterion: a name in ``selector.criteria.names()``, or "auto". image_size: pixels a side; None: the preset's.
+    criterion: a name in ``selector.criteria.names()``, "auto", or your own: a function of a candidate's ``Evidence``
+    that returns a number, higher = better, or a ``selector.criteria.Criterion``; it gets a column under its name, and a
+    candidate for which it raises or gives no number has failed. image_size: pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
 
@@ -302,7 +306,7 @@ class Selection:
         result = self.result
         rows = result.table.to_dict("records")
         kept = {
-            "rule": asdict(result.rule),
+            "rule": result.rule.to_json(),
             "margin": result.margin,
             "margin_spread": result.margin_spread,
             "share_first": result.share_first,
@@ -336,6 +340,6 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     numeric = ["criterion", *kept["spread"][table["candidate"][0]]]
     table[numeric] = table[numeric].astype(float)
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
-    rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
+    rule = Rule.from_json(kept["rule"])
     numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
     return Ranking(table, spread, rule, *numbers, absent=kept.get("absent", {}))

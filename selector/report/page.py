@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -69,7 +68,7 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
     return {
         "verdict": list(content.verdict),
         "best": selection.best.id,
-        "rule": {**asdict(result.rule), "description": content.rule},
+        "rule": {**result.rule.to_json(), "description": content.rule},
         "margin": result.margin,
         "margin_spread": result.margin_spread,
         "share_first": result.share_first,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from augmentations import InputError
 from detectors import preset
 from selector.candidates import Candidate, Training
-from selector.criteria import names
+from selector.criteria import Criterion, get, names
 from selector.evidence import Evidence
 from selector.ranking import COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
 from selector.verdict import sentences
@@ -163,6 +164,85 @@ def test_without_test_images_auto_is_pseudo_anomaly_validation():
     assert rule("npd", 3, has_test=False).names == ("npd",)
     with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
         rule("pu_auc", 100, has_test=False)
+
+
+def spread_of_tests(evidence):
+    """How much the test scores vary.
+
+    More is not said.
+    """
+    return evidence.test_scores.log().std()
+
+
+class TestOwnCriterion:
+    def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
+        decide = rule(spread_of_tests, 30)
+        result = ranked(pool, decide)
+        expected = {c.id: spread_of_tests(e[0]).item() for c, e in pool.items()}
+        assert result.table.candidate.tolist() == sorted(expected, key=expected.get, reverse=True)
+        assert result.table.spread_of_tests.tolist() == pytest.approx(sorted(expected.values(), reverse=True))
+        assert (result.table.criterion == result.table.spread_of_tests).all()
+        assert result.criteria[-1].description == "How much the test scores vary."
+        assert result.margin_spread > 0
+
+    def test_a_criterion_may_be_better_when_lower(self, pool):
+        down = Criterion("down", False, ("test_scores",), "me", spread_of_tests, "")
+        assert order(pool, rule(down, 30)) == order(pool, rule(spread_of_tests, 30))[::-1]
+
+    def test_draws_enter_its_spread(self, pool):
+        def of_draws(evidence):
+            return evidence.augmented.mean()
+
+        result = ranked(pool, rule(of_draws, 30))
+        assert (result.spread.of_draws > 0).all()
+        values = [of_draws(draw).item() for draw in pool[next(iter(pool))]]
+        best = result.table.set_index("candidate").of_draws[next(iter(pool)).id]
+        assert best == pytest.approx(np.mean(values))
+
+    @pytest.mark.parametrize(
+        ("give", "told"),
+        [
+            (lambda: 1 / 0, "picky raised ZeroDivisionError: division by zero"),
+            (lambda: "3.0", "picky gave '3.0', which is not a number"),
+            (lambda: None, "picky gave None, which is not a number"),
+            (lambda: torch.ones(3), "picky raised"),
+            (lambda: math.inf, "picky is not finite"),
+        ],
+    )
+    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, told):
+        bad = next(iter(pool.values()))[0].test_scores
+
+        def picky(evidence):
+            if len(evidence.test_scores) == len(bad) and torch.equal(evidence.test_scores, bad):
+                return give()
+            return 1.0
+
+        table = ranked(pool, rule(picky, 30)).table
+        assert table.status.tolist() == ["ok", "ok", "failed"]
+        assert table.candidate[2] == next(iter(pool)).id
+        assert told in table.reason[2]
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (lambda evidence: 1.0, "no name.*def"),
+            (partial(spread_of_tests), "no name.*def"),
+            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
+            (3, "is not a criterion"),
+        ],
+    )
+    def test_what_can_have_no_column_is_refused(self, given, told):
+        with pytest.raises(InputError, match=told):
+            rule(given, 30)
+
+    def test_a_built_in_criterion_can_be_given_itself(self):
+        assert rule(get("dsv"), 30) == rule("dsv", 30)
+
+    def test_one_that_needs_test_images_is_refused_without(self):
+        with pytest.raises(InputError, match="none were given"):
+            rule(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
 
 
 def test_what_was_made_of_a_validation_image_goes_with_it():

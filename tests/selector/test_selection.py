@@ -245,6 +245,23 @@ def test_load_refuses_a_damaged_selection(run, tmp_path, damage):
         selector.load(tmp_path / "run")
 
 
+def test_an_own_criterion_decides_and_is_shown_when_its_function_is_gone(run, data):
+    def brightest(evidence):
+        """The highest test score."""
+        return evidence.test_scores.max()
+
+    own = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path, criterion=brightest)
+    best = {i: own.zoo.evidence(i)[0].test_scores.max().item() for i in own.ranking.candidate}
+    assert own.ranking.candidate[0] == max(best, key=best.get)
+    loaded = selector.load(run.path)
+    assert frame(loaded) == frame(own)
+    assert loaded.ranking.brightest.tolist() == pytest.approx(list(best.values()))
+    assert "brightest = " in loaded.verdict[0]
+    page = loaded.report().read_text("utf-8")
+    assert "The highest test score." in page
+    select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
+
+
 class TestWithoutTestImages:
     @pytest.fixture(scope="class")
     @classmethod
