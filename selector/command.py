@@ -17,6 +17,7 @@ from selector.decision import smallest_rate
 from selector.export import ExportError
 from selector.results import Results
 from selector.selection import NothingToSelectError, Selection, load, select_best
+from selector.splits import first_folder
 from selector.store import StorageError, storing
 from selector.watching import arrivals
 
@@ -51,6 +52,9 @@ def select(
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
+    group_by_folder: Annotated[
+        bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")
+    ] = False,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
 
@@ -69,6 +73,7 @@ def select(
         out=out,
         skip_unreadable=skip_unreadable,
         progress=True,
+        groups=first_folder if group_by_folder else None,
     )
     tell_selection(selection)
 

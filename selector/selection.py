@@ -31,7 +31,7 @@ from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
-from selector.splits import FEWEST_IMAGES, split
+from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
 
@@ -59,6 +59,7 @@ def select_best(
     out: str | Path | None = None,
     skip_unreadable: bool = False,
     progress: bool = False,
+    groups: Groups | None = None,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
@@ -71,6 +72,9 @@ def select_best(
     candidate for which it raises or gives no number has failed. image_size: pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
+    groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the order
+    they are read, or a function from name to hashable; a group is never divided between training, selection and
+    calibration, and false-alarm rates then hold for new groups.
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
@@ -97,7 +101,8 @@ def select_best(
             skip_unreadable=skip_unreadable,
             minimum=FEWEST_TEST_IMAGES,
         )
-    splits = split(len(good.pixels), seed)
+    together = None if groups is None else grouped(groups, good.names)
+    splits = split(len(good.pixels), seed, together)
     chosen_rule = deciding_rule(criterion, len(splits.validation), test is not None)
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
@@ -111,6 +116,7 @@ def select_best(
         "channels": good.pixels.shape[1],
         "seed": seed,
         "device": place.type,
+        "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
         **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
     run = _provenance(given) | {"settings": settings_of_run, "names": names}

@@ -157,6 +157,11 @@ class Store:
         """What the images of a split are called; none where there are no test images."""
         return self.run["names"].get(split, [])
 
+    def groups(self, split: str) -> list[int] | None:
+        """The group of each image of a split of the normal images, where they were given."""
+        groups = self.run["settings"].get("groups")
+        return groups and groups[split]
+
     def write_json(self, name: str, value: Any) -> None:
         with storing(self.root):
             files.write_bytes(self.root / name, json.dumps(finite(value), indent=1, allow_nan=False).encode())

@@ -155,6 +155,8 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     yield "Candidates", str(len(result.table)), remark or "all could be ranked"
     fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
     parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
+    groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
+    parts += f", in {len(groups)} groups kept whole" if groups else ""
     yield "Normal images", str(fit + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"

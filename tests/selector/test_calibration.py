@@ -68,6 +68,28 @@ def test_folds_never_learned_from_what_they_hold_out(run, here, monkeypatch):
     assert sum(map(len, held_out)) == len(normals) == len(set().union(*held_out))
 
 
+def test_a_group_is_held_out_whole(run, here, stripes, tmp_path):
+    groups = [i // 4 for i in range(40)]
+    grouped = select_best(
+        stripes(40), augmentations={"cutout": [{}]}, preset="tiny", jobs=1, out=tmp_path / "run", groups=groups
+    )
+    store = grouped.zoo.store
+    of_image = {
+        image.numpy().tobytes(): group
+        for split in ("fit", "calibration")
+        for image, group in zip(store.images[split], store.groups(split), strict=True)
+    }
+    store_images = torch.cat([store.images["fit"], store.images["calibration"]])
+    found = grouped.calibration(cross=True)
+    assert found.n == len(store_images)
+    for fold in found.folds:
+        scored = fold.detector.score(store_images)
+        held = {i for i, s in enumerate(scored) if (fold.scores == s).any()}
+        held_groups = [of_image[store_images[i].numpy().tobytes()] for i in held]
+        whole = sum(list(of_image.values()).count(group) for group in set(held_groups))
+        assert len(held) == whole == len(fold.scores)
+
+
 def test_folds_are_trained_once(run, here, monkeypatch):
     first = run.calibration(cross=True)
     monkeypatch.setattr(calibration.detectors.Classifier, "fit", lambda *_, **__: pytest.fail("trained again"))

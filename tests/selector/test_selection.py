@@ -262,6 +262,18 @@ def test_an_own_criterion_decides_and_is_shown_when_its_function_is_gone(run, da
     select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
 
 
+def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    pairs = [i // 2 for i in range(40)]
+    store = select_best(*data, groups=pairs, **options).zoo.store
+    held = [{int(name) // 2 for name in store.names(split)} for split in ("fit", "validation", "calibration")]
+    assert sum(map(len, held)) == 20
+    select_best(*data, groups=lambda name: f"lot {int(name) // 2}", **options)  # the same groups by other names
+    for other in ([i // 4 for i in range(40)], None):
+        with pytest.raises(InputError, match="groups"):
+            select_best(*data, groups=other, **options)
+
+
 class TestWithoutTestImages:
     @pytest.fixture(scope="class")
     @classmethod
