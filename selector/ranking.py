@@ -131,8 +131,9 @@ def rank(
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
     A candidate whose validation scores are hardly below those of augmented validation images (AUROC under .55)
-    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed. Ties in a
-    Borda count go to the better value of its first criterion, then to the earlier candidate.
+    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed, and so does
+    one whose validation or test scores are all equal. Ties in a Borda count go to the better value of its first
+    criterion, then to the earlier candidate.
     """
     given = [draws[0] for draws in evidence.values()]
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
@@ -148,7 +149,7 @@ def rank(
             continue
         draws = evidence[candidate.id]
         mean, deviation, trouble = _over_draws(draws, names, rule)
-        values.loc[candidate.id], spread.loc[candidate.id] = mean, deviation
+        values.loc[candidate.id], spread.loc[candidate.id] = mean.where(np.isfinite(mean)), deviation
         statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
 
     trusted = [c.id for c in candidates if statuses[c.id] == "ok"]
@@ -236,16 +237,29 @@ def _measured(evidence: Evidence, rule: Rule) -> dict[str, float]:
 
 def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> tuple[str, str]:
     """The status that a trained candidate deserves, and why."""
-    unusable = [name for name in rule.names if not math.isfinite(values[name])]
-    if unusable:
-        lacking = _missing([evidence], rule.criterion(unusable[0]))
-        return "failed", trouble or f"{unusable[0]} {'needs ' + ', '.join(lacking) if lacking else 'is not finite'}"
+    constant = [name for name in ("validation_scores", "test_scores") if _is_constant(getattr(evidence, name))]
+    equal = f"all {' and '.join(name.replace('_', ' ') for name in constant)} are equal" if constant else ""
+    without = {name: _why(evidence, rule.criterion(name)) for name in values.index if not math.isfinite(values[name])}
+    unusable = [without[name] for name in rule.names if name in without]
+    if unusable or constant:
+        return "failed", trouble or ": ".join(filter(None, (*unusable[:1], equal)))
     assert evidence.validation_scores is not None
     assert evidence.augmented_scores is not None
     auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
     if auroc < COLLAPSE_AUROC:
         return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
-    return "ok", ""
+    return "ok", ", ".join(without.values())
+
+
+def _why(evidence: Evidence, criterion: Criterion) -> str:
+    """Why a criterion has no value."""
+    lacking = _missing([evidence], criterion)
+    return f"{criterion.name} needs {', '.join(lacking)}" if lacking else f"{criterion.name} is not finite"
+
+
+def _is_constant(scores: Tensor | None) -> bool:
+    """Whether scores tell no image from another."""
+    return scores is not None and len(scores) > 1 and bool(scores.min() == scores.max())
 
 
 def _uncertainty(

@@ -17,8 +17,8 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
+from selector import checks, verdict
 from selector import images as reading
-from selector import verdict
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, plan
@@ -72,9 +72,9 @@ def select_best(
     candidate for which it raises or gives no number has failed. image_size: pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
-    groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the order
-    they are read, or a function from name to hashable; a group is never divided between training, selection and
-    calibration, and false-alarm rates then hold for new groups.
+    groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the
+    order they are read, or a function from name to hashable; none is divided between training, selection and
+    calibration, so that held-out images stand for groups that were never seen.
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
@@ -119,7 +119,10 @@ def select_best(
         "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
         **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
-    run = _provenance(given) | {"settings": settings_of_run, "names": names}
+    beware = checks.warnings(**given) if test is not None else []
+    remarks = _provenance(given)
+    remarks["notes"] += [*beware, *checks.straddling(good, splits)]
+    run = remarks | {"warnings": beware, "settings": settings_of_run, "names": names}
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -196,7 +199,8 @@ class Selection:
     def verdict(self) -> list[str]:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
-        return verdict.sentences(self.result, self.best, second)
+        warnings = self.zoo.store.run.get("warnings", [])
+        return [*verdict.sentences(self.result, self.best, second), *(f"Beware: {warning}." for warning in warnings)]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:

@@ -108,6 +108,30 @@ def test_a_criterion_that_is_not_finite_never_wins(pool):
     assert "score_otsu is not finite" in table.reason.iloc[-1]
 
 
+@pytest.mark.parametrize("name", ["validation_scores", "test_scores"])
+def test_a_constant_scorer_failed(pool, name):
+    constant = candidate(0.4)
+    flat = [replace(e, **{name: torch.full_like(getattr(e, name), 2.5)}) for e in evidence(shift=9.0)]
+    table = ranked({constant: flat, **pool}, Rule(("pseudo_auc",))).table
+    assert table.candidate.iloc[-1] == constant.id
+    assert table.status.iloc[-1] == "failed"
+    assert table.reason.iloc[-1] == f"all {name.replace('_', ' ')} are equal"
+
+
+def test_what_cannot_be_computed_is_no_number_and_says_why(pool):
+    """Train embeddings and pseudo anomalies in one point: a distance of 0 to divide by."""
+    odd = candidate(0.4)
+    same = [replace(e, train=torch.ones(40, 4), augmented=torch.ones(40, 4)) for e in evidence(seed=5)]
+    table = ranked({odd: same, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    assert table.status[odd.id] == "ok"
+    assert "separability_clamped is not finite" in table.reason[odd.id]
+    assert math.isnan(table.separability_clamped[odd.id])
+    assert (table.reason.drop(odd.id) == "").all()
+    without = [replace(e, pseudo_scores=None) for e in evidence(seed=5)]
+    mixed = ranked({odd: without, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    assert mixed.reason[odd.id] == "pseudo_auc needs pseudo_scores, npd needs pseudo_scores"
+
+
 def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool):
     result = ranked(pool, Rule(("rtm",)))
     assert set(names()) <= set(result.table.columns)

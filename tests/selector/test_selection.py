@@ -274,6 +274,24 @@ def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
             select_best(*data, groups=other, **options)
 
 
+def test_what_is_odd_of_the_images_is_in_notes_verdict_and_report(data):
+    from html import unescape
+
+    train, test = data[0].clone(), data[1].clone()
+    test[3], test[5] = train[7], 0.0
+    train[:3] = train[3]
+    odd = select_best(train, test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1)
+    text, notes = " ".join(odd.verdict), " ".join(odd.zoo.store.run["notes"])
+    page = unescape(odd.report().read_text("utf-8"))
+    for told in ("0003 = 0007", "mean brightness", "0005 (0.00)"):
+        assert told in text
+        assert told in notes
+        assert page.count(told) >= 2  # at the top and among the notes
+    assert "identical to one of another split" in notes
+    assert "another split" not in text
+    assert len(odd.zoo.store.images["test"]) == len(test)
+
+
 class TestWithoutTestImages:
     @pytest.fixture(scope="class")
     @classmethod
