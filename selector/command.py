@@ -49,6 +49,7 @@ def select(
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. [default: the preset's]")] = None,
     criterion: Annotated[str, typer.Option(help="A criterion's name, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
@@ -74,6 +75,7 @@ def select(
         skip_unreadable=skip_unreadable,
         progress=True,
         groups=first_folder if group_by_folder else None,
+        seeds=seeds,
     )
     tell_selection(selection)
 

@@ -1,7 +1,7 @@
 """From evidence to an order of candidates: criteria, guards, and how sure the first place is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,11 +19,12 @@ from selector.evidence import Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
-# Of the table, before a column a criterion.
-COLUMNS = (
+STATUSES = ("ok", "collapsed", "failed")  # best first
+COLUMNS = (  # of the table, beside those of criteria
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
-    *("criterion", "status", "reason"),
+    *("criterion", "status", "reason", "tied"),
 )
+TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be told from it
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
 
 
@@ -108,7 +109,7 @@ class Ranking:
     """The finished table, best first, and what the verdict is made of."""
 
     table: pd.DataFrame
-    spread: pd.DataFrame  # standard deviation over draws: a row a candidate, a column a criterion
+    spread: pd.DataFrame  # standard deviation over draws and seeds: a row a candidate, a column a criterion
     rule: Rule
     margin: float  # deciding value of the first minus the second, better = positive; nan with one candidate
     margin_spread: float  # its standard deviation over the resamples
@@ -134,6 +135,11 @@ def rank(
     never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed, and so does
     one whose validation or test scores are all equal. Ties in a Borda count go to the better value of its first
     criterion, then to the earlier candidate.
+
+    Candidates that differ in their seed alone share a row: criteria are means over seeds and draws, of those with the
+    best status among them, and the candidate of the row is the one of the median deciding value, of two in the middle
+    the worse: half of the seeds do as well at least. ``tied`` are the first and all ok candidates that were at least as
+    good as it in 5% of the resamples.
     """
     given = [draws[0] for draws in evidence.values()]
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
@@ -152,10 +158,14 @@ def rank(
         values.loc[candidate.id], spread.loc[candidate.id] = mean.where(np.isfinite(mean)), deviation
         statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
 
-    trusted = [c.id for c in candidates if statuses[c.id] == "ok"]
-    collapsed = [c.id for c in candidates if statuses[c.id] == "collapsed"]
+    members = _configurations(candidates, statuses, values, evidence, rule)
+    values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
+    reasons = {i: reasons[i] or _left_out(candidates, i, statuses, members[i]) for i in members}
+
+    trusted = [i for i in members if statuses[i] == "ok"]
+    collapsed = [i for i in members if statuses[i] == "collapsed"]
     # Last of all those without weights: what trained, if only to a useless end, still has a detector to show.
-    failed = sorted((c.id for c in candidates if statuses[c.id] == "failed"), key=lambda i: i not in evidence)
+    failed = sorted((i for i in members if statuses[i] == "failed"), key=lambda i: i not in evidence)
     rivals = values.loc[trusted or collapsed]
     deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
     order = [
@@ -164,12 +174,58 @@ def rank(
         *failed,
     ]
 
-    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
-    margin, margin_spread, share = _uncertainty(order[: len(trusted)], evidence, deciding, rule, seed)
+    found = _uncertainty(order[: len(trusted)], members, evidence, deciding, rule, seed)
+    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values, found.tied)
     absent = {
         name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
     }
-    return Ranking(table, spread.loc[order], rule, margin, margin_spread, share, absent)
+    return Ranking(table, spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+
+
+def _configurations(
+    candidates: Sequence[Candidate],
+    statuses: Mapping[str, str],
+    values: pd.DataFrame,
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+) -> dict[str, list[str]]:
+    """The candidates that differ in their seed alone and have their best status, by the one that stands for them.
+
+    That is the one of the median deciding value, the worse of two in the middle: half of the seeds do as well at least.
+    """
+    same: dict[str, list[str]] = {}
+    for candidate in candidates:
+        same.setdefault(candidate.configuration_id, []).append(candidate.id)
+    found = {}
+    for ids in same.values():
+        status = min((statuses[i] for i in ids), key=STATUSES.index)
+        counted = [i for i in ids if statuses[i] == status]
+        shown = [i for i in counted if i in evidence] or counted
+        ordered = shown if status == "failed" else _best_first(values.loc[shown], values.loc[shown], rule)
+        found[ordered[len(ordered) // 2]] = counted
+    return found
+
+
+def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
+    return pd.DataFrame({i: values.loc[ids].mean(skipna=False) for i, ids in members.items()}).T
+
+
+def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
+    """The standard deviation over seeds and draws together: the variances within seeds and between them add up."""
+    variances = {
+        i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
+        for i, ids in members.items()
+    }
+    return pd.DataFrame(variances).T.pow(0.5)
+
+
+def _left_out(
+    candidates: Sequence[Candidate], candidate_id: str, statuses: Mapping[str, str], counted: list[str]
+) -> str:
+    """Which seeds of a configuration do not count in its values, and why."""
+    own_id = _find(candidates, candidate_id).configuration_id
+    others = [c for c in candidates if c.configuration_id == own_id and c.id not in counted]
+    return ", ".join(f"seed {c.training.seed} {statuses[c.id]}" for c in others)
 
 
 def _missing(given: Sequence[Evidence], criterion: Criterion) -> list[str]:
@@ -262,32 +318,52 @@ def _is_constant(scores: Tensor | None) -> bool:
     return scores is not None and len(scores) > 1 and bool(scores.min() == scores.max())
 
 
-def _uncertainty(
-    order: list[str], evidence: Mapping[str, Sequence[Evidence]], deciding: pd.Series, rule: Rule, seed: int
-) -> tuple[float, float, float]:
-    """Margin of first over second, its spread, and how often the first stays first.
+@dataclass(frozen=True)
+class _Uncertainty:
+    margin: float = math.nan
+    margin_spread: float = math.nan
+    share_first: float = math.nan
+    tied: frozenset[str] = frozenset()
 
-    A resample takes the next augmented draw and a bootstrap of the test and of the validation images (and what was
-    made of these), the same for all candidates, so that what they share cancels in the difference.
+
+def _uncertainty(
+    order: list[str],
+    members: Mapping[str, list[str]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    deciding: pd.Series,
+    rule: Rule,
+    seed: int,
+) -> _Uncertainty:
+    """Margin of first over second, its spread, how often the first stays first, and who can't be told from it.
+
+    A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
+    made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
     """
     if len(order) < 2:
-        return math.nan, math.nan, math.nan
+        return _Uncertainty(tied=frozenset(order))
     sign = 1 if rule.higher_is_better else -1
-    source = generator(seed, "resamples")
-    margins, firsts = [], 0
+    source, of_seeds = generator(seed, "resamples"), generator(seed, "resamples", "seeds")
+    seeds = max(len(members[i]) for i in order)
+    margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
         drawn = _bootstrap(evidence[order[0]][0], source)
+        picked = torch.randint(seeds, (seeds,), generator=of_seeds).tolist()
         values = {}
         for candidate_id in order:
-            draws = evidence[candidate_id]
-            draw = draws[resample % len(draws)]
-            values[candidate_id] = _measured(draw.with_rows(**_rows(draw, *drawn)), rule)
-        table = pd.DataFrame.from_dict(values, orient="index")
+            ids = [members[candidate_id][i % len(members[candidate_id])] for i in picked]
+            measured = {}
+            for i in dict.fromkeys(ids):
+                draw = evidence[i][resample % len(evidence[i])]
+                measured[i] = _measured(draw.with_rows(**_rows(draw, *drawn)), rule)
+            values[candidate_id] = pd.DataFrame([measured[i] for i in ids]).mean(skipna=False)
+        table = pd.DataFrame(values).T
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
         firsts += _best_first(table, table, rule)[0] == order[0]
+        as_good += decided >= decided[order[0]]
     margin = sign * (deciding[order[0]] - deciding[order[1]])
-    return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
+    tied = as_good.index[(as_good >= TIED_SHARE * RESAMPLES) | (as_good.index == order[0])]
+    return _Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
 
 
 def _bootstrap(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -321,6 +397,7 @@ def _table(
     statuses: Mapping[str, str],
     reasons: Mapping[str, str],
     values: pd.DataFrame,
+    tied: Collection[str],
 ) -> pd.DataFrame:
     rows = [
         {
@@ -335,6 +412,7 @@ def _table(
             "status": statuses[candidate.id],
             "reason": reasons[candidate.id],
             **values.loc[candidate.id].to_dict(),
+            "tied": candidate.id in tied,
         }
         for place, candidate in enumerate(ordered, start=1)
     ]

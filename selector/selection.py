@@ -60,6 +60,7 @@ def select_best(
     skip_unreadable: bool = False,
     progress: bool = False,
     groups: Groups | None = None,
+    seeds: int = 1,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
@@ -75,19 +76,25 @@ def select_best(
     groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the
     order they are read, or a function from name to hashable; none is divided between training, selection and
     calibration, so that held-out images stand for groups that were never seen.
+    seeds: how many times every configuration is trained, with seed, seed + 1, ...; splits and pseudo anomalies to judge
+    by stay those of ``seed``. The ranking has a row a configuration, criteria are means over its seeds, and its
+    candidate is the one of the median deciding value (of two in the middle the worse).
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
     """
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)
     place = detectors_room.resolve(device)
     workers = engine(jobs, place)
     deciding_rule(criterion, FEWEST_IMAGES, test is not None)
-    candidates = plan(augmentations, detectors, scorers, settings, seed)
+    every = range(seed, seed + seeds)
+    candidates = [candidate for s in every for candidate in plan(augmentations, detectors, scorers, settings, s)]
 
     size = settings.image_size
     good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
@@ -117,6 +124,7 @@ def select_best(
         "seed": seed,
         "device": place.type,
         "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
+        "seeds": seeds,
         **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
     beware = checks.warnings(**given) if test is not None else []
@@ -183,7 +191,8 @@ class Selection:
     @property
     def ranking(self) -> pd.DataFrame:
         """All candidates, best first: rank, candidate, augmentation, hyperparameters, detector, scorer, seed,
-        criterion (the deciding value), status, reason, then a column a criterion that the images allow to compute."""
+        criterion (the deciding value), status, reason, then a column a criterion that the images allow to compute, and
+        tied: whether an ok candidate can't be told from the first, which is one of them."""
         return self.result.table
 
     @property
@@ -348,7 +357,7 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table["hyperparameters"]]
     table = table.assign(hyperparameters=pd.Series(ranges, dtype=object))
     numeric = ["criterion", *kept["spread"][table["candidate"][0]]]
-    table[numeric] = table[numeric].astype(float)
+    table = table.astype(dict.fromkeys(numeric, float) | {"tied": bool})
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
     rule = Rule.from_json(kept["rule"])
     numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]

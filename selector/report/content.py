@@ -144,7 +144,7 @@ def _standing(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
-    return "settled" if result.margin > result.margin_spread else "tied"
+    return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
 
 def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
@@ -152,7 +152,9 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
-    yield "Candidates", str(len(result.table)), remark or "all could be ranked"
+    seeds = settings.get("seeds", 1)
+    trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
+    yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
     fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
     parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
     groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}

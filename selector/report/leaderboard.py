@@ -51,6 +51,7 @@ class Row:
     setup: tuple[str, ...]
     status: str
     reason: str
+    is_tied: bool  # with the first, where others are
     cells: tuple[Cell, ...]
 
 
@@ -86,6 +87,7 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
                 setup=tuple(str(row[name]) for name in setup),
                 status=row["status"],
                 reason=row["reason"],
+                is_tied=bool(row["tied"] and table.tied.sum() > 1),
                 cells=tuple(cells),
             )
         )

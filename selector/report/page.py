@@ -14,7 +14,7 @@ from markupsafe import Markup
 from detectors import files
 from selector.decision import USUAL_RATE
 from selector.detections import overlay
-from selector.ranking import COLLAPSE_AUROC, RESAMPLES
+from selector.ranking import COLLAPSE_AUROC, RESAMPLES, TIED_SHARE
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
 from selector.selection import Selection
@@ -27,6 +27,7 @@ CONSTANTS = {
     "CONFIDENCE": CONFIDENCE,
     "DRAWS": DRAWS,
     "RESAMPLES": RESAMPLES,
+    "TIED_SHARE": TIED_SHARE,
     "USUAL_RATE": USUAL_RATE,
 }
 

@@ -11,7 +11,7 @@ import torch
 from augmentations import InputError
 from detectors import preset
 from selector.candidates import Candidate, Training
-from selector.criteria import Criterion, get, names
+from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import Evidence
 from selector.ranking import COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
 from selector.verdict import sentences
@@ -19,8 +19,8 @@ from selector.verdict import sentences
 OK = {"status": "ok", "reason": ""}
 
 
-def candidate(area: float) -> Candidate:
-    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), 0), "gaussian")
+def candidate(area: float, seed: int = 0) -> Candidate:
+    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
 
 
 def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
@@ -106,6 +106,87 @@ def test_a_criterion_that_is_not_finite_never_wins(pool):
     table = ranked(pool, Rule(("score_otsu",))).table
     assert table.candidate.iloc[-1] == broken.id
     assert "score_otsu is not finite" in table.reason.iloc[-1]
+
+
+class TestTied:
+    def test_what_is_clearly_worse_is_not(self, pool):
+        assert ranked(pool, Rule(("score_shift",))).table.tied.tolist() == [True, False, False]
+
+    def test_equal_candidates_are(self):
+        same = evidence()
+        pool = {candidate(0.01): same, candidate(0.02): same, candidate(0.03): evidence(shift=-9.0)}
+        result = ranked(pool, Rule(("score_shift",)))
+        assert result.table.tied.tolist() == [True, True, False]
+        first, second = list(pool)[:2]
+        text = " ".join(sentences(result, first, second))
+        assert "1 of the others can't be told from the best one" in text
+        assert "cutout (area 0.02)." in text
+
+    def test_the_first_few_are_named(self):
+        same = evidence()
+        pool = {candidate(0.01 * i): same for i in range(1, 8)}
+        result = ranked(pool, Rule(("score_shift",)))
+        last = sentences(result, *list(pool)[:2])[-1]
+        assert last.startswith("6 of the others")
+        assert last.endswith("cutout (area 0.02), cutout (area 0.03), cutout (area 0.04) and 3 more.")
+
+    def test_who_is_not_ok_is_not(self, pool):
+        pool = {candidate(0.2): evidence(shift=9.0, learned=0.0), candidate(0.3): None, **pool}
+        table = ranked(pool, Rule(("rtm",))).table
+        assert not table.tied[table.status != "ok"].any()
+        alone = ranked({candidate(0.1): evidence()}, Rule(("rtm",))).table
+        assert alone.tied.tolist() == [True]
+
+
+class TestSeeds:
+    @pytest.fixture
+    def twice(self):
+        """Two configurations; shifts by seed: 1, 6, 2 and 4, 4.5, 3.5."""
+        shifts = {0.01: (1.0, 6.0, 2.0), 0.02: (4.0, 4.5, 3.5)}
+        return {
+            candidate(area, seed): evidence(shift, seed=3)
+            for area, by_seed in shifts.items()
+            for seed, shift in enumerate(by_seed)
+        }
+
+    def test_a_configuration_has_one_row_of_means_and_the_median_seed(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        table = result.table
+        by_id = {c.id: evaluate(e[0], ["score_shift"])["score_shift"] for c, e in twice.items()}
+        wild, steady = (list(by_id.items())[:3], list(by_id.items())[3:])
+        assert table.candidate.tolist() == [steady[0][0], wild[2][0]]
+        assert table.seed.tolist() == [0, 2]
+        for place, members in enumerate((steady, wild)):
+            values = [value for _, value in members]
+            assert table.score_shift[place] == pytest.approx(np.mean(values))
+            assert result.spread.score_shift.iloc[place] == pytest.approx(np.std(values))
+
+    def test_the_spread_is_over_seeds_and_draws(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        members = list(twice.items())[3:]
+        values = [evaluate(draw, ["dsv"])["dsv"] for _, draws in members for draw in draws]
+        assert result.table.dsv[0] == pytest.approx(np.mean(values))
+        assert result.spread.dsv.iloc[0] == pytest.approx(np.std(values))
+
+    def test_of_two_seeds_the_worse_stands_for_both(self):
+        pool = {candidate(0.01, 5): evidence(1.0), candidate(0.01, 6): evidence(6.0)}
+        assert ranked(pool, Rule(("score_shift",))).table.seed.tolist() == [5]
+        assert ranked(pool, Rule(("discordance",))).table.status.tolist() == ["ok"]
+
+    def test_seeds_enter_the_margins_error_bar(self, twice):
+        one = {c: e for c, e in twice.items() if c.training.seed == 2}
+        assert ranked(twice, Rule(("score_shift",))).margin_spread > ranked(one, Rule(("score_shift",))).margin_spread
+
+    def test_a_seed_that_collapsed_or_failed_is_left_out_and_named(self, twice):
+        lost, sunk = list(twice)[0], list(twice)[1]
+        twice = {**twice, lost: None, sunk: evidence(6.0, learned=0.0)}
+        table = ranked(twice, Rule(("score_shift",))).table
+        assert table.status.tolist() == ["ok", "ok"]
+        assert table.reason.tolist() == ["", "seed 0 failed, seed 1 collapsed"]
+        assert table.seed[1] == 2
+        all_lost = ranked({**twice, list(twice)[2]: None}, Rule(("score_shift",))).table
+        assert all_lost.status.tolist() == ["ok", "collapsed"]
+        assert all_lost.seed[1] == 1
 
 
 @pytest.mark.parametrize("name", ["validation_scores", "test_scores"])

@@ -41,7 +41,9 @@ def frame(selection):
 def test_the_ranking_has_the_promised_columns_best_first(run):
     ranking = run.ranking
     assert list(ranking.columns[:10]) == [*COLUMNS, "reason"]
-    assert list(ranking.columns[10:]) == selector.criteria.names()
+    assert list(ranking.columns[10:]) == [*selector.criteria.names(), "tied"]
+    assert ranking.tied.dtype == bool
+    assert ranking.tied[0] == (ranking.status[0] == "ok")
     assert ranking["rank"].tolist() == [1, 2, 3]
     assert run.best.id == ranking.candidate[0]
     assert run.best.hyperparameters == ranking.hyperparameters[0]
@@ -203,6 +205,9 @@ BAD = {
     "device": ({"device": "warp9"}, "warp9"),
     "jobs": ({"jobs": 0}, "at least 1"),
     "seed": ({"seed": -1}, "at least 0"),
+    "seeds": ({"seeds": 0}, "at least 1"),
+    "groups": ({"groups": [0, 1]}, "2 of them: must be one for each of the 40"),
+    "a criterion without a name": ({"criterion": lambda evidence: 1.0}, "no name"),
     "image size": ({"image_size": 3}, "image_size"),
     "too few": ({"train": torch.rand(19, 1, 32, 32)}, "at least 20"),
     "NaN": ({"train": torch.full((30, 1, 32, 32), float("nan"))}, "train"),
@@ -290,6 +295,43 @@ def test_what_is_odd_of_the_images_is_in_notes_verdict_and_report(data):
     assert "identical to one of another split" in notes
     assert "another split" not in text
     assert len(odd.zoo.store.images["test"]) == len(test)
+
+
+class TestSeeds:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def three(cls, data, tmp_path_factory):
+        out = tmp_path_factory.mktemp("seeds") / "run"
+        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_w1")
+
+    def test_every_configuration_is_trained_with_every_seed_and_has_one_row(self, three, run):
+        assert len(three.ranking) == len(run.ranking)
+        assert sorted(c.training.seed for c in three.zoo.candidates) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert set(run.ranking.candidate) <= {c.id for c in three.zoo.candidates}
+        assert three.zoo.store.run["names"] == run.zoo.store.run["names"]  # the same splits
+
+    def test_all_can_be_loaded(self, three, data):
+        for candidate in three.zoo.candidates:
+            score = three.zoo.detector(candidate.id).score(data[1])
+            assert torch.equal(score, three.zoo.evidence(candidate.id)[0].test_scores)
+
+    def test_values_are_means_and_the_row_is_of_the_median_seed(self, three):
+        for row in three.ranking[three.ranking.status == "ok"].to_dict("records"):
+            chosen = three.zoo[row["candidate"]]
+            values = {
+                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_w1"])["score_w1"]
+                for c in three.zoo.candidates
+                if c.configuration_id == chosen.configuration_id
+            }
+            if not row["reason"]:  # no seed was left out
+                assert row["score_w1"] == pytest.approx(np.mean(list(values.values())))
+                assert sorted(values, key=values.get)[1] == chosen.id
+                assert three.result.spread.score_w1[chosen.id] == pytest.approx(np.std(list(values.values())))
+
+    def test_it_is_loaded_and_goes_on_with_as_many_seeds(self, three, data):
+        assert frame(selector.load(three.path)) == frame(three)
+        with pytest.raises(InputError, match="seeds 3 there, 1 now"):
+            select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=three.path)
 
 
 class TestWithoutTestImages:
