@@ -160,7 +160,9 @@ def rank(
 
     members = _configurations(candidates, statuses, values, evidence, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
-    reasons = {i: reasons[i] or _left_out(candidates, i, statuses, members[i]) for i in members}
+    reasons = {
+        i: ", ".join(filter(None, (reasons[i], _left_out(candidates, i, statuses, members[i])))) for i in members
+    }
 
     trusted = [i for i in members if statuses[i] == "ok"]
     collapsed = [i for i in members if statuses[i] == "collapsed"]
@@ -277,7 +279,8 @@ def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> 
             measured = [own.measure(rule.own, draw) for draw in draws]
         except own.OwnCriterionError as error:
             measured, trouble = [math.nan], str(error)
-        mean[rule.own.name], deviation[rule.own.name] = np.mean(measured), np.std(measured)
+        with np.errstate(invalid="ignore"):  # an infinity has no spread
+            mean[rule.own.name], deviation[rule.own.name] = np.mean(measured), np.std(measured)
     return mean, deviation, trouble
 
 

@@ -178,13 +178,13 @@ class TestSeeds:
         assert ranked(twice, Rule(("score_shift",))).margin_spread > ranked(one, Rule(("score_shift",))).margin_spread
 
     def test_a_seed_that_collapsed_or_failed_is_left_out_and_named(self, twice):
-        lost, sunk = list(twice)[0], list(twice)[1]
+        lost, sunk, last = list(twice)[:3]
         twice = {**twice, lost: None, sunk: evidence(6.0, learned=0.0)}
         table = ranked(twice, Rule(("score_shift",))).table
         assert table.status.tolist() == ["ok", "ok"]
         assert table.reason.tolist() == ["", "seed 0 failed, seed 1 collapsed"]
         assert table.seed[1] == 2
-        all_lost = ranked({**twice, list(twice)[2]: None}, Rule(("score_shift",))).table
+        all_lost = ranked({**twice, last: None}, Rule(("score_shift",))).table
         assert all_lost.status.tolist() == ["ok", "collapsed"]
         assert all_lost.seed[1] == 1
 
