@@ -218,7 +218,7 @@ def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str
         i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
         for i, ids in members.items()
     }
-    return pd.DataFrame(variances).T.pow(0.5)
+    return np.sqrt(pd.DataFrame(variances).T)
 
 
 def _left_out(

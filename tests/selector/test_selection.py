@@ -284,7 +284,7 @@ def test_what_is_odd_of_the_images_is_in_notes_verdict_and_report(data):
 
     train, test = data[0].clone(), data[1].clone()
     test[3], test[5] = train[7], 0.0
-    train[:3] = train[3]
+    train[10:20] = train[20]
     odd = select_best(train, test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1)
     text, notes = " ".join(odd.verdict), " ".join(odd.zoo.store.run["notes"])
     page = unescape(odd.report().read_text("utf-8"))
