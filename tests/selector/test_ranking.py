@@ -200,13 +200,14 @@ def test_a_constant_scorer_failed(pool, name):
 
 
 def test_what_cannot_be_computed_is_no_number_and_says_why(pool):
-    """Train embeddings and pseudo anomalies in one point: a distance of 0 to divide by."""
+    """A median test score of 0, which rtm divides by, makes it infinite."""
     odd = candidate(0.4)
-    same = [replace(e, train=torch.ones(40, 4), augmented=torch.ones(40, 4)) for e in evidence(seed=5)]
-    table = ranked({odd: same, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    scores = torch.cat([torch.zeros(60), torch.arange(1.0, 41)])
+    zeros = [replace(e, test_scores=scores, score_is_distance=False) for e in evidence(seed=5)]
+    table = ranked({odd: zeros, **pool}, Rule(("score_shift",))).table.set_index("candidate")
     assert table.status[odd.id] == "ok"
-    assert "separability_clamped is not finite" in table.reason[odd.id]
-    assert math.isnan(table.separability_clamped[odd.id])
+    assert table.reason[odd.id] == "rtm is not finite"
+    assert math.isnan(table.rtm[odd.id])
     assert (table.reason.drop(odd.id) == "").all()
     without = [replace(e, pseudo_scores=None) for e in evidence(seed=5)]
     mixed = ranked({odd: without, **pool}, Rule(("rtm",))).table.set_index("candidate")
