@@ -218,7 +218,7 @@ def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str
         i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
         for i, ids in members.items()
     }
-    return np.sqrt(pd.DataFrame(variances).T)
+    return pd.DataFrame(variances).T.apply(np.sqrt)
 
 
 def _left_out(

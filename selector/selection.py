@@ -360,5 +360,7 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     table = table.astype(dict.fromkeys(numeric, float) | {"tied": bool})
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
     rule = Rule.from_json(kept["rule"])
-    numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
-    return Ranking(table, spread, rule, *numbers, absent=kept.get("absent", {}))
+    margin, margin_spread, share_first = (
+        math.nan if kept[name] is None else kept[name] for name in ("margin", "margin_spread", "share_first")
+    )
+    return Ranking(table, spread, rule, margin, margin_spread, share_first, kept.get("absent", {}))
