@@ -2,7 +2,7 @@
 
 Split-conformal holds one part of the normal images out. Where they are few, that part is too small for a useful
 false-alarm rate; cross-conformal (Vovk, 2015) then trains the chosen candidate anew without each fold in turn, so that
-every normal image outside of selection is held out once.
+every normal image outside of selection is held out once; images of one group go together.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import detectors
+from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, files
 from selector.candidates import Candidate
@@ -87,9 +88,10 @@ def work(job: FoldJob) -> None:
         return
     store = Store(job.root)
     normals = torch.cat([store.images["fit"], store.images["calibration"]])
-    order = torch.randperm(len(normals), generator=generator(job.candidate.training.seed, "folds"))
-    held_out = order[job.fold :: FOLDS]
-    rest = torch.ones(len(normals), dtype=torch.bool).index_fill(0, held_out, False)
+    groups = _groups(store)
+    order = torch.randperm(int(groups.max()) + 1, generator=generator(job.candidate.training.seed, "folds"))
+    out = torch.isin(groups, order[job.fold :: FOLDS])
+    held_out, rest = out.nonzero()[:, 0], ~out
     training = job.candidate.training
     detector = detectors.get(training.detector)(
         training.make_augmentation(),
@@ -104,8 +106,22 @@ def work(job: FoldJob) -> None:
         files.write(job.scores_path, {"scores": detector.score(normals[held_out]), "map_maxima": maxima})
 
 
+def _groups(store: Store) -> Tensor:
+    """A number for each normal image outside of selection, from 0: of its group, or its own where there are none."""
+    fit, calibration = (store.groups(split) for split in ("fit", "calibration"))
+    if fit is None or calibration is None:
+        return torch.arange(len(store.images["fit"]) + len(store.images["calibration"]))
+    return torch.tensor([*fit, *calibration]).unique(return_inverse=True)[1]
+
+
 def cross(store: Store, candidate: Candidate, engine: Engine, device: torch.device) -> Calibration:
-    """The cross-conformal calibration of a candidate, its folds trained where they are not yet in the run folder."""
+    """The cross-conformal calibration of a candidate, its folds trained where they are not yet in the run folder.
+
+    Raises InputError for fewer groups of images than folds.
+    """
+    if (n := int(_groups(store).max()) + 1) < FOLDS:
+        rule = f"{n} groups of images outside of selection are fewer than its {FOLDS} folds"
+        raise InputError("cross-conformal calibration", rule, "use the split-conformal one")
     jobs = [FoldJob(store.root, candidate, fold, str(device)) for fold in range(FOLDS)]
     for _, died in engine.run(work, [job for job in jobs if not job.scores_path.is_file()]):
         if died is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,11 @@ class Candidate:
     def id(self) -> str:
         return _digest(self.to_json())
 
+    @cached_property
+    def configuration_id(self) -> str:
+        """The same for candidates that differ in their seed alone."""
+        return replace(self, training=replace(self.training, seed=0)).id
+
     @property
     def training_id(self) -> str:
         return self.training.id
@@ -67,8 +72,7 @@ class Candidate:
 
     def describe(self) -> str:
         """The augmentation and its hyperparameters in a few words."""
-        ranges = (f"{name} {interval(value)}" for name, value in self.training.hyperparameters)
-        return f"{self.training.augmentation} ({', '.join(ranges)})"
+        return described(self.training.augmentation, self.hyperparameters)
 
     def to_json(self) -> dict[str, Any]:
         return {"training": self.training.to_json(), "scorer": self.scorer}
@@ -76,6 +80,11 @@ class Candidate:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Candidate":
         return cls(Training.from_json(values["training"]), values["scorer"])
+
+
+def described(augmentation: str, hyperparameters: Mapping[str, tuple[float, float]]) -> str:
+    """An augmentation and its hyperparameters in a few words."""
+    return f"{augmentation} ({', '.join(f'{name} {interval(ends)}' for name, ends in hyperparameters.items())})"
 
 
 def interval(ends: tuple[float, float]) -> str:

@@ -17,6 +17,7 @@ from selector.decision import smallest_rate
 from selector.export import ExportError
 from selector.results import Results
 from selector.selection import NothingToSelectError, Selection, load, select_best
+from selector.splits import first_folder
 from selector.store import StorageError, storing
 from selector.watching import arrivals
 
@@ -35,8 +36,11 @@ app = typer.Typer(
 @app.command()
 def select(
     train: Annotated[Path, typer.Option(help="Folder of normal images (at least 20).")],
-    test: Annotated[Path, typer.Option(help="Folder of unlabeled images, normal and anomalous mixed.")],
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run goes on where it was.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Folder of unlabeled images, normal and anomalous mixed; the choice looks at them."),
+    ] = None,
     augmentation: Annotated[
         list[str] | None,
         typer.Option(help=f"Repeatable. One of: {', '.join(augmentations.names())}. [default: cutout, cutpaste]"),
@@ -45,9 +49,13 @@ def select(
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. [default: the preset's]")] = None,
     criterion: Annotated[str, typer.Option(help="A criterion's name, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
+    group_by_folder: Annotated[
+        bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")
+    ] = False,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
 
@@ -66,6 +74,8 @@ def select(
         out=out,
         skip_unreadable=skip_unreadable,
         progress=True,
+        groups=first_folder if group_by_folder else None,
+        seeds=seeds,
     )
     tell_selection(selection)
 

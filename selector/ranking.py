@@ -1,23 +1,30 @@
 """From evidence to an order of candidates: criteria, guards, and how sure the first place is."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from selector import criteria
+from selector import criteria, own
 from selector.candidates import Candidate
-from selector.criteria import probability_above
+from selector.criteria import Criterion, probability_above
 from selector.evidence import Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
+STATUSES = ("ok", "collapsed", "failed")  # best first
+COLUMNS = (  # of the table, beside those of criteria
+    *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
+    *("criterion", "status", "reason", "tied"),
+)
+TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be told from it
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
 
 
@@ -27,6 +34,7 @@ class Rule:
 
     names: tuple[str, ...]
     reason: str = ""
+    own: Criterion | None = None  # the user's, which decides alone
 
     @property
     def is_borda(self) -> bool:
@@ -34,26 +42,66 @@ class Rule:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.is_borda or criteria.get(self.names[0]).higher_is_better
+        return self.is_borda or self.criterion(self.names[0]).higher_is_better
+
+    def criterion(self, name: str) -> Criterion:
+        """The built-in criterion of this name, or the user's."""
+        return self.own if self.own is not None and name == self.own.name else criteria.get(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is kept; of the user's criterion all but the function."""
+        return {"names": self.names, "reason": self.reason, "own": self.own and own.to_json(self.own)}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "Rule":
+        """The rule as it was kept."""
+        users = kept.get("own")
+        return cls(tuple(kept["names"]), kept["reason"], users and own.from_json(users))
 
     def describe(self) -> str:
         return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
 
 
-def rule(criterion: str, n_validation: int) -> Rule:
-    """The deciding rule of a criterion's name; "auto" is Borda over rtm and score_skew3, or rtm alone.
+def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True) -> Rule:
+    """The deciding rule of a criterion, or of its name; "auto" is Borda over rtm and score_skew3, or rtm alone.
 
-    Raises InputError for an unknown name.
+    Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
+    name, a user's criterion without a free one, or one that needs test images where there are none.
     """
     if criterion != "auto":
-        try:
-            return Rule((criteria.get(criterion).name,), "chosen by the user")
-        except InputError as error:
-            raise InputError(f"criterion {criterion!r}", error.rule, f'{error.remedy} Or "auto"') from error
+        chosen = _criterion(criterion)
+        if chosen.needs_test and not has_test:
+            raise InputError(
+                f"criterion {chosen.name!r}",
+                "looks at test images, and none were given",
+                f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
+            )
+        built_in = chosen is criteria.CRITERIA.get(chosen.name)
+        return Rule((chosen.name,), "chosen by the user", None if built_in else chosen)
+    if not has_test:
+        return _inductive(n_validation)
     if n_validation < FEWEST_VALIDATION:
         few = f"auto: {n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for score_skew3"
         return Rule(("rtm",), few)
     return Rule(("rtm", "score_skew3"), "auto: robust at low anomaly ratios and under a shift of the normals")
+
+
+def _criterion(given: str | Criterion | own.Function) -> Criterion:
+    if any(given is built_in for built_in in criteria.CRITERIA.values()):
+        return cast(Criterion, given)
+    if not isinstance(given, str):
+        return own.own(given, (*criteria.names(), *COLUMNS))
+    try:
+        return criteria.get(given)
+    except InputError as error:
+        raise InputError(f"criterion {given!r}", error.rule, f'{error.remedy} Or "auto"') from error
+
+
+def _inductive(n_validation: int) -> Rule:
+    if n_validation < FEWEST_VALIDATION:
+        few = f"{n_validation} validation images are fewer than {FEWEST_VALIDATION}, too few for npd"
+        return Rule(("pseudo_auc",), f"auto: no test images were given; {few}")
+    return Rule(("pseudo_auc", "npd"), "auto: no test images were given, so pseudo anomalies of other kinds decide")
 
 
 @dataclass(frozen=True)
@@ -61,11 +109,17 @@ class Ranking:
     """The finished table, best first, and what the verdict is made of."""
 
     table: pd.DataFrame
-    spread: pd.DataFrame  # standard deviation over draws: a row a candidate, a column a criterion
+    spread: pd.DataFrame  # standard deviation over draws and seeds: a row a candidate, a column a criterion
     rule: Rule
     margin: float  # deciding value of the first minus the second, better = positive; nan with one candidate
     margin_spread: float  # its standard deviation over the resamples
     share_first: float  # share of the resamples in which the first comes first
+    absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """Those that have a column."""
+        return tuple(self.rule.criterion(name) for name in self.spread.columns)
 
 
 def rank(
@@ -78,11 +132,19 @@ def rank(
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
     A candidate whose validation scores are hardly below those of augmented validation images (AUROC under .55)
-    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed. Ties in a
-    Borda count go to the better value of its first criterion, then to the earlier candidate.
+    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed, and so does
+    one whose validation or test scores are all equal. Ties in a Borda count go to the better value of its first
+    criterion, then to the earlier candidate.
+
+    Candidates that differ in their seed alone share a row: criteria are means over seeds and draws, of those with the
+    best status among them, and the candidate of the row is the one of the median deciding value, of two in the middle
+    the worse: half of the seeds do as well at least. ``tied`` are the first and all ok candidates that were at least as
+    good as it in 5% of the resamples.
     """
     given = [draws[0] for draws in evidence.values()]
-    names = [name for name in criteria.names() if any(one.has(criteria.get(name).needs) for one in given)]
+    known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
+    missing = {name: _missing(given, rule.criterion(name)) for name in known}
+    names = [name for name, fields in missing.items() if not fields or name in rule.names]
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
     statuses, reasons = {}, {}
@@ -92,14 +154,20 @@ def rank(
         if record["status"] != "ok":
             continue
         draws = evidence[candidate.id]
-        mean, deviation = _over_draws(draws, names)
-        values.loc[candidate.id], spread.loc[candidate.id] = mean, deviation
-        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule)
+        mean, deviation, trouble = _over_draws(draws, names, rule)
+        values.loc[candidate.id], spread.loc[candidate.id] = mean.where(np.isfinite(mean)), deviation
+        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
 
-    trusted = [c.id for c in candidates if statuses[c.id] == "ok"]
-    collapsed = [c.id for c in candidates if statuses[c.id] == "collapsed"]
+    members = _configurations(candidates, statuses, values, evidence, rule)
+    values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
+    reasons = {
+        i: ", ".join(filter(None, (reasons[i], _left_out(candidates, i, statuses, members[i])))) for i in members
+    }
+
+    trusted = [i for i in members if statuses[i] == "ok"]
+    collapsed = [i for i in members if statuses[i] == "collapsed"]
     # Last of all those without weights: what trained, if only to a useless end, still has a detector to show.
-    failed = sorted((c.id for c in candidates if statuses[c.id] == "failed"), key=lambda i: i not in evidence)
+    failed = sorted((i for i in members if statuses[i] == "failed"), key=lambda i: i not in evidence)
     rivals = values.loc[trusted or collapsed]
     deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
     order = [
@@ -108,9 +176,64 @@ def rank(
         *failed,
     ]
 
-    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values)
-    margin, margin_spread, share = _uncertainty(order[: len(trusted)], evidence, deciding, rule, seed)
-    return Ranking(table, spread.loc[order], rule, margin, margin_spread, share)
+    found = _uncertainty(order[: len(trusted)], members, evidence, deciding, rule, seed)
+    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values, found.tied)
+    absent = {
+        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
+    }
+    return Ranking(table, spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+
+
+def _configurations(
+    candidates: Sequence[Candidate],
+    statuses: Mapping[str, str],
+    values: pd.DataFrame,
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+) -> dict[str, list[str]]:
+    """The candidates that differ in their seed alone and have their best status, by the one that stands for them.
+
+    That is the one of the median deciding value, the worse of two in the middle: half of the seeds do as well at least.
+    """
+    same: dict[str, list[str]] = {}
+    for candidate in candidates:
+        same.setdefault(candidate.configuration_id, []).append(candidate.id)
+    found = {}
+    for ids in same.values():
+        status = min((statuses[i] for i in ids), key=STATUSES.index)
+        counted = [i for i in ids if statuses[i] == status]
+        shown = [i for i in counted if i in evidence] or counted
+        ordered = shown if status == "failed" else best_first(values.loc[shown], values.loc[shown], rule)
+        found[ordered[len(ordered) // 2]] = counted
+    return found
+
+
+def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
+    return pd.DataFrame({i: values.loc[ids].mean(skipna=False) for i, ids in members.items()}).T
+
+
+def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
+    """The standard deviation over seeds and draws together: the variances within seeds and between them add up."""
+    variances = {
+        i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
+        for i, ids in members.items()
+    }
+    return pd.DataFrame(variances).T.apply(np.sqrt)
+
+
+def _left_out(
+    candidates: Sequence[Candidate], candidate_id: str, statuses: Mapping[str, str], counted: list[str]
+) -> str:
+    """Which seeds of a configuration do not count in its values, and why."""
+    own_id = _find(candidates, candidate_id).configuration_id
+    others = [c for c in candidates if c.configuration_id == own_id and c.id not in counted]
+    return ", ".join(f"seed {c.training.seed} {statuses[c.id]}" for c in others)
+
+
+def _missing(given: Sequence[Evidence], criterion: Criterion) -> list[str]:
+    """What of a criterion's needs the candidates lack, empty where one of them has all."""
+    lacks = [[name for name in criterion.needs if not one.has((name,))] for one in given]
+    return min(lacks, key=len, default=list(criterion.needs))
 
 
 def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
@@ -134,79 +257,138 @@ def _beaten(values: pd.Series, rivals: pd.Series, name: str) -> pd.Series:
 def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
     """The rows of criterion values in the order of the rule, ties broken as ``rank`` says."""
     first = rule.names[0]
-    sign = 1 if criteria.get(first).higher_is_better else -1
+    sign = 1 if rule.criterion(first).higher_is_better else -1
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
     keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
 
 
-def _over_draws(draws: Sequence[Evidence], names: Sequence[str]) -> tuple[pd.Series, pd.Series]:
+def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
     """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters, nan where the
-    evidence does not support one."""
-    supported = [name for name in names if draws[0].has(criteria.get(name).needs)]
+    evidence does not support one; and what was wrong with the user's own."""
+    built_in = [name for name in names if rule.own is None or name != rule.own.name]
+    supported = [name for name in built_in if draws[0].has(criteria.get(name).needs)]
     fixed = [name for name in supported if not criteria.get(name).uses_draws]
     drawn = [name for name in supported if criteria.get(name).uses_draws]
     rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws])
     once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
     mean, deviation = rows.mean(skipna=False), rows.std(ddof=0, skipna=False)
-    columns = list(names)
-    return pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
+    columns, trouble = list(names), ""
+    mean, deviation = pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
+    if rule.own is not None:
+        try:
+            measured = [own.measure(rule.own, draw) for draw in draws]
+        except own.OwnCriterionError as error:
+            measured, trouble = [math.nan], str(error)
+        with np.errstate(invalid="ignore"):  # an infinity has no spread
+            mean[rule.own.name], deviation[rule.own.name] = np.mean(measured), np.std(measured)
+    return mean, deviation, trouble
 
 
-def _guard(evidence: Evidence, values: pd.Series, rule: Rule) -> tuple[str, str]:
+def _measured(evidence: Evidence, rule: Rule) -> dict[str, float]:
+    """What decides, of one candidate."""
+    if rule.own is None:
+        return criteria.evaluate(evidence, rule.names)
+    try:
+        return {rule.own.name: own.measure(rule.own, evidence)}
+    except own.OwnCriterionError:
+        return {rule.own.name: math.nan}
+
+
+def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> tuple[str, str]:
     """The status that a trained candidate deserves, and why."""
-    unusable = [name for name in rule.names if not math.isfinite(values[name])]
-    if unusable:
-        return "failed", f"{unusable[0]} is not finite"
+    constant = [name for name in ("validation_scores", "test_scores") if _is_constant(getattr(evidence, name))]
+    equal = f"all {' and '.join(name.replace('_', ' ') for name in constant)} are equal" if constant else ""
+    without = {name: _why(evidence, rule.criterion(name)) for name in values.index if not math.isfinite(values[name])}
+    unusable = [without[name] for name in rule.names if name in without]
+    if unusable or constant:
+        return "failed", trouble or ": ".join(filter(None, (*unusable[:1], equal)))
     assert evidence.validation_scores is not None
     assert evidence.augmented_scores is not None
     auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
     if auroc < COLLAPSE_AUROC:
         return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
-    return "ok", ""
+    return "ok", ", ".join(without.values())
+
+
+def _why(evidence: Evidence, criterion: Criterion) -> str:
+    """Why a criterion has no value."""
+    lacking = _missing([evidence], criterion)
+    return f"{criterion.name} needs {', '.join(lacking)}" if lacking else f"{criterion.name} is not finite"
+
+
+def _is_constant(scores: Tensor | None) -> bool:
+    """Whether scores tell no image from another."""
+    return scores is not None and len(scores) > 1 and bool(scores.min() == scores.max())
+
+
+@dataclass(frozen=True)
+class _Uncertainty:
+    margin: float = math.nan
+    margin_spread: float = math.nan
+    share_first: float = math.nan
+    tied: frozenset[str] = frozenset()
 
 
 def _uncertainty(
-    order: list[str], evidence: Mapping[str, Sequence[Evidence]], deciding: pd.Series, rule: Rule, seed: int
-) -> tuple[float, float, float]:
-    """Margin of first over second, its spread, and how often the first stays first.
+    order: list[str],
+    members: Mapping[str, list[str]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    deciding: pd.Series,
+    rule: Rule,
+    seed: int,
+) -> _Uncertainty:
+    """Margin of first over second, its spread, how often the first stays first, and who can't be told from it.
 
-    A resample takes the next augmented draw and a bootstrap of the test and of the validation images, the same
-    for all candidates, so that what they share cancels in the difference.
+    A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
+    made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
     """
     if len(order) < 2:
-        return math.nan, math.nan, math.nan
+        return _Uncertainty(tied=frozenset(order))
     sign = 1 if rule.higher_is_better else -1
-    source = generator(seed, "resamples")
-    margins, firsts = [], 0
+    source, of_seeds = generator(seed, "resamples"), generator(seed, "resamples", "seeds")
+    seeds = max(len(members[i]) for i in order)
+    margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
-        rows: dict[str, torch.Tensor] = {}
+        drawn = _bootstrap(evidence[order[0]][0], source)
+        picked = torch.randint(seeds, (seeds,), generator=of_seeds).tolist()
         values = {}
         for candidate_id in order:
-            draws = evidence[candidate_id]
-            draw = draws[resample % len(draws)]
-            rows = rows or _bootstrap(draw, source)
-            values[candidate_id] = criteria.evaluate(draw.with_rows(**rows), rule.names)
-        table = pd.DataFrame.from_dict(values, orient="index")
+            ids = [members[candidate_id][i % len(members[candidate_id])] for i in picked]
+            measured = {}
+            for i in dict.fromkeys(ids):
+                draw = evidence[i][resample % len(evidence[i])]
+                measured[i] = _measured(draw.with_rows(**_rows(draw, *drawn)), rule)
+            values[candidate_id] = pd.DataFrame([measured[i] for i in ids]).mean(skipna=False)
+        table = pd.DataFrame(values).T
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
         firsts += best_first(table, table, rule)[0] == order[0]
+        as_good += decided >= decided[order[0]]
     margin = sign * (deciding[order[0]] - deciding[order[1]])
-    return float(margin), float(np.nanstd(margins)), firsts / RESAMPLES
+    tied = as_good.index[(as_good >= TIED_SHARE * RESAMPLES) | (as_good.index == order[0])]
+    return _Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
 
 
-def _bootstrap(evidence: Evidence, source: torch.Generator) -> dict[str, torch.Tensor]:
-    assert evidence.test_scores is not None
+def _bootstrap(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which test and which validation images a resample is made of; of test images, where there are any."""
     assert evidence.validation_scores is not None
-    test, validation = len(evidence.test_scores), len(evidence.validation_scores)
-    test_rows = torch.randint(test, (test,), generator=source)
-    validation_rows = torch.randint(validation, (validation,), generator=source)
-    return {
-        "test": test_rows,
-        "test_scores": test_rows,
-        "validation": validation_rows,
-        "validation_scores": validation_rows,
-    }
+    sizes = [0 if evidence.test_scores is None else len(evidence.test_scores), len(evidence.validation_scores)]
+    test, validation = (torch.randint(max(n, 1), (n,), generator=source) for n in sizes)
+    return test, validation
+
+
+def _rows(evidence: Evidence, test: Tensor, validation: Tensor) -> dict[str, Tensor]:
+    """The rows that belong to these images in every field of the evidence.
+
+    Pseudo anomalies come in blocks of one for each validation image, which go with it.
+    """
+    rows = dict.fromkeys(("test", "test_scores"), test) | dict.fromkeys(("validation", "validation_scores"), validation)
+    for name in ("augmented_scores", "pseudo_scores"):
+        if evidence.has((name,)) and len(getattr(evidence, name)) % len(validation) == 0:
+            starts = torch.arange(0, len(getattr(evidence, name)), len(validation))
+            rows[name] = (starts[:, None] + validation).flatten()
+    return {name: index for name, index in rows.items() if evidence.has((name,))}
 
 
 def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
@@ -219,6 +401,7 @@ def _table(
     statuses: Mapping[str, str],
     reasons: Mapping[str, str],
     values: pd.DataFrame,
+    tied: Collection[str],
 ) -> pd.DataFrame:
     rows = [
         {
@@ -233,6 +416,7 @@ def _table(
             "status": statuses[candidate.id],
             "reason": reasons[candidate.id],
             **values.loc[candidate.id].to_dict(),
+            "tied": candidate.id in tied,
         }
         for place, candidate in enumerate(ordered, start=1)
     ]

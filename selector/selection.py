@@ -5,7 +5,7 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,19 +17,21 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
+from selector import checks, verdict
 from selector import images as reading
-from selector import verdict
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, plan
+from selector.criteria import Criterion
 from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
+from selector.evidence import Evidence
 from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
-from selector.splits import FEWEST_IMAGES, split
+from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
 
@@ -44,11 +46,11 @@ class NothingToSelectError(RuntimeError):
 
 def select_best(
     train: Any,
-    test: Any,
+    test: Any = None,
     augmentations: Grids = ("cutout", "cutpaste"),
     detectors: Sequence[str] = ("classifier",),
     scorers: Sequence[str] = ("gaussian",),
-    criterion: str = "auto",
+    criterion: str | Criterion | Callable[[Evidence], float] = "auto",
     preset: str = "quick",
     image_size: int | None = None,
     seed: int = 0,
@@ -57,43 +59,63 @@ def select_best(
     out: str | Path | None = None,
     skip_unreadable: bool = False,
     progress: bool = False,
+    groups: Groups | None = None,
+    seeds: int = 1,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
-    train: normal images, at least 20; test: unlabeled images. Each a folder, a list of files, or an (N,C,H,W) or
-    (N,H,W) array or tensor, float in [0,1] or uint8. augmentations: names, or {name: [hyperparameters]}.
-    criterion: a name in ``selector.criteria.names()``, or "auto". image_size: pixels a side; None: the preset's.
+    train: normal images, at least 20; test: unlabeled images, or None. Each a folder, a list of files, or an (N,C,H,W)
+    or (N,H,W) array or tensor, float in [0,1] or uint8. Without test images candidates are judged by how they score
+    pseudo anomalies of other augmentations than their own (``selector.criteria.inductive()``).
+    augmentations: names, or {name: [hyperparameters]}.
+    criterion: a name in ``selector.criteria.names()``, "auto", or your own: a function of a candidate's ``Evidence``
+    that returns a number, higher = better, or a ``selector.criteria.Criterion``; it gets a column under its name, and a
+    candidate for which it raises or gives no number has failed. image_size: pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
+    groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the
+    order they are read, or a function from name to hashable; none is divided between training, selection and
+    calibration, so that held-out images stand for groups that were never seen.
+    seeds: how many times every configuration is trained, with seed, seed + 1, ...; splits and pseudo anomalies to judge
+    by stay those of ``seed``. The ranking has a row a configuration, criteria are means over its seeds, and its
+    candidate is the one of the median deciding value (of two in the middle the worse).
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
     """
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)
     place = detectors_room.resolve(device)
     workers = engine(jobs, place)
-    deciding_rule(criterion, FEWEST_IMAGES)
-    candidates = plan(augmentations, detectors, scorers, settings, seed)
+    deciding_rule(criterion, FEWEST_IMAGES, test is not None)
+    every = range(seed, seed + seeds)
+    candidates = [candidate for s in every for candidate in plan(augmentations, detectors, scorers, settings, s)]
 
     size = settings.image_size
     good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
-    unlabeled = reading.read(
-        test,
-        image_size=size,
-        channels=good.pixels.shape[1],
-        role="test",
-        skip_unreadable=skip_unreadable,
-        minimum=FEWEST_TEST_IMAGES,
-    )
-    splits = split(len(good.pixels), seed)
-    chosen_rule = deciding_rule(criterion, len(splits.validation))
+    given = {"train": good}
+    if test is not None:
+        given["test"] = reading.read(
+            test,
+            image_size=size,
+            channels=good.pixels.shape[1],
+            role="test",
+            skip_unreadable=skip_unreadable,
+            minimum=FEWEST_TEST_IMAGES,
+        )
+    together = None if groups is None else grouped(groups, good.names)
+    splits = split(len(good.pixels), seed, together)
+    chosen_rule = deciding_rule(criterion, len(splits.validation), test is not None)
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
-    pixels = {name: good.pixels[rows] for name, rows in indices.items()} | {"test": unlabeled.pixels}
+    pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
+    if test is not None:
+        pixels["test"], names["test"] = given["test"].pixels, list(given["test"].names)
     settings_of_run = {
         "candidates": [candidate.to_json() for candidate in candidates],
         "preset": preset,
@@ -101,13 +123,14 @@ def select_best(
         "channels": good.pixels.shape[1],
         "seed": seed,
         "device": place.type,
-        "train images": reading.fingerprint(good),
-        "test images": reading.fingerprint(unlabeled),
+        "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
+        "seeds": seeds,
+        **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
-    run = _provenance({"train": good, "test": unlabeled}) | {
-        "settings": settings_of_run,
-        "names": names | {"test": list(unlabeled.names)},
-    }
+    beware = checks.warnings(**given) if test is not None else []
+    remarks = _provenance(given)
+    remarks["notes"] += [*beware, *checks.straddling(good, splits)]
+    run = remarks | {"warnings": beware, "settings": settings_of_run, "names": names}
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -168,7 +191,8 @@ class Selection:
     @property
     def ranking(self) -> pd.DataFrame:
         """All candidates, best first: rank, candidate, augmentation, hyperparameters, detector, scorer, seed,
-        criterion (the deciding value), status, reason, then a column a criterion."""
+        criterion (the deciding value), status, reason, then a column a criterion that the images allow to compute, and
+        tied: whether an ok candidate can't be told from the first, which is one of them."""
         return self.result.table
 
     @property
@@ -184,7 +208,8 @@ class Selection:
     def verdict(self) -> list[str]:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
-        return verdict.sentences(self.result, self.best, second)
+        warnings = self.zoo.store.run.get("warnings", [])
+        return [*verdict.sentences(self.result, self.best, second), *(f"Beware: {warning}." for warning in warnings)]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:
@@ -300,12 +325,13 @@ class Selection:
         result = self.result
         rows = result.table.to_dict("records")
         kept = {
-            "rule": asdict(result.rule),
+            "rule": result.rule.to_json(),
             "margin": result.margin,
             "margin_spread": result.margin_spread,
             "share_first": result.share_first,
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
+            "absent": dict(result.absent),
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -331,8 +357,10 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table["hyperparameters"]]
     table = table.assign(hyperparameters=pd.Series(ranges, dtype=object))
     numeric = ["criterion", *kept["spread"][table["candidate"][0]]]
-    table[numeric] = table[numeric].astype(float)
+    table = table.astype(dict.fromkeys(numeric, float) | {"tied": bool})
     spread = pd.DataFrame.from_dict(kept["spread"], orient="index").astype(float)
-    rule = Rule(tuple(kept["rule"]["names"]), kept["rule"]["reason"])
-    numbers = [math.nan if kept[k] is None else kept[k] for k in ("margin", "margin_spread", "share_first")]
-    return Ranking(table, spread, rule, *numbers)
+    rule = Rule.from_json(kept["rule"])
+    margin, margin_spread, share_first = (
+        math.nan if kept[name] is None else kept[name] for name in ("margin", "margin_spread", "share_first")
+    )
+    return Ranking(table, spread, rule, margin, margin_spread, share_first, kept.get("absent", {}))

@@ -1,7 +1,9 @@
 """The one division of the normal images: fit (training), validation (selection), calibration (decisions)."""
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +11,11 @@ from augmentations import InputError
 from augmentations.randomness import generator
 
 SHARES = (0.70, 0.15, 0.15)
-FEWEST_IMAGES = 20  # 14 to train on, 3 to select with, 3 to calibrate with
+FEWEST = (14, 3, 3)  # to train on, to select with, to calibrate with
+FEWEST_IMAGES = sum(FEWEST)
+FEWEST_GROUPS = len(FEWEST)
+USES = ("train on", "select with", "calibrate with")
+Groups = Sequence[Hashable] | Callable[[str], Hashable]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +27,11 @@ class Splits:
     calibration: Tensor
 
 
-def split(n: int, seed: int) -> Splits:
+def split(n: int, seed: int, groups: Sequence[int] | None = None) -> Splits:
     """Divide ``n`` normal images 70 / 15 / 15 %, by seed, the same for all candidates.
 
-    Raises InputError for fewer than 20.
+    groups: a number an image; images of one number stay together, and the shares are as near as that allows.
+    Raises InputError for fewer than 20, or for groups that leave a split with too few images.
     """
     if n < FEWEST_IMAGES:
         raise InputError(
@@ -34,4 +41,77 @@ def split(n: int, seed: int) -> Splits:
         )
     held_out = [round(n * share) for share in SHARES[1:]]
     order = torch.randperm(n, generator=generator(seed, "splits"))
-    return Splits(*order.split([n - sum(held_out), *held_out]))
+    if groups is None:
+        return Splits(*order.split([n - sum(held_out), *held_out]))
+    place = torch.from_numpy(_dealt(np.asarray(groups), held_out, seed))[order]
+    return Splits(*(order[place == i] for i in range(len(FEWEST))))
+
+
+def grouped(groups: Groups, names: Sequence[str]) -> list[int]:
+    """A number an image for the group it is of, counted in the order in which groups appear.
+
+    groups: one hashable an image, in the order of the names, or a function from name to hashable. Raises InputError
+    where there are more or fewer than images, or one is not hashable.
+    """
+    given = [groups(name) for name in names] if callable(groups) else groups
+    given = given.tolist() if hasattr(given, "tolist") else given  # an array or a column of a table
+    if not isinstance(given, list | tuple):
+        raise InputError(f"groups={groups!r:.80}", "is neither a sequence nor a function", "give one group an image")
+    if len(given) != len(names):
+        rule = f"must be one for each of the {len(names)} train images read"
+        raise InputError(f"groups: {len(given)} of them", rule, "or give a function from an image's name to its group")
+    numbers: dict[Hashable, int] = {}
+    for name, group in zip(names, given, strict=True):
+        try:
+            numbers.setdefault(group, len(numbers))
+        except TypeError as error:
+            raise InputError(f"groups: {group!r:.80} of {name}", "is not hashable", "give a text or number") from error
+    return [numbers[group] for group in given]
+
+
+def first_folder(name: str) -> str:
+    """The first sub-folder that an image of a folder lies in. Raises InputError where it lies in none."""
+    folder, slash, _ = name.partition("/")
+    if not slash:
+        raise InputError(f"train: {name}", "lies in no sub-folder that could be its group", "move it into one")
+    return folder
+
+
+def _dealt(groups: np.ndarray, wanted: Sequence[int], seed: int) -> np.ndarray:
+    """The split of each image: 0 to train on, 1 to select with, 2 to calibrate with; groups stay whole.
+
+    Of all ways to deal the groups it takes one that puts as nearly as possible the ``wanted`` numbers of images into
+    splits 1 and 2 (least sum of both deviations): a subset sum in two dimensions, by dynamic programming over the
+    groups in random order.
+    """
+    sizes = np.bincount(groups)
+    if len(sizes) < FEWEST_GROUPS:
+        rule = f"at least {FEWEST_GROUPS} are needed, one for each split"
+        raise InputError(f"groups: {len(sizes)} of them", rule, "use finer groups, or none")
+    # A better way never exceeds what is wanted by a whole group: without it, it would be nearer.
+    shape = tuple(want + int(sizes.max()) + 1 for want in wanted)
+    sums = np.indices(shape)
+    off = np.abs(sums - np.reshape(wanted, (2, 1, 1))).sum(0)
+    big_enough = (sums[0] >= FEWEST[1]) & (sums[1] >= FEWEST[2]) & (sums.sum(0) <= len(groups) - FEWEST[0])
+    order = torch.randperm(len(sizes), generator=generator(seed, "groups")).tolist()
+    step = np.full(shape, -1)  # by which a pair of sums was first reached: the place of the group, and its split
+    step[0, 0] = 2 * len(order)
+    for place, group in enumerate(order):
+        size = int(sizes[group])
+        there = step >= 0
+        for axis, (source, target) in enumerate([(there[:-size], step[size:]), (there[:, :-size], step[:, size:])]):
+            target[source & (target < 0)] = 2 * place + axis
+        if step[tuple(wanted)] >= 0:
+            break
+    possible = (step >= 0) & big_enough
+    if not possible.any():
+        thing = f"groups: {len(sizes)}, the largest of {sizes.max()} images"
+        needed = ", ".join(f"{least} images to {use}" for least, use in zip(FEWEST, USES, strict=True))
+        raise InputError(thing, f"no way to deal them leaves {needed}", "use finer groups, or none")
+    split_of = np.zeros(len(sizes), dtype=int)
+    left = list(map(int, np.unravel_index(np.where(possible, off, off.max() + 1).argmin(), shape)))
+    while any(left):
+        place, axis = divmod(int(step[tuple(left)]), 2)
+        split_of[order[place]] = 1 + axis
+        left[axis] -= int(sizes[order[place]])
+    return split_of[groups]

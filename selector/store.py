@@ -154,7 +154,13 @@ class Store:
         return _read(self.root / "images.safetensors", RUN_AGAIN)[0]
 
     def names(self, split: str) -> list[str]:
-        return self.run["names"][split]
+        """What the images of a split are called; none where there are no test images."""
+        return self.run["names"].get(split, [])
+
+    def groups(self, split: str) -> list[int] | None:
+        """The group of each image of a split of the normal images, where they were given."""
+        groups = self.run["settings"].get("groups")
+        return groups and groups[split]
 
     def write_json(self, name: str, value: Any) -> None:
         with storing(self.root):

@@ -2,8 +2,10 @@
 
 import math
 
-from selector.candidates import Candidate
-from selector.ranking import RESAMPLES, Ranking
+from selector.candidates import Candidate, described
+from selector.ranking import RESAMPLES, TIED_SHARE, Ranking
+
+NAMED = 3  # of the candidates that can't be told from the best
 
 
 def number(value: float) -> str:
@@ -34,4 +36,12 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     )
     if not settled:
         lines.append("So first and second can't be told apart; either is a fair choice.")
+    tied = [described(row["augmentation"], row["hyperparameters"]) for row in table[table.tied].to_dict("records")[1:]]
+    if tied:
+        rest = len(tied) - NAMED
+        more = f" and {rest} more" if rest > 0 else ""
+        lines.append(
+            f"{len(tied)} of the others can't be told from the best one, being at least as good in {TIED_SHARE:.0%} of "
+            f"the draws or more: {', '.join(tied[:NAMED])}{more}."
+        )
     return lines

@@ -21,7 +21,7 @@ from selector.criteria.contrast import probability_above
 if TYPE_CHECKING:
     from selector.evidence import Evidence
 
-__all__ = ["CRITERIA", "Criterion", "evaluate", "get", "names", "probability_above"]
+__all__ = ["CRITERIA", "Criterion", "evaluate", "get", "inductive", "names", "probability_above"]
 
 CRITERIA: dict[str, Criterion] = {c.name: c for c in (*embedding.CRITERIA, *contrast.CRITERIA, *pseudo.CRITERIA)}
 
@@ -36,6 +36,11 @@ def get(name: str) -> Criterion:
     if name not in CRITERIA:
         raise unknown_name("criterion", name, names())
     return CRITERIA[name]
+
+
+def inductive() -> list[str]:
+    """The names of those that need no test images, in table order."""
+    return [name for name, criterion in CRITERIA.items() if not criterion.needs_test]
 
 
 @torch.no_grad()

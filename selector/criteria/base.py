@@ -51,6 +51,11 @@ class Criterion:
         """Whether the value depends on random pseudo anomalies, so that several draws give its spread."""
         return "augmented" in self.needs
 
+    @property
+    def needs_test(self) -> bool:
+        """Whether it can't be computed without test images."""
+        return "test" in self.needs or "test_scores" in self.needs
+
     def require(self, evidence: Evidence) -> None:
         """Raise InputError, naming the missing fields, where the evidence cannot support this criterion."""
         given(evidence, self.needs, asker=f"criterion {self.name!r}")

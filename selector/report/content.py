@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from augmentations.randomness import generator
-from selector import criteria
 from selector.candidates import Candidate
+from selector.criteria import Criterion
 from selector.decision import false_alarm_rate, p_values
 from selector.evidence import Evidence
 from selector.ranking import Ranking
@@ -105,7 +105,9 @@ class Content:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     settings: Mapping[str, str]
-    glossary: tuple[criteria.Criterion, ...]
+    has_test: bool
+    glossary: tuple[Criterion, ...]
+    absent: Mapping[str, str]  # criteria that could not be computed, and why
 
 
 def gather(selection: Selection) -> Content:
@@ -132,7 +134,9 @@ def gather(selection: Selection) -> Content:
         notes=tuple(store.run["notes"]),
         versions=store.run["versions"],
         settings=_settings(selection),
-        glossary=tuple(criteria.get(name) for name in criteria.names()),
+        has_test=bool(store.names("test")),
+        glossary=result.criteria,
+        absent=result.absent,
     )
 
 
@@ -140,7 +144,7 @@ def _standing(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
-    return "settled" if result.margin > result.margin_spread else "tied"
+    return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
 
 def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
@@ -148,11 +152,16 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
-    yield "Candidates", str(len(result.table)), remark or "all could be ranked"
+    seeds = settings.get("seeds", 1)
+    trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
+    yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
     fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
     parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
+    groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
+    parts += f", in {len(groups)} groups kept whole" if groups else ""
     yield "Normal images", str(fit + validation + calibration), parts
-    yield "Test images", str(len(store.names("test"))), "unlabeled"
+    test = len(store.names("test"))
+    yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
     size = settings["image_size"]
     yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
@@ -166,7 +175,8 @@ def _settings(selection: Selection) -> dict[str, str]:
     run, training = selection.zoo.store.run["settings"], selection.best.training
     kept = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
     kept |= {name: value for name, value in training.settings.to_json().items() if name not in kept}
-    kept |= {f"fingerprint of the {role} images": run[f"{role} images"] for role in ("train", "test")}
+    fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
+    kept |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
     return {name.replace("_", " "): _text(value) for name, value in kept.items()}
 
 
@@ -255,8 +265,8 @@ def _projections(selection: Selection) -> Iterator[Projection]:
 
 
 def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
-    """The embeddings on the first two principal components of all of them together."""
-    names = ("train", "augmented", "test")
+    """The embeddings, test ones where there are any, on the first two principal components of all of them together."""
+    names = [name for name in ("train", "augmented", "test") if evidence.has((name,))]
     sets = {name: getattr(evidence, name).double().numpy() for name in names}
     whole = np.concatenate(list(sets.values()))
     pca = PCA(min(2, *whole.shape), random_state=0)
@@ -274,13 +284,15 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
 
 
 def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decision:
-    """Scores and threshold at the default false-alarm rate.
+    """Scores and threshold at the default false-alarm rate; no test images, an empty table.
 
     The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them
     lie above the threshold (Vovk, 2012, proposition 2b).
     """
-    scores = {name: _scores(evidence, name) for name in ("validation", "augmented", "test")}
-    p = p_values(calibration, scores["test"])
+    sets = {name: getattr(evidence, f"{name}_scores") for name in ("validation", "augmented", "test")}
+    scores = {name: values for name, values in sets.items() if values is not None}
+    test = scores.get("test", calibration[:0])
+    p = p_values(calibration, test)
     h = len(calibration)
     rate = false_alarm_rate(None, h)
     threshold = calibration[p_values(calibration, calibration) > rate].max().item()
@@ -291,7 +303,7 @@ def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decis
     tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     low, high = (float(beta.ppf(tail, above + 1, h - above)) for tail in tails)
     verdicts = np.where(flagged, "anomaly", "normal")
-    rows = {"name": names, "score": scores["test"].numpy(), "p_value": p.numpy(), "verdict": verdicts}
+    rows = {"name": names, "score": test.numpy(), "p_value": p.numpy(), "verdict": verdicts}
     return Decision(
         rate=rate,
         threshold=threshold,
@@ -305,12 +317,6 @@ def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decis
         is_logarithmic=logarithmic,
         table=pd.DataFrame(rows),
     )
-
-
-def _scores(evidence: Evidence, name: str) -> Tensor:
-    scores = getattr(evidence, f"{name}_scores")
-    assert scores is not None
-    return scores
 
 
 def _edges(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, bool]:

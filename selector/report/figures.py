@@ -161,6 +161,8 @@ def projection(table: Projection) -> Markup:
         figure, axes = panel(460, 410, left=66, right=10, bottom=44, top=34)
         for name, (colour, marker, label) in SETS.items():
             rows = table.points[table.points.set == name]
+            if rows.empty:
+                continue
             line = axes.plot(rows.x, rows.y, marker, color=colour, markersize=4.5, label=label, alpha=0.6)[0]
             line.set_markeredgewidth(1.2 if marker == "x" else 0)
         axes.set_aspect("equal", adjustable="datalim")
@@ -186,18 +188,20 @@ def projection(table: Projection) -> Markup:
 
 
 def score_histogram(table: Decision) -> Markup:
-    """Three histograms over one axis of scores, and the threshold."""
-    sets = (
+    """A histogram of each set of scores over one axis, and the threshold."""
+    every = (
         ("validation", NORMAL, "validation normals"),
         ("augmented", AUGMENTED, "augmented validation"),
         ("test", TEST, "test, unlabeled"),
     )
+    sets = [one for one in every if one[0] in table.share]
     width, height, left, bottom, top, gap = 460, 400, 44, 44, 40, 30
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width * PIXEL, height * PIXEL))
-        room = (height - bottom - top - 2 * gap) / 3
+        last = len(sets) - 1
+        room = (height - bottom - top - last * gap) / len(sets)
         for place, (name, colour, label) in enumerate(sets):
-            y = bottom + (2 - place) * (room + gap)
+            y = bottom + (last - place) * (room + gap)
             axes = figure.add_axes((left / width, y / height, (width - left - 12) / width, room / height))
             axes.stairs(table.share[name], table.edges, fill=True, color=colour, alpha=0.25)
             axes.stairs(table.share[name], table.edges, color=colour, linewidth=1.4)
@@ -209,7 +213,7 @@ def score_histogram(table: Decision) -> Markup:
             axes.xaxis.set_major_formatter(FuncFormatter(_number))
             axes.yaxis.set_major_locator(MaxNLocator(2))
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axes.tick_params(length=3, labelbottom=place == 2)
+            axes.tick_params(length=3, labelbottom=place == last)
             axes.grid(axis="y")
             if place == 0:
                 right = _relative(table) > 0.5
@@ -223,10 +227,9 @@ def score_histogram(table: Decision) -> Markup:
                     color="#a40e26",
                 )
         axes.set_xlabel("anomaly score" + (" (log scale)" if table.is_logarithmic else ""))
-        description = (
-            "Histograms of the anomaly scores of validation, augmented validation and test images; "
-            f"{table.n_flagged} of {table.n_test} test ones are above the threshold, {_number(table.threshold)}"
-        )
+        flagged = f"{table.n_flagged} of {table.n_test} test ones are above the threshold, " if table.n_test else ""
+        drawn = ", ".join(label for _, _, label in sets)
+        description = f"Histograms of anomaly scores: {drawn}; {flagged or 'threshold '}{_number(table.threshold)}"
         return svg(figure, "scores", description)
 
 

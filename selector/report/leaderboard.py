@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selector import criteria
 from selector.candidates import interval
 from selector.ranking import Ranking
 from selector.verdict import number
@@ -58,6 +57,7 @@ class Row:
     setup: tuple[str, ...]
     status: str
     reason: str
+    is_tied: bool  # with the first, where others are
     cells: tuple[Cell, ...]
 
 
@@ -93,6 +93,7 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
                 setup=tuple(str(row[name]) for name in setup),
                 status=row["status"],
                 reason=row["reason"],
+                is_tied=bool(row["tied"] and table.tied.sum() > 1),
                 cells=tuple(cells),
             )
         )
@@ -103,10 +104,12 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
 def _columns(ranking: Ranking) -> tuple[Column, ...]:
     rule = ranking.rule
     borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten.")
-    names = [*rule.names, *(name for name in criteria.names() if name not in rule.names)]
+    deciding_first = sorted(
+        ranking.criteria, key=lambda c: rule.names.index(c.name) if c.name in rule.names else math.inf
+    )
     own = (
-        Column(c.name, c.higher_is_better, name in rule.names, f"{c.description} Source: {c.source}.")
-        for name, c in ((name, criteria.get(name)) for name in names)
+        Column(c.name, c.higher_is_better, c.name in rule.names, f"{c.description} Source: {c.source}.")
+        for c in deciding_first
     )
     return (borda, *own) if rule.is_borda else tuple(own)
 

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -15,7 +14,7 @@ from markupsafe import Markup
 from detectors import files
 from selector.decision import USUAL_RATE
 from selector.detections import overlay
-from selector.ranking import COLLAPSE_AUROC, RESAMPLES
+from selector.ranking import COLLAPSE_AUROC, RESAMPLES, TIED_SHARE
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
 from selector.selection import Selection
@@ -28,6 +27,7 @@ CONSTANTS = {
     "CONFIDENCE": CONFIDENCE,
     "DRAWS": DRAWS,
     "RESAMPLES": RESAMPLES,
+    "TIED_SHARE": TIED_SHARE,
     "USUAL_RATE": USUAL_RATE,
 }
 
@@ -69,7 +69,7 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
     return {
         "verdict": list(content.verdict),
         "best": selection.best.id,
-        "rule": {**asdict(result.rule), "description": content.rule},
+        "rule": {**result.rule.to_json(), "description": content.rule},
         "margin": result.margin,
         "margin_spread": result.margin_spread,
         "share_first": result.share_first,

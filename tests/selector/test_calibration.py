@@ -68,6 +68,41 @@ def test_folds_never_learned_from_what_they_hold_out(run, here, monkeypatch):
     assert sum(map(len, held_out)) == len(normals) == len(set().union(*held_out))
 
 
+def test_a_group_is_held_out_whole(here, stripes, tmp_path, monkeypatch):
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    grouped = select_best(stripes(40), groups=[i // 4 for i in range(40)], **options)
+    store, seen = grouped.zoo.store, []
+    fit = calibration.detectors.Classifier.fit
+
+    def watched(self, images, **rest):
+        seen.append({image.numpy().tobytes() for image in images})
+        return fit(self, images, **rest)
+
+    monkeypatch.setattr(calibration.detectors.Classifier, "fit", watched)
+    found = grouped.calibration(cross=True)
+    group_of = {
+        image.numpy().tobytes(): group
+        for split in ("fit", "calibration")
+        for image, group in zip(store.images[split], store.groups(split), strict=True)
+    }
+    assert len(seen) == FOLDS
+    assert found.n == len(group_of)
+    for learned in seen:
+        held_out = group_of.keys() - learned
+        assert held_out
+        assert not {group_of[image] for image in learned} & {group_of[image] for image in held_out}
+
+
+def test_too_few_groups_for_folds_are_refused(here, stripes, tmp_path):
+    from augmentations import InputError
+
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    few = select_best(stripes(40), groups=[i // 8 for i in range(40)], **options)
+    assert few.detect(stripes(3, 9)).n_calibration == 8
+    with pytest.raises(InputError, match="4 groups of images outside of selection are fewer than its 5 folds"):
+        few.detect(stripes(3, 9), cross=True)
+
+
 def test_folds_are_trained_once(run, here, monkeypatch):
     first = run.calibration(cross=True)
     monkeypatch.setattr(calibration.detectors.Classifier, "fit", lambda *_, **__: pytest.fail("trained again"))

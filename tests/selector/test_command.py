@@ -72,6 +72,33 @@ def test_select_says_what_it_chose_and_what_it_wrote_where(ssad, folders, tmp_pa
     assert (tmp_path / "run" / "ranking.csv").is_file()
 
 
+def test_select_works_without_test_images(ssad, folders, tmp_path):
+    code, out, err = ssad(
+        "select", "--train", folders / "good", "--out", tmp_path / "run",
+        "--augmentation", "rotation", "--augmentation", "cutout", "--preset", "tiny", "--jobs", 1,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "pseudo_auc" in out
+    assert ssad("detect", tmp_path / "run", folders / "parts", "--out", tmp_path / "result")[0] == 0
+
+
+def test_sub_folders_are_groups_only_when_asked(ssad, folders, tmp_path):
+    for i, path in enumerate(sorted((folders / "good").iterdir())):
+        lot = tmp_path / "lots" / f"lot {i // 3}" / "deeper"
+        lot.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, lot / path.name)
+    arguments = ["--augmentation", "rotation", "--preset", "tiny", "--jobs", 1, "--group-by-folder"]
+    code, _, err = ssad("select", "--train", tmp_path / "lots", "--out", tmp_path / "run", *arguments)
+    assert code == 0, err
+    names = json.loads((tmp_path / "run" / "run.json").read_text())["names"]
+    lots = [{name.split("/")[0] for name in names[split]} for split in ("fit", "validation", "calibration")]
+    assert sum(map(len, lots)) == 10
+    assert "in 10 groups kept whole" in (tmp_path / "run" / "index.html").read_text()
+    code, _, err = ssad("select", "--train", folders / "good", "--out", tmp_path / "flat", *arguments)
+    assert code == 2
+    assert "lies in no sub-folder" in err
+
+
 def test_detect_writes_a_row_and_a_heatmap_an_image(ssad, run, folders, tmp_path):
     code, out, _ = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
     assert code == 0

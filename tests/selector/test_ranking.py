@@ -1,6 +1,8 @@
 """Ranking: direction, Borda, guards, ties and the verdict's error bar, on evidence made by hand."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,16 +11,16 @@ import torch
 from augmentations import InputError
 from detectors import preset
 from selector.candidates import Candidate, Training
-from selector.criteria import names
+from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, rank, rule
+from selector.ranking import COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
 
 
-def candidate(area: float) -> Candidate:
-    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), 0), "gaussian")
+def candidate(area: float, seed: int = 0) -> Candidate:
+    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
 
 
 def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
@@ -106,6 +108,112 @@ def test_a_criterion_that_is_not_finite_never_wins(pool):
     assert "score_otsu is not finite" in table.reason.iloc[-1]
 
 
+class TestTied:
+    def test_what_is_clearly_worse_is_not(self, pool):
+        assert ranked(pool, Rule(("score_shift",))).table.tied.tolist() == [True, False, False]
+
+    def test_equal_candidates_are(self):
+        same = evidence()
+        pool = {candidate(0.01): same, candidate(0.02): same, candidate(0.03): evidence(shift=-9.0)}
+        result = ranked(pool, Rule(("score_shift",)))
+        assert result.table.tied.tolist() == [True, True, False]
+        first, second = list(pool)[:2]
+        text = " ".join(sentences(result, first, second))
+        assert "1 of the others can't be told from the best one" in text
+        assert "cutout (area 0.02)." in text
+
+    def test_the_first_few_are_named(self):
+        same = evidence()
+        pool = {candidate(0.01 * i): same for i in range(1, 8)}
+        result = ranked(pool, Rule(("score_shift",)))
+        last = sentences(result, *list(pool)[:2])[-1]
+        assert last.startswith("6 of the others")
+        assert last.endswith("cutout (area 0.02), cutout (area 0.03), cutout (area 0.04) and 3 more.")
+
+    def test_who_is_not_ok_is_not(self, pool):
+        pool = {candidate(0.2): evidence(shift=9.0, learned=0.0), candidate(0.3): None, **pool}
+        table = ranked(pool, Rule(("rtm",))).table
+        assert not table.tied[table.status != "ok"].any()
+        alone = ranked({candidate(0.1): evidence()}, Rule(("rtm",))).table
+        assert alone.tied.tolist() == [True]
+
+
+class TestSeeds:
+    @pytest.fixture
+    def twice(self):
+        """Two configurations; shifts by seed: 1, 6, 2 and 4, 4.5, 3.5."""
+        shifts = {0.01: (1.0, 6.0, 2.0), 0.02: (4.0, 4.5, 3.5)}
+        return {
+            candidate(area, seed): evidence(shift, seed=3)
+            for area, by_seed in shifts.items()
+            for seed, shift in enumerate(by_seed)
+        }
+
+    def test_a_configuration_has_one_row_of_means_and_the_median_seed(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        table = result.table
+        by_id = {c.id: evaluate(e[0], ["score_shift"])["score_shift"] for c, e in twice.items()}
+        wild, steady = (list(by_id.items())[:3], list(by_id.items())[3:])
+        assert table.candidate.tolist() == [steady[0][0], wild[2][0]]
+        assert table.seed.tolist() == [0, 2]
+        for place, members in enumerate((steady, wild)):
+            values = [value for _, value in members]
+            assert table.score_shift[place] == pytest.approx(np.mean(values))
+            assert result.spread.score_shift.iloc[place] == pytest.approx(np.std(values))
+
+    def test_the_spread_is_over_seeds_and_draws(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        members = list(twice.items())[3:]
+        values = [evaluate(draw, ["dsv"])["dsv"] for _, draws in members for draw in draws]
+        assert result.table.dsv[0] == pytest.approx(np.mean(values))
+        assert result.spread.dsv.iloc[0] == pytest.approx(np.std(values))
+
+    def test_of_two_seeds_the_worse_stands_for_both(self):
+        pool = {candidate(0.01, 5): evidence(1.0), candidate(0.01, 6): evidence(6.0)}
+        assert ranked(pool, Rule(("score_shift",))).table.seed.tolist() == [5]
+        assert ranked(pool, Rule(("discordance",))).table.status.tolist() == ["ok"]
+
+    def test_seeds_enter_the_margins_error_bar(self, twice):
+        one = {c: e for c, e in twice.items() if c.training.seed == 2}
+        assert ranked(twice, Rule(("score_shift",))).margin_spread > ranked(one, Rule(("score_shift",))).margin_spread
+
+    def test_a_seed_that_collapsed_or_failed_is_left_out_and_named(self, twice):
+        lost, sunk, last = list(twice)[:3]
+        twice = {**twice, lost: None, sunk: evidence(6.0, learned=0.0)}
+        table = ranked(twice, Rule(("score_shift",))).table
+        assert table.status.tolist() == ["ok", "ok"]
+        assert table.reason.tolist() == ["", "seed 0 failed, seed 1 collapsed"]
+        assert table.seed[1] == 2
+        all_lost = ranked({**twice, last: None}, Rule(("score_shift",))).table
+        assert all_lost.status.tolist() == ["ok", "collapsed"]
+        assert all_lost.seed[1] == 1
+
+
+@pytest.mark.parametrize("name", ["validation_scores", "test_scores"])
+def test_a_constant_scorer_failed(pool, name):
+    constant = candidate(0.4)
+    flat = [replace(e, **{name: torch.full_like(getattr(e, name), 2.5)}) for e in evidence(shift=9.0)]
+    table = ranked({constant: flat, **pool}, Rule(("pseudo_auc",))).table
+    assert table.candidate.iloc[-1] == constant.id
+    assert table.status.iloc[-1] == "failed"
+    assert table.reason.iloc[-1] == f"all {name.replace('_', ' ')} are equal"
+
+
+def test_what_cannot_be_computed_is_no_number_and_says_why(pool):
+    """A median test score of 0, which rtm divides by, makes it infinite."""
+    odd = candidate(0.4)
+    scores = torch.cat([torch.zeros(60), torch.arange(1.0, 41)])
+    zeros = [replace(e, test_scores=scores, score_is_distance=False) for e in evidence(seed=5)]
+    table = ranked({odd: zeros, **pool}, Rule(("score_shift",))).table.set_index("candidate")
+    assert table.status[odd.id] == "ok"
+    assert table.reason[odd.id] == "rtm is not finite"
+    assert math.isnan(table.rtm[odd.id])
+    assert (table.reason.drop(odd.id) == "").all()
+    without = [replace(e, pseudo_scores=None) for e in evidence(seed=5)]
+    mixed = ranked({odd: without, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    assert mixed.reason[odd.id] == "pseudo_auc needs pseudo_scores, npd needs pseudo_scores"
+
+
 def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool):
     result = ranked(pool, Rule(("rtm",)))
     assert set(names()) <= set(result.table.columns)
@@ -152,6 +260,117 @@ def test_auto_is_borda_of_tail_statistics_and_rtm_alone_with_few_validation_imag
     assert few.names == ("rtm",)
     assert "19 validation images" in few.reason
     assert rule("dsv", 3).names == ("dsv",)
+
+
+def test_without_test_images_auto_is_pseudo_anomaly_validation():
+    assert rule("auto", 20, has_test=False).names == ("pseudo_auc", "npd")
+    few = rule("auto", 19, has_test=False)
+    assert few.names == ("pseudo_auc",)
+    assert "19 validation images" in few.reason
+    assert rule("npd", 3, has_test=False).names == ("npd",)
+    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
+        rule("pu_auc", 100, has_test=False)
+
+
+def spread_of_tests(evidence):
+    """How much the test scores vary.
+
+    More is not said.
+    """
+    return evidence.test_scores.log().std()
+
+
+class TestOwnCriterion:
+    def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
+        decide = rule(spread_of_tests, 30)
+        result = ranked(pool, decide)
+        expected = {c.id: spread_of_tests(e[0]).item() for c, e in pool.items()}
+        assert result.table.candidate.tolist() == sorted(expected, key=expected.get, reverse=True)
+        assert result.table.spread_of_tests.tolist() == pytest.approx(sorted(expected.values(), reverse=True))
+        assert (result.table.criterion == result.table.spread_of_tests).all()
+        assert result.criteria[-1].description == "How much the test scores vary."
+        assert result.margin_spread > 0
+
+    def test_a_criterion_may_be_better_when_lower(self, pool):
+        down = Criterion("down", False, ("test_scores",), "me", spread_of_tests, "")
+        assert order(pool, rule(down, 30)) == order(pool, rule(spread_of_tests, 30))[::-1]
+
+    def test_draws_enter_its_spread(self, pool):
+        def of_draws(evidence):
+            return evidence.augmented.mean()
+
+        result = ranked(pool, rule(of_draws, 30))
+        assert (result.spread.of_draws > 0).all()
+        values = [of_draws(draw).item() for draw in pool[next(iter(pool))]]
+        best = result.table.set_index("candidate").of_draws[next(iter(pool)).id]
+        assert best == pytest.approx(np.mean(values))
+
+    @pytest.mark.parametrize(
+        ("give", "told"),
+        [
+            (lambda: 1 / 0, "picky raised ZeroDivisionError: division by zero"),
+            (lambda: "3.0", "picky gave '3.0', which is not a number"),
+            (lambda: None, "picky gave None, which is not a number"),
+            (lambda: torch.ones(3), "picky raised"),
+            (lambda: math.inf, "picky is not finite"),
+        ],
+    )
+    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, told):
+        bad = next(iter(pool.values()))[0].test_scores
+
+        def picky(evidence):
+            if len(evidence.test_scores) == len(bad) and torch.equal(evidence.test_scores, bad):
+                return give()
+            return 1.0
+
+        table = ranked(pool, rule(picky, 30)).table
+        assert table.status.tolist() == ["ok", "ok", "failed"]
+        assert table.candidate[2] == next(iter(pool)).id
+        assert told in table.reason[2]
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (lambda evidence: 1.0, "no name.*def"),
+            (partial(spread_of_tests), "no name.*def"),
+            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
+            (3, "is not a criterion"),
+        ],
+    )
+    def test_what_can_have_no_column_is_refused(self, given, told):
+        with pytest.raises(InputError, match=told):
+            rule(given, 30)
+
+    def test_a_built_in_criterion_can_be_given_itself(self):
+        assert rule(get("dsv"), 30) == rule("dsv", 30)
+
+    def test_one_that_needs_test_images_is_refused_without(self):
+        with pytest.raises(InputError, match="none were given"):
+            rule(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
+
+
+def test_what_was_made_of_a_validation_image_goes_with_it():
+    """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
+    h = torch.arange(6.0)
+    whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
+    test, validation = _bootstrap(whole, torch.Generator().manual_seed(0))
+    again = whole.with_rows(**_rows(whole, test, validation))
+    assert again.test_scores is None
+    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
+        assert torch.equal(made, again.validation_scores + offset)
+
+
+def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
+    pool = {candidate(0.01 * i): [replace(e, pseudo_scores=None) for e in evidence(seed=i)] for i in (1, 2)}
+    result = ranked(pool, Rule(("rtm",)))
+    assert not {"npd", "pseudo_auc"} & set(result.table.columns)
+    assert result.absent.keys() == {"npd", "pseudo_auc"}
+    assert "pseudo_scores" in result.absent["npd"]
+    failed = ranked(pool, Rule(("npd",))).table
+    assert failed.status.tolist() == ["failed"] * 2
+    assert "npd needs pseudo_scores" in failed.reason[0]
 
 
 def test_an_unknown_criterion_is_refused_with_the_nearest():

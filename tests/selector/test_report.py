@@ -256,6 +256,18 @@ def test_color_images_few_test_images_and_a_single_rule(tmp_path):
     assert leaderboard(selection.result).columns[0].name == "pu_auc"
 
 
+def test_without_test_images_the_report_says_so(tmp_path):
+    selection = select_best(noise(20), augmentations=GRIDS, preset="tiny", jobs=1, device="cpu")
+    page = write_report(selection, tmp_path).read_text("utf-8")
+    assert page.count("No test images were given") == 2  # gallery and contact sheet
+    assert "unlabeled test images" not in page
+    assert "<div><dt>Test images</dt><dd>none</dd>" in page
+    twin = json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
+    assert twin["decision"]["test"] == []
+    assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
+    assert "Not computed" in page
+
+
 def test_the_best_value_of_a_column_is_bold_only_among_ok_candidates(selection):
     table = selection.ranking.copy()
     table["rtm"], table["dsv"] = [1.0, 3.0, 2.0], [0.5, 0.1, 0.2]  # higher, and lower, is better

@@ -15,6 +15,7 @@ from PIL import Image
 import selector
 from augmentations import InputError
 from selector import select_best
+from selector.criteria import CRITERIA
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -40,7 +41,9 @@ def frame(selection):
 def test_the_ranking_has_the_promised_columns_best_first(run):
     ranking = run.ranking
     assert list(ranking.columns[:10]) == [*COLUMNS, "reason"]
-    assert list(ranking.columns[10:]) == selector.criteria.names()
+    assert list(ranking.columns[10:]) == [*selector.criteria.names(), "tied"]
+    assert ranking.tied.dtype == bool
+    assert ranking.tied[0] == (ranking.status[0] == "ok")
     assert ranking["rank"].tolist() == [1, 2, 3]
     assert run.best.id == ranking.candidate[0]
     assert run.best.hyperparameters == ranking.hyperparameters[0]
@@ -202,6 +205,9 @@ BAD = {
     "device": ({"device": "warp9"}, "warp9"),
     "jobs": ({"jobs": 0}, "at least 1"),
     "seed": ({"seed": -1}, "at least 0"),
+    "seeds": ({"seeds": 0}, "at least 1"),
+    "groups": ({"groups": [0, 1]}, "2 of them: must be one for each of the 40"),
+    "a criterion without a name": ({"criterion": lambda evidence: 1.0}, "no name"),
     "image size": ({"image_size": 3}, "image_size"),
     "too few": ({"train": torch.rand(19, 1, 32, 32)}, "at least 20"),
     "NaN": ({"train": torch.full((30, 1, 32, 32), float("nan"))}, "train"),
@@ -242,3 +248,130 @@ def test_load_refuses_a_damaged_selection(run, tmp_path, damage):
     (tmp_path / "run" / "selection.json").write_text(damage)
     with pytest.raises(InputError):
         selector.load(tmp_path / "run")
+
+
+def test_an_own_criterion_decides_and_is_shown_when_its_function_is_gone(run, data):
+    def brightest(evidence):
+        """The highest test score."""
+        return evidence.test_scores.max()
+
+    own = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path, criterion=brightest)
+    best = {i: own.zoo.evidence(i)[0].test_scores.max().item() for i in own.ranking.candidate}
+    assert own.ranking.candidate[0] == max(best, key=best.get)
+    loaded = selector.load(run.path)
+    assert frame(loaded) == frame(own)
+    assert loaded.ranking.brightest.tolist() == pytest.approx(list(best.values()))
+    assert "brightest = " in loaded.verdict[0]
+    page = loaded.report().read_text("utf-8")
+    assert "The highest test score." in page
+    select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=run.path)
+
+
+def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    pairs = [i // 2 for i in range(40)]
+    store = select_best(*data, groups=pairs, **options).zoo.store
+    held = [{int(name) // 2 for name in store.names(split)} for split in ("fit", "validation", "calibration")]
+    assert sum(map(len, held)) == 20
+    select_best(*data, groups=lambda name: f"lot {int(name) // 2}", **options)  # the same groups by other names
+    for other in ([i // 4 for i in range(40)], None):
+        with pytest.raises(InputError, match="groups"):
+            select_best(*data, groups=other, **options)
+
+
+def test_what_is_odd_of_the_images_is_in_notes_verdict_and_report(data):
+    from html import unescape
+
+    train, test = data[0].clone(), data[1].clone()
+    test[3], test[5] = train[7], 0.0
+    train[10:20] = train[20]
+    odd = select_best(train, test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1)
+    text, notes = " ".join(odd.verdict), " ".join(odd.zoo.store.run["notes"])
+    page = unescape(odd.report().read_text("utf-8"))
+    for told in ("0003 = 0007", "mean brightness", "0005 (0.00)"):
+        assert told in text
+        assert told in notes
+        assert page.count(told) >= 2  # at the top and among the notes
+    assert "identical to one of another split" in notes
+    assert "another split" not in text
+    assert len(odd.zoo.store.images["test"]) == len(test)
+
+
+class TestSeeds:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def three(cls, data, tmp_path_factory):
+        out = tmp_path_factory.mktemp("seeds") / "run"
+        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_w1")
+
+    def test_every_configuration_is_trained_with_every_seed_and_has_one_row(self, three, run):
+        assert len(three.ranking) == len(run.ranking)
+        assert sorted(c.training.seed for c in three.zoo.candidates) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert set(run.ranking.candidate) <= {c.id for c in three.zoo.candidates}
+        assert three.zoo.store.run["names"] == run.zoo.store.run["names"]  # the same splits
+
+    def test_all_can_be_loaded(self, three, data):
+        for candidate in three.zoo.candidates:
+            score = three.zoo.detector(candidate.id).score(data[1])
+            assert torch.equal(score, three.zoo.evidence(candidate.id)[0].test_scores)
+
+    def test_values_are_means_and_the_row_is_of_the_median_seed(self, three):
+        for row in three.ranking[three.ranking.status == "ok"].to_dict("records"):
+            chosen = three.zoo[row["candidate"]]
+            values = {
+                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_w1"])["score_w1"]
+                for c in three.zoo.candidates
+                if c.configuration_id == chosen.configuration_id
+            }
+            if not row["reason"]:  # no seed was left out
+                assert row["score_w1"] == pytest.approx(np.mean(list(values.values())))
+                assert sorted(values, key=values.get)[1] == chosen.id
+                assert three.result.spread.score_w1[chosen.id] == pytest.approx(np.std(list(values.values())))
+
+    def test_it_is_loaded_and_goes_on_with_as_many_seeds(self, three, data):
+        assert frame(selector.load(three.path)) == frame(three)
+        with pytest.raises(InputError, match="seeds 3 there, 1 now"):
+            select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=three.path)
+
+
+class TestWithoutTestImages:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def alone(cls, data, tmp_path_factory):
+        out = tmp_path_factory.mktemp("inductive") / "run"
+        return select_best(data[0], augmentations=GRIDS, preset="tiny", jobs=1, out=out)
+
+    def test_only_criteria_that_need_none_have_a_column(self, alone):
+        wanted = [n for n in selector.criteria.names() if not {"test", "test_scores"} & set(CRITERIA[n].needs)]
+        assert list(alone.result.spread.columns) == wanted == ["pseudo_auc", "npd"]
+        assert not {"dsv", "rtm"} & set(alone.ranking.columns)
+        assert alone.ranking[wanted].notna().all(axis=None)
+        assert alone.result.rule.names == ("pseudo_auc",)  # 6 validation images are few
+        assert "test_scores" in alone.result.absent["rtm"]
+
+    def test_they_have_the_values_that_they_have_beside_test_images(self, alone, run):
+        columns = ["candidate", "pseudo_auc", "npd"]
+        one, other = (s.ranking[columns].sort_values("candidate", ignore_index=True) for s in (alone, run))
+        assert one.equals(other)
+
+    def test_it_is_loaded_and_detects(self, alone, stripes, scratched):
+        loaded = selector.load(alone.path)
+        assert frame(loaded) == frame(alone)
+        assert loaded.verdict == alone.verdict
+        assert loaded.result.absent == alone.result.absent
+        found = loaded.detect(torch.cat([stripes(5, 9), scratched(5, 10)]))
+        assert len(found.table) == 10
+
+    def test_the_margin_has_an_error_bar(self, alone):
+        assert alone.result.margin_spread > 0
+        assert 0 <= alone.result.share_first <= 1
+
+    @pytest.mark.parametrize("criterion", ["dsv", "rtm", "neighbor_shift"])
+    def test_a_criterion_that_needs_them_is_refused_before_training(self, data, tmp_path, criterion):
+        with pytest.raises(InputError, match=rf"{criterion}.*test images.*none were given.*pseudo_auc"):
+            select_best(data[0], criterion=criterion, preset="tiny", out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_run_goes_on_only_without_them(self, alone, data):
+        with pytest.raises(InputError, match="test images"):
+            select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=alone.path)
