@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
+from sklearn.metrics import roc_auc_score
 
 import benchmarks
-from benchmarks.choices import aurocs
-from selector import select_best
+from benchmarks.task import Task
+from selector import Selection, select_best
 from selector.command import tell_selection
 
 # How large a pseudo anomaly should be is the question that matters most: four answers for four augmentations.
@@ -36,3 +38,10 @@ def demo(
     )
     print()
     print(f"report: {report}")
+
+
+def aurocs(selection: Selection, task: Task) -> pd.Series:
+    """The test AUROC of every trained candidate, by id, in the order of the ranking."""
+    trained = selection.ranking[selection.ranking.status != "failed"].candidate
+    scores = {i: selection.zoo.evidence(i)[0].test_scores for i in trained}
+    return pd.Series({i: roc_auc_score(task.labels, test_scores) for i, test_scores in scores.items()})

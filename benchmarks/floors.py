@@ -17,6 +17,7 @@ class Redrawn(Augmentation):
     """One of several augmentations for every image, drawn anew each step: the "Rand" of Yoo et al., ECML PKDD 2023."""
 
     name = "redrawn"
+    members: tuple[Augmentation, ...]
 
     def __init__(self, members: Sequence[Augmentation]) -> None:
         object.__setattr__(self, "members", tuple(members))

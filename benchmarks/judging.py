@@ -52,16 +52,21 @@ class Judged:
         """Raises InputError where a file is damaged."""
         candidates = pd.DataFrame(json.loads((folder / "candidates.json").read_bytes())).set_index("id")
         scores = read_table(folder / "scores.parquet").set_index(["part", "row"])
-        trained = [name for name in scores.columns if name not in FLOORS]
+        trained = scores.columns.drop(list(FLOORS))
         by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
         views = tuple(View.of(rows) for _, rows in by_task)
-        parts = {part: scores.loc[part, trained] if trained else pd.DataFrame() for part in (*PARTS, "test")}
-        floors = scores.loc["test", list(FLOORS)]
+        parts = {part: scores[trained].query("part == @part").droplevel("part") for part in (*PARTS, "test")}
+        floors = scores[list(FLOORS)].query("part == 'test'").droplevel("part")
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
 
     def trusted(self) -> list[str]:
         """The candidates that were trained and did not collapse."""
-        return [i for i in self.scores["test"] if self.proxy_auroc(i) >= COLLAPSE_AUROC]
+        return [i for i in self.trained if self.proxy_auroc(i) >= COLLAPSE_AUROC]
+
+    @property
+    def trained(self) -> list[str]:
+        """The candidates that have scores."""
+        return [str(i) for i in self.scores["test"]]
 
     def proxy_auroc(self, candidate: str) -> float:
         """How well a candidate's own pseudo anomalies are told from held-out normal images."""
@@ -77,8 +82,9 @@ class Judged:
         test = self.scores["test"][names].to_numpy()[rows.numpy()]
         found = {}
         for place, name in enumerate(names):
-            parts = {f"{part}_scores": self.part(part, name) for part in PARTS}
-            evidence = Evidence(**parts, test_scores=torch.tensor(test[:, place]))
+            v, u, b = (self.part(part, name) for part in PARTS)
+            t = torch.tensor(test[:, place])
+            evidence = Evidence(validation_scores=v, augmented_scores=u, pseudo_scores=b, test_scores=t)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
         table = pd.DataFrame(found).T
         if len(names) > 1:
@@ -96,7 +102,7 @@ def higher_is_better(name: str) -> bool:
 def strategies(values: pd.DataFrame, deciding: Rule) -> dict[str, pd.Series]:
     """By the name in the leaderboard, what is higher for a better candidate: every criterion and consensus, and
     what decides on top of them."""
-    signed = {name: values[name] if higher_is_better(name) else -values[name] for name in values}
+    signed = {str(name): column if higher_is_better(str(name)) else -column for name, column in values.items()}
     ranks = pd.DataFrame(signed).rank(na_option="top")
     order = best_first(values, values, deciding)
     # Ties in the deciding value are broken, so that every row is an order.
@@ -115,7 +121,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
         table = _aurocs(zoo, view, names)
         tables.append(table)
         auroc = table.set_index("candidate").auroc
-        trained = auroc[list(zoo.scores["test"])]
+        trained = auroc[zoo.trained]
         case = {"task": view.task, "seed": zoo.seed, "reason": ""}
         if names:
             rows += [case | row for row in _choices(zoo, view, names, trained, ratios, deciding)]
@@ -146,7 +152,7 @@ def _choices(
         values = met[same].join(by_trial[ratio, trial])
         rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, deciding)]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
-    return averaged.reset_index().to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 
 
 def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, deciding: Rule) -> list[dict[str, Any]]:
@@ -170,7 +176,7 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
     for name, order in strategies(values, deciding).items():
         usable = order.replace([np.inf, -np.inf], np.nan).dropna()
         if len(usable):
-            chosen = usable.idxmax()
+            chosen = str(usable.idxmax())
             add(name, trained[chosen], places[chosen], _spearman(usable, trained[usable.index]))
         if name == "default":
             add_ensemble("ensemble", list(order.sort_values(ascending=False, kind="stable").index[:MEMBERS]))
@@ -188,7 +194,7 @@ def _spearman(order: pd.Series, auroc: pd.Series) -> float:
 def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
     described = zoo.candidates.reset_index(names="candidate")
     described["hyperparameters"] = described.hyperparameters.map(json.dumps)
-    collapsed = described.candidate.isin(set(zoo.scores["test"]) - set(trusted))
+    collapsed = described.candidate.isin(set(zoo.trained) - set(trusted))
     described.loc[collapsed, "status"] = "collapsed"
     floors = pd.DataFrame({"candidate": list(FLOORS), "augmentation": list(FLOORS), "hyperparameters": "{}"})
     table = pd.concat([described, floors.assign(status="ok", reason="")], ignore_index=True)

@@ -182,7 +182,8 @@ def run(
     roots: folders of data that no package ships, by the first word of a task's name. Raises InputError for a folder
     that holds another run, or for missing data, before any training.
     """
-    settings = replace(detectors.preset(suite.preset), **({"steps": suite.steps} if suite.steps else {}))
+    settings = detectors.preset(suite.preset)
+    settings = replace(settings, steps=suite.steps or settings.steps)
     place = detectors.resolve(device)
     workers = engine(jobs, place)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Normal images with generated defects: the images are real, the defects drawn, so that every pixel's label is exact."""
+"""Real normal images, and copies of them with defects drawn on, so that every pixel's label is exact."""
 
 from pathlib import Path
 

@@ -565,7 +565,8 @@ torch.set_num_threads(1)
 
 def make(n, d):
     rows = {name: torch.randn(n, d) for name in ("train", "augmented", "test", "validation")}
-    return Evidence(**rows, **{name: torch.rand(n) + 0.1 for name in ("validation_scores", "test_scores", "pseudo_scores")})
+    scores = ("validation_scores", "test_scores", "pseudo_scores")
+    return Evidence(**rows, **{name: torch.rand(n) + 0.1 for name in scores})
 
 criteria.evaluate(make(64, 512))
 seconds = []

@@ -13,7 +13,7 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
+from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
@@ -254,8 +254,8 @@ def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
     assert ", more than the margin's spread" in text
 
 
-def test_auto_is_borda_of_tail_statistics_and_rtm_alone_with_few_validation_images():
-    assert rule("auto", 20).names == ("rtm", "score_skew3")
+def test_auto_is_borda_and_rtm_alone_with_few_validation_images():
+    assert rule("auto", 20).names == AUTO
     few = rule("auto", 19)
     assert few.names == ("rtm",)
     assert "19 validation images" in few.reason

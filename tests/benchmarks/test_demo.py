@@ -1,4 +1,4 @@
-"""What the labels say of a selection, and the demo, which asks them last."""
+"""The demo asks the labels last."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from sklearn.metrics import roc_auc_score
 
 import benchmarks
 from benchmarks import demo
-from benchmarks.choices import aurocs, choices
+from benchmarks.demo import aurocs
 from benchmarks.task import Task
 from detectors import settings
-from selector import criteria, select_best
+from selector import select_best
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,6 @@ def test_aurocs_are_those_of_the_stored_scores(judged):
     assert list(found.index) == selection.ranking.candidate.tolist()
     again = selection.zoo.detector(found.index[1]).score(task.test)
     assert found.iloc[1] == pytest.approx(roc_auc_score(task.labels, again))
-
-
-def test_choices_name_for_every_criterion_the_candidate_it_puts_first(judged):
-    selection, task = judged
-    table = choices(selection, task)
-    assert table.candidate["default"] == selection.best.id
-    trusted = selection.ranking[selection.ranking.status == "ok"].set_index("candidate")
-    for name in criteria.names():
-        direction = -1 if criteria.get(name).higher_is_better else 1
-        assert table.candidate[name] == (direction * trusted[name]).idxmin()
-    assert (table.regret >= 0).all()
-    assert table.regret["default"] == pytest.approx(aurocs(selection, task).max() - table.auroc["default"])
 
 
 def test_the_demo_asks_the_labels_only_after_the_choice_is_on_disk(judged, monkeypatch, tmp_path, capsys):
