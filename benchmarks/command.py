@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from joblib import Parallel, delayed
 
 from augmentations import InputError
 from benchmarks import leaderboard, speed, suites
@@ -56,11 +57,11 @@ def judge(out: Folder) -> None:
     Example: ssad benchmark judge runs/quick
     """
     frozen = load_settings(out)["frozen"]
-    for data_set in frozen["data_sets"]:
-        for seed in frozen["seeds"]:
-            kept = out / "zoos" / f"{data_set['tasks'][0]}-{seed}"
-            if (kept / "scores.parquet").is_file():
-                judge_folder(kept, seed, tuple(frozen["ratios"]))
+    zoos = [
+        (out / "zoos" / f"{data['tasks'][0]}-{seed}", seed) for data in frozen["data_sets"] for seed in frozen["seeds"]
+    ]
+    kept = [(zoo, seed) for zoo, seed in zoos if (zoo / "scores.parquet").is_file()]
+    Parallel(n_jobs=-1)(delayed(judge_folder)(zoo, seed, tuple(frozen["ratios"])) for zoo, seed in kept)
     merge(out)
     _tell(out)
 

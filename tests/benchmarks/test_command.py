@@ -1,0 +1,107 @@
+"""`ssad benchmark`: run, judge and report, as a newcomer types them."""
+
+import shutil
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from augmentations import InputError
+from benchmarks.command import app
+
+FILES = ("leaderboard.csv", "candidates.csv", "settings.json", "summary.csv", "index.html", "leaderboard.md")
+
+
+def call(*words):
+    result = CliRunner().invoke(app, list(map(str, words)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def done(tiny_suite, tmp_path_factory):
+    out = tmp_path_factory.mktemp("command") / "tiny"
+    told = call("run", "tiny", "--out", out, "--jobs", 1, "--device", "cpu")
+    assert "plain, seed 0: 3 candidates" in told
+    assert str(out / "index.html") in told
+    return out
+
+
+def test_a_run_leaves_rows_and_a_leaderboard(done):
+    assert all((done / name).is_file() for name in FILES)
+    assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
+
+
+def test_judging_again_gives_the_same_rows(done, tmp_path):
+    copy = shutil.copytree(done, tmp_path / "copy")
+    shutil.rmtree(copy / "training")
+    (copy / "leaderboard.csv").unlink()
+    call("judge", copy)
+    assert (copy / "leaderboard.csv").read_bytes() == (done / "leaderboard.csv").read_bytes()
+
+
+def test_a_report_may_go_elsewhere(done, tmp_path):
+    assert str(tmp_path / "page" / "index.html") in call("report", done, "--to", tmp_path / "page")
+    assert (tmp_path / "page" / "leaderboard.tex").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "nope", "--out", "x"], r"suite"),
+        (["run", "tiny", "--out", "x", "--root", "mvtec"], r"--root mvtec.*NAME=FOLDER"),
+        (["judge", "nowhere"], r"settings.json"),
+        (["report", "nowhere"], r"settings.json"),
+    ],
+)
+def test_bad_input_is_refused(tiny_suite, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        call(*words)
+
+
+def test_the_paper_suite_reads_its_layouts_and_trains(tiny, tmp_path, monkeypatch):
+    """A miniature of MVTec AD and MPDD in the publishers' layout, 32 px and a few steps."""
+    from dataclasses import replace
+
+    import numpy as np
+    from PIL import Image
+
+    from benchmarks import suites
+
+    source = np.random.default_rng(0)
+
+    def photo(path, blot=False):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = source.integers(90, 130, (40, 40, 3), dtype=np.uint8)
+        if blot:
+            pixels[10:20, 10:20] = 250
+        Image.fromarray(pixels).save(path)
+
+    for family, category in (("mvtec", "bottle"), ("mpdd", "tubes")):
+        root = tmp_path / family / category
+        for i in range(24):
+            photo(root / "train" / "good" / f"{i:03}.png")
+        for i in range(6):
+            photo(root / "test" / "good" / f"{i:03}.png")
+            photo(root / "test" / "broken" / f"{i:03}.png", blot=True)
+            mask = np.zeros((40, 40), np.uint8)
+            mask[10:20, 10:20] = 255
+            (root / "ground_truth" / "broken").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / "ground_truth" / "broken" / f"{i:03}_mask.png")
+
+    paper = suites.get("paper")
+    assert [d.name for d in paper.data_sets][:2] == ["mvtec-bottle", "mvtec-cable"]
+    assert len(paper.data_sets) == 15 + 6
+    few = tuple(replace(d, image_size=32) for d in paper.data_sets if d.name in ("mvtec-bottle", "mpdd-tubes"))
+    grids = {name: cells[:1] for name, cells in paper.grids.items()}
+    miniature = replace(paper, data_sets=few, grids=grids, preset=tiny, seeds=(0,), ratios=(0.5,))
+    monkeypatch.setitem(suites.SUITES, "paper", miniature)
+    out = tmp_path / "out"
+    roots = [word for family in ("mvtec", "mpdd") for word in ("--root", f"{family}={tmp_path / family}")]
+    call("run", "paper", "--out", out, "--jobs", 1, "--device", "cpu", *roots)
+    assert set(pd.read_csv(out / "leaderboard.csv").task) == {"mvtec-bottle", "mpdd-tubes"}
+    with pytest.raises(InputError, match=r"root=None.*bottle"):
+        call("run", "paper", "--out", tmp_path / "other", "--jobs", 1, "--device", "cpu")

@@ -1,0 +1,55 @@
+"""The results in the repository: whole, without weights, and what the README says of them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.judging import COLUMNS
+from benchmarks.leaderboard import write
+from benchmarks.suites import SUITES
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+RAN = ("quick", "development", "held-out", "alignment")
+BASELINES = {"average", "random", "trained_random", "oracle", "ensemble_all", "untrained", "pixels", "default"}
+
+
+@pytest.fixture(params=RAN)
+def folder(request):
+    return RESULTS / request.param
+
+
+def test_every_case_of_the_suite_is_there(folder):
+    suite = SUITES[folder.name]
+    rows = pd.read_csv(folder / "leaderboard.csv")
+    assert list(rows.columns) == COLUMNS
+    assert not rows.duplicated(["task", "seed", "anomaly_ratio", "criterion"]).any()
+    assert set(rows.seed) == set(suite.seeds)
+    assert set(rows.anomaly_ratio) == set(suite.ratios)
+    cases = rows.groupby(["task", "seed", "anomaly_ratio"]).criterion.agg(set)
+    assert len(cases) == rows.task.nunique() * len(suite.seeds) * len(suite.ratios)
+    assert all(cases.map(BASELINES.issubset))
+    by = rows.set_index(["task", "seed", "anomaly_ratio", "criterion"]).auroc.unstack()
+    choosing = rows[rows["rank"].notna()].criterion.unique()
+    assert (by[choosing].le(by.oracle + 1e-5, axis=0) | by[choosing].isna()).all().all()
+
+
+def test_there_are_no_weights(folder):
+    assert not list(folder.rglob("*.safetensors"))
+
+
+def test_the_report_is_that_of_the_rows(folder, tmp_path):
+    write(folder, tmp_path)
+    for name in ("leaderboard.md", "summary.csv"):
+        assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
+
+
+def test_the_readme_quotes_the_leaderboards_word_for_word():
+    """A table row of the README's section on benchmarks is a row of a suite's leaderboard."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = readme.partition("<!-- leaderboards -->")[2].partition("<!-- /leaderboards -->")[0]
+    quoted = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| chosen by")]
+    assert len(quoted) > 10
+    known = {line for name in RAN for line in (RESULTS / name / "leaderboard.md").read_text("utf-8").splitlines()}
+    assert set(quoted) <= known
