@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from selector import criteria
 from selector.candidates import Candidate, plan
 from selector.evidence import EMBEDDINGS
 from selector.execution import engine
+from selector.selection import installed_version
 from selector.splits import split
 from selector.store import Store
 from selector.zoo import TRAINING_FAILURES, Job, Zoo, work
@@ -184,6 +185,8 @@ def run(
     """
     settings = detectors.preset(suite.preset)
     settings = replace(settings, steps=suite.steps or settings.steps)
+    if find_spec("pyarrow") is None:
+        raise InputError("Parquet files", "need the package pyarrow", "pip install 'ssad[benchmarks]'")
     place = detectors.resolve(device)
     workers = engine(jobs, place)
     started = time.monotonic()
@@ -284,7 +287,7 @@ def _begin(suite: Suite, settings: Settings, out: Path, command: str) -> None:
             "command": command,
             "commit": _commit(),
             "seconds": 0.0,
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+            "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in LIBRARIES},
             "tasks": {},
             "frozen": frozen,
         },

@@ -154,11 +154,12 @@ def _provenance(given: dict[str, reading.Images]) -> dict[str, Any]:
             for name, reason in images.skipped
         ],
         "notes": [f"{role}: {note}" for role, images in given.items() for note in images.notes],
-        "versions": {"python": platform.python_version()} | {library: _version(library) for library in LIBRARIES},
+        "versions": {"python": platform.python_version()} | {library: installed_version(library) for library in LIBRARIES},
     }
 
 
-def _version(library: str) -> str:
+def installed_version(library: str) -> str:
+    """The version of a library, in words where it has none."""
     try:
         return version(library)
     except PackageNotFoundError:  # a copy of the source that was never installed

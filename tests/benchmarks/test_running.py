@@ -162,6 +162,13 @@ def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite
         list(run(tiny_suite, tmp_path, {}))
 
 
+def test_without_pyarrow_nothing_is_begun(tiny_suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pyarrow"):
+        list(run(tiny_suite, tmp_path / "out", {}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_stand_in_one_file_only(done):
     """Nothing that a selection reads differs when the labels do; here: no other file has a column for them."""
     for path in done.rglob("*.parquet"):
