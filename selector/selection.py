@@ -154,7 +154,7 @@ def _provenance(given: dict[str, reading.Images]) -> dict[str, Any]:
             for name, reason in images.skipped
         ],
         "notes": [f"{role}: {note}" for role, images in given.items() for note in images.notes],
-        "versions": {"python": platform.python_version()} | {library: installed_version(library) for library in LIBRARIES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in LIBRARIES},
     }
 
 
