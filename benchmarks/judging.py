@@ -173,17 +173,19 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
     add("average", trained.mean())
     add("random", trained.mean(), places.mean(), 0.0)
     add_ensemble("ensemble_all", list(values.index))
+    auroc, place = (column[values.index].to_numpy() for column in (trained, places))
     for name, order in strategies(values, deciding).items():
-        usable = order.replace([np.inf, -np.inf], np.nan).dropna()
+        value = order.to_numpy(float)
+        usable = np.flatnonzero(np.isfinite(value))
         if len(usable):
-            chosen = str(usable.idxmax())
-            add(name, trained[chosen], places[chosen], _spearman(usable, trained[usable.index]))
+            chosen = usable[value[usable].argmax()]
+            add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
             add_ensemble("ensemble", list(order.sort_values(ascending=False, kind="stable").index[:MEMBERS]))
     return rows
 
 
-def _spearman(order: pd.Series, auroc: pd.Series) -> float:
+def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     """0 where either is constant: it tells nothing of the other."""
     ranks = [rankdata(values) for values in (order, auroc)]
     if min(np.ptp(ranks[0]), np.ptp(ranks[1])) == 0:
