@@ -36,12 +36,12 @@ def run_suite(
     command = " ".join(["ssad benchmark run", suite, "--out", str(out), *(f"--root {given}" for given in root or [])])
     # Judged beside the training, by a thread, so that no worker waits for it; each zoo's rows are then on disk.
     with ThreadPoolExecutor(max_workers=1) as judges:
+        judged = []
         for data_set in chosen.data_sets:
             for seed in chosen.seeds:
                 before = folder(out, data_set, seed)
                 if (before / "scores.parquet").is_file() and not (before / "leaderboard.csv").is_file():
-                    judges.submit(_judge, out, before, seed, chosen.ratios)
-        judged = []
+                    judged.append(judges.submit(_judge, out, before, seed, chosen.ratios))
         for one in run(chosen, out, _roots(root or []), jobs, device, command):
             print(one.describe(), flush=True)
             judged.append(judges.submit(_judge, out, one.folder, one.seed, chosen.ratios))

@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.floors import FLOORS
-from benchmarks.running import OF_SCORES, keep_settings, load_settings, read_table
+from benchmarks.running import OF_SCORES, change_settings, load_settings, read_table
 from benchmarks.trials import View
 from detectors import files
 from selector import consensus, criteria
@@ -216,8 +216,7 @@ def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
 
 def merge(out: Path) -> int:
     """Put the rows of all judged zoos together, and the tasks into the settings; returns the number of zoos."""
-    settings = load_settings(out)
-    frozen = settings["frozen"]
+    frozen = load_settings(out)["frozen"]
     judged = [
         folder
         for data_set in frozen["data_sets"]
@@ -234,5 +233,5 @@ def merge(out: Path) -> int:
             group, kind, train = rows.iloc[0][["group", "kind", "train"]]
             counts = {"train": int(train), "test": len(rows), "anomalies": int(rows.label.sum())}
             tasks[str(task)] = {"data_set": group, "kind": kind or None, **counts}
-    keep_settings(out, settings | {"tasks": tasks})
+    change_settings(out, lambda kept: {"tasks": tasks})
     return len(judged)

@@ -14,13 +14,14 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -44,6 +45,7 @@ from selector.zoo import TRAINING_FAILURES, Job, Zoo, work
 
 OF_EMBEDDINGS = [name for name in criteria.names() if set(criteria.get(name).needs) & set(EMBEDDINGS)]
 OF_SCORES = [name for name in criteria.names() if name not in OF_EMBEDDINGS]
+SETTINGS = Lock()  # held from reading settings.json to writing it
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
 
 
@@ -295,8 +297,7 @@ def _begin(suite: Suite, settings: Settings, out: Path, command: str) -> None:
 
 
 def _add_seconds(out: Path, seconds: float) -> None:
-    kept = load_settings(out)
-    keep_settings(out, kept | {"seconds": round(kept["seconds"] + seconds, 1)})
+    change_settings(out, lambda kept: {"seconds": round(kept["seconds"] + seconds, 1)})
 
 
 def _commit() -> str:
@@ -336,3 +337,10 @@ def load_settings(out: Path) -> dict[str, Any]:
 def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a run, whole or as they were."""
     files.write_bytes(out / "settings.json", json.dumps(settings, indent=1).encode())
+
+
+def change_settings(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Put what ``change`` makes of the settings into them; zoos are judged by a thread beside the training's."""
+    with SETTINGS:
+        kept = load_settings(out)
+        keep_settings(out, kept | change(kept))

@@ -42,6 +42,15 @@ def test_judging_again_gives_the_same_rows(done, tmp_path):
     assert (copy / "leaderboard.csv").read_bytes() == (done / "leaderboard.csv").read_bytes()
 
 
+def test_a_zoo_that_can_not_be_judged_is_no_silent_loss(done, tmp_path):
+    """It was trained before a stop; the next run judges it, and says so where it can't."""
+    copy = shutil.copytree(done, tmp_path / "copy")
+    (copy / "zoos" / "plain-0" / "leaderboard.csv").unlink()
+    (copy / "zoos" / "plain-0" / "criteria.parquet").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"criteria.parquet"):
+        call("run", "tiny", "--out", copy, "--jobs", 1, "--device", "cpu")
+
+
 def test_a_report_may_go_elsewhere(done, tmp_path):
     assert str(tmp_path / "page" / "index.html") in call("report", done, "--to", tmp_path / "page")
     assert (tmp_path / "page" / "leaderboard.tex").is_file()

@@ -162,6 +162,16 @@ def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite
         list(run(tiny_suite, tmp_path, {}))
 
 
+def test_changes_of_the_settings_from_two_threads_are_all_kept(copy):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(40):
+            threads.submit(running.change_settings, copy, lambda kept, n=number: {f"change {n}": n})
+    kept = running.load_settings(copy)
+    assert all(kept[f"change {number}"] == number for number in range(40))
+
+
 def test_without_pyarrow_nothing_is_begun(tiny_suite, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pyarrow"):
@@ -185,8 +195,8 @@ def test_a_new_criterion_is_judged_without_training(copy, monkeypatch):
     assert "newest" in set(pd.read_csv(copy / "zoos" / "plain-0" / "leaderboard.csv").criterion)
 
 
-def test_the_default_row_is_what_select_best_would_have_chosen(done, tiny_suite, tmp_path):
-    """The same images, the same zoo: at the anomaly ratio that the test set has, both choose the same candidate."""
+def test_what_is_judged_is_what_select_best_would_have_seen(done, tiny_suite, tmp_path):
+    """The same train images, the same zoo: the same candidates are trusted, and score held-out images the same."""
     from selector import select_best
 
     task = tiny_suite.data_sets[0].load({})[0]
