@@ -50,12 +50,12 @@ def bootstrap(
     spread, a confidence outside (0,1), or no resamples.
     Source: Davison and Hinkley, "Bootstrap Methods and their Application", 1997, sections 3.8 and 5.3.1.
     """
-    values = np.asarray(values, float)
-    if values.ndim != 1 or not np.isfinite(values).all():
+    numbers = np.asarray(values, float)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise InputError("values", "must be (n,) and finite", "give one number a case, and leave out cases without")
-    if groups is not None and np.shape(groups) != values.shape:
-        raise InputError("groups", f"{np.shape(groups)}, but values {values.shape}", "give one label a value")
-    labels = pd.Series(np.arange(len(values)) if groups is None else groups)
+    if groups is not None and np.shape(groups) != numbers.shape:
+        raise InputError("groups", f"{np.shape(groups)}, but values {numbers.shape}", "give one label a value")
+    labels = pd.Series(np.arange(len(numbers)) if groups is None else groups)
     if labels.isna().any():
         raise InputError("groups", "must not be missing", "give one label a value")
     if labels.nunique() < 2:
@@ -64,11 +64,11 @@ def bootstrap(
     if resamples < 1:
         raise InputError(f"resamples={resamples}", "must be at least 1", "try 10000")
     codes, _ = pd.factorize(labels)
-    values, sizes = values[codes.argsort(kind="stable")], np.bincount(codes)
+    numbers, sizes = numbers[codes.argsort(kind="stable")], np.bincount(codes)
     source = np.random.default_rng(seed)
-    blocks = np.array_split(np.arange(resamples), ceil(resamples * len(values) / DRAWN_AT_ONCE))
+    blocks = np.array_split(np.arange(resamples), ceil(resamples * len(numbers) / DRAWN_AT_ONCE))
     draws = (source.integers(len(sizes), size=(len(block), len(sizes))) for block in blocks)
-    estimates = np.concatenate([_estimates(values, sizes, draw, statistic) for draw in draws])
+    estimates = np.concatenate([_estimates(numbers, sizes, draw, statistic) for draw in draws])
     low, high = np.quantile(estimates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
