@@ -10,6 +10,7 @@ from detectors import files
 from detectors.base import Detector
 from detectors.classifier import Classifier
 from detectors.devices import resolve
+from detectors.ensemble import Ensemble
 from detectors.localization import PatchClassifier, dense_embeddings, dense_map
 from detectors.scorers import SCORERS, scorer
 from detectors.settings import PRESETS, Settings, patch_settings, preset
@@ -22,6 +23,7 @@ __all__ = [
     "SCORERS",
     "Classifier",
     "Detector",
+    "Ensemble",
     "PatchClassifier",
     "Settings",
     "dense_embeddings",
@@ -54,4 +56,5 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Detector:
     if "detector" not in settings:
         raise InputError(str(path), "holds no detector", "name a file that Detector.save wrote")
     state = files.State(settings, tensors, tensors)
-    return get(settings["detector"]).from_state(state, resolve(device))
+    kind = Ensemble if settings["detector"] == Ensemble.name else get(settings["detector"])
+    return kind.from_state(state, resolve(device))

@@ -120,6 +120,11 @@ def score_upper_75(evidence: Evidence) -> Tensor:
     return score_upper(evidence, level=0.75)
 
 
+def score_upper_95(evidence: Evidence) -> Tensor:
+    """The .95 quantile of z. Source: score contrast."""
+    return score_upper(evidence, level=0.95)
+
+
 def score_exceed(evidence: Evidence) -> Tensor:
     """Share of t above the .95 quantile of v. Source: score contrast."""
     v, t = (precise(scores) for scores in given(evidence, BOTH))
@@ -201,6 +206,10 @@ CRITERIA = (
     Criterion(
         "score_upper_75", True, BOTH, SOURCE, score_upper_75,
         "How far the .75 quantile of test scores lies above held-out normal scores, in their spreads.",
+    ),
+    Criterion(
+        "score_upper_95", True, BOTH, SOURCE, score_upper_95,
+        "How far the .95 quantile of test scores lies above held-out normal scores, in their spreads.",
     ),
     Criterion(
         "score_exceed", True, BOTH, SOURCE, score_exceed,

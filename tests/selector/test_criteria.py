@@ -118,6 +118,7 @@ def oracle(a, distance):
         "score_w1": np.abs(np.quantile(zs, levels) - np.quantile(vs, levels)).mean(),
         "score_upper": np.quantile(zs, 0.9),
         "score_upper_75": np.quantile(zs, 0.75),
+        "score_upper_95": np.quantile(zs, 0.95),
         "score_exceed": (t > np.quantile(v, 0.95)).mean(),
         "pu_auc": np.mean([(p > q) + 0.5 * (p == q) for p in t for q in v]),
         "score_variance": (_std_of(lt, distance) / unit) ** 2,
