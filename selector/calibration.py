@@ -1,11 +1,11 @@
 """What a score is held against: normal images that its detector never learned from.
 
 Split-conformal holds one part of the normal images out. Where they are few, that part is too small for a useful
-false-alarm rate; cross-conformal (Vovk, 2015) then trains the chosen candidate anew without each fold in turn, so that
+false-alarm rate; cross-conformal (Vovk, 2015) then trains the chosen detector anew without each fold in turn, so that
 every normal image outside of selection is held out once; images of one group go together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from torch import Tensor
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Detector, files
-from selector.candidates import Candidate
+from detectors import Detector, Ensemble, files
+from selector.candidates import Candidate, joint_id
 from selector.decision import cross_p_values
 from selector.execution import Engine
 from selector.regions import threshold
@@ -66,16 +66,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one candidate: what a worker is handed."""
+    """One fold of the candidates that make a detector together: what a worker is handed."""
 
     root: Path
-    candidate: Candidate
+    members: tuple[Candidate, ...]
     fold: int
     device: str
 
     @property
     def path(self) -> Path:
-        return self.root / "cross" / self.candidate.id / f"{self.fold}.safetensors"
+        joint = joint_id([member.id for member in self.members])
+        return self.root / "cross" / joint / f"{self.fold}.safetensors"
 
     @property
     def scores_path(self) -> Path:
@@ -83,23 +84,18 @@ class FoldJob:
 
 
 def work(job: FoldJob) -> None:
-    """Fit the candidate to all normal images outside of selection but this fold's, and keep it with their scores."""
+    """Fit the members to all normal images outside of selection but this fold's, and keep it with their scores."""
     if job.scores_path.is_file():
         return
     store = Store(job.root)
     normals = torch.cat([store.images["fit"], store.images["calibration"]])
     groups = _groups(store)
-    order = torch.randperm(int(groups.max()) + 1, generator=generator(job.candidate.training.seed, "folds"))
+    seed = min(member.training.seed for member in job.members)
+    order = torch.randperm(int(groups.max()) + 1, generator=generator(seed, "folds"))
     out = torch.isin(groups, order[job.fold :: FOLDS])
     held_out, rest = out.nonzero()[:, 0], ~out
-    training = job.candidate.training
-    detector = detectors.get(training.detector)(
-        training.make_augmentation(),
-        training.settings,
-        seed=training.seed,
-        scorer_name=job.candidate.scorer,
-        device=job.device,
-    ).fit(normals[rest])
+    members = [member.make_detector(job.device) for member in job.members]
+    detector = (Ensemble(members) if len(members) > 1 else members[0]).fit(normals[rest])
     maxima = detector.score_map(normals[held_out]).flatten(1).max(1).values
     with storing(store.root):
         detector.save(job.path)
@@ -114,15 +110,17 @@ def _groups(store: Store) -> Tensor:
     return torch.tensor([*fit, *calibration]).unique(return_inverse=True)[1]
 
 
-def cross(store: Store, candidate: Candidate, engine: Engine, device: torch.device) -> Calibration:
-    """The cross-conformal calibration of a candidate, its folds trained where they are not yet in the run folder.
+def cross(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:
+    """The cross-conformal calibration of the detector that candidates make together.
+
+    Its folds are trained where they are not yet in the run folder.
 
     Raises InputError for fewer groups of images than folds.
     """
     if (n := int(_groups(store).max()) + 1) < FOLDS:
         rule = f"{n} groups of images outside of selection are fewer than its {FOLDS} folds"
         raise InputError("cross-conformal calibration", rule, "use the split-conformal one")
-    jobs = [FoldJob(store.root, candidate, fold, str(device)) for fold in range(FOLDS)]
+    jobs = [FoldJob(store.root, tuple(members), fold, str(device)) for fold in range(FOLDS)]
     for _, died in engine.run(work, [job for job in jobs if not job.scores_path.is_file()]):
         if died is not None:
             raise died

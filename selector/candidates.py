@@ -7,16 +7,23 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 import augmentations
 import detectors
 from augmentations import Augmentation, InputError
-from detectors import Settings
+from detectors import Classifier, Settings
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]] | Iterable[str]
 
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def joint_id(candidate_ids: Sequence[str]) -> str:
+    """Of the detector that these candidates make together, whatever their order; of one, its own."""
+    return candidate_ids[0] if len(candidate_ids) == 1 else _digest(sorted(candidate_ids))
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,17 @@ class Candidate:
     @property
     def hyperparameters(self) -> dict[str, tuple[float, float]]:
         return dict(self.training.hyperparameters)
+
+    def make_detector(self, device: torch.device | str) -> Classifier:
+        """The detector, not trained yet."""
+        training = self.training
+        return detectors.get(training.detector)(
+            training.make_augmentation(),
+            training.settings,
+            seed=training.seed,
+            scorer_name=self.scorer,
+            device=device,
+        )
 
     def describe(self) -> str:
         """The augmentation and its hyperparameters in a few words."""

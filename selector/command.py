@@ -14,6 +14,7 @@ from augmentations import InputError
 from selector import images as reading
 from selector.decision import false_alarm_rate as checked_rate
 from selector.decision import smallest_rate
+from selector.ensemble import MEMBERS
 from selector.export import ExportError
 from selector.results import Results
 from selector.selection import NothingToSelectError, Selection, load, select_best
@@ -50,6 +51,9 @@ def select(
     criterion: Annotated[str, typer.Option(help="A criterion's name, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
+    members: Annotated[
+        int, typer.Option(help="How many of the best candidates make the recommended detector; 1: the best alone.")
+    ] = MEMBERS,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
@@ -76,6 +80,7 @@ def select(
         progress=True,
         groups=first_folder if group_by_folder else None,
         seeds=seeds,
+        members=members,
     )
     tell_selection(selection)
 
@@ -101,7 +106,7 @@ def detect(
         typer.Option(help="Share of normal images called anomalous. [default: the smallest supported, at least .05]"),
     ] = None,
     cross: Annotated[
-        bool, typer.Option(help="For few normal images: hold each out in turn; trains five more detectors, once.")
+        bool, typer.Option(help="For few normal images: hold each out in turn; trains every member five times, once.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
@@ -119,7 +124,7 @@ def detect(
     rate = checked_rate(false_alarm_rate, calibration.n)
     total = len(reading.names_of(images)) if not watch else None
     learned_from = selection.zoo.store.run["settings"]["train images"]
-    asked = {"candidate": selection.best.id, "train images": learned_from, "false_alarm_rate": rate, "cross": cross}
+    asked = {"detector": selection.detector_id, "train images": learned_from, "false_alarm_rate": rate, "cross": cross}
     results = Results(out, asked, overwrite)
     with storing(out, kept="what is finished is kept, and gone on with"):
         if watch:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from augmentations import InputError
-from detectors import Classifier, Detector, PatchClassifier, dense_embeddings, dense_map, files
+from detectors import Classifier, Detector, Ensemble, PatchClassifier, dense_embeddings, dense_map, files
 from detectors.classifier import locations, upsample
 from detectors.encoders import ENCODERS, pool
+from detectors.ensemble import highest
 from detectors.layout import PER_LOCATION
 from selector.decision import false_alarm_rate, p_values, smallest_rate
 from selector.store import storing
@@ -66,10 +67,11 @@ def export(selection: "Selection", path: str | Path, overwrite: bool = False) ->
     folder = Path(path)
     _require_room(folder, overwrite)
     settings, detector = selection.zoo.store.run["settings"], selection.detector
-    calibration = selection.zoo.store.calibration(selection.best.id)["scores"]
+    members = [member.id for member in selection.members]
+    calibration = selection.zoo.calibration(members)["scores"]
     images = selection.zoo.store.images["calibration"]
 
-    program = _traced(_program_of(detector, settings["image_size"], calibration), images)
+    program = _traced(Calibrated(_program_of(detector, settings["image_size"]), calibration), images)
     expected = detector.score(images), detector.score_map(images)
     contents, agreement = {}, {}
     for name, written, reader in ((ONNX, _onnx_bytes, _onnx_program), (TORCH, _torch_bytes, _torch_program)):
@@ -91,7 +93,7 @@ def export(selection: "Selection", path: str | Path, overwrite: bool = False) ->
             "smallest_false_alarm_rate": smallest_rate(len(calibration)),
             "map_scale": {"low": scale[0], "high": scale[1]},
             "calibration_scores": calibration.tolist(),
-            "candidate": selection.best.to_json() | {"id": selection.best.id},
+            "members": [member.to_json() | {"id": member.id} for member in selection.members],
             "agreement": agreement,
             "opset": OPSET,
             "versions": {"python": platform.python_version()}
@@ -109,15 +111,9 @@ def export(selection: "Selection", path: str | Path, overwrite: bool = False) ->
 
 
 class DetectorProgram(nn.Module, ABC):
-    """What a detector does to images (N,C,S,S), then the conformal p-value of its score; on the CPU.
+    """What a detector does to images (N,C,S,S), on the CPU."""
 
-    A p-value counts a calibration score that is lower by rounding only as at or above: rounding then never makes
-    it smaller than the detector's own, and the false-alarm rate holds for the program too.
-    """
-
-    calibration: Tensor
-
-    def __init__(self, detector: Classifier, image_size: int, calibration: Tensor) -> None:
+    def __init__(self, detector: Classifier, image_size: int) -> None:
         super().__init__()
         self.size = image_size, image_size
         self.encoder = deepcopy(detector.encoder).to("cpu").to(memory_format=torch.contiguous_format).eval()
@@ -125,18 +121,10 @@ class DetectorProgram(nn.Module, ABC):
         for part in detector.densities:
             for name, tensor in getattr(detector, part).state().items():
                 self.register_buffer(f"{part}_{name}", tensor.detach().cpu().clone())
-        allowed = ROUNDING * calibration.abs().mean()
-        self.register_buffer("calibration", (calibration + allowed).float())
 
     @abstractmethod
-    def score_and_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) and (N,S,S), as the detector gives them."""
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        score, maps = self.score_and_map(images)
-        above = (self.calibration >= score[:, None]).sum(1)
-        # In double, as the detector's: 1 / (h + 1) rounded up would exceed the smallest false-alarm rate.
-        return score, maps, (1 + above).double() / (1 + len(self.calibration))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N,) and maps (N,S,S), as the detector gives them."""
 
     def score_rows(self, part: str, rows: Tensor) -> Tensor:
         """The scores that one of the detector's densities gives rows of features."""
@@ -148,7 +136,7 @@ class DetectorProgram(nn.Module, ABC):
 class ClassifierProgram(DetectorProgram):
     """As ``detectors.Classifier`` scores images."""
 
-    def score_and_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.encoder(images)
         maps = upsample(self.score_rows("spatial", locations(features)), self.size)
         return self.score_rows("scorer", pool(features)), maps
@@ -160,8 +148,8 @@ class PatchProgram(DetectorProgram):
     Raises InputError for an encoder that must see patch by patch: that program would hold all patches at once.
     """
 
-    def __init__(self, detector: PatchClassifier, image_size: int, calibration: Tensor) -> None:
-        super().__init__(detector, image_size, calibration)
+    def __init__(self, detector: PatchClassifier, image_size: int) -> None:
+        super().__init__(detector, image_size)
         self.patch, self.stride, encoder = detector.settings.patch, detector.settings.stride, detector.settings.encoder
         self.dense_stride = ENCODERS[encoder].dense_stride
         self.by_location = detector.layout == PER_LOCATION
@@ -172,7 +160,7 @@ class PatchProgram(DetectorProgram):
                 "select with the encoder 'valid' and its stride, as the presets do",
             )
 
-    def score_and_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         patches = dense_embeddings(self.encoder, images, self.patch, self.stride, self.dense_stride)
         if self.by_location:
             scores = self.score_rows("scorer", patches)
@@ -184,12 +172,49 @@ class PatchProgram(DetectorProgram):
 PROGRAMS: dict[str, type[DetectorProgram]] = {"classifier": ClassifierProgram, "patch": PatchProgram}
 
 
-def _program_of(detector: Detector, image_size: int, calibration: Tensor) -> nn.Module:
+class EnsembleProgram(nn.Module):
+    """As ``detectors.Ensemble`` scores images: the highest of its members' scores and maps."""
+
+    def __init__(self, ensemble: Ensemble, image_size: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(_program_of(member, image_size) for member in ensemble.members)
+        self.normal, self.normal_in_maps = ensemble.normal, ensemble.normal_in_maps
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        scores, maps = zip(*(member(images) for member in self.members), strict=True)
+        return highest(scores, self.normal), highest(maps, self.normal_in_maps)
+
+
+class Calibrated(nn.Module):
+    """A detector's program, and the conformal p-value of its score.
+
+    A p-value counts a calibration score that is lower by rounding only as at or above: rounding then never makes
+    it smaller than the detector's own, and the false-alarm rate holds for the program too.
+    """
+
+    calibration: Tensor
+
+    def __init__(self, program: nn.Module, calibration: Tensor) -> None:
+        super().__init__()
+        self.program = program
+        allowed = ROUNDING * calibration.abs().mean()
+        self.register_buffer("calibration", (calibration + allowed).float())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        score, maps = self.program(images)
+        above = (self.calibration >= score[:, None]).sum(1)
+        # In double, as the detector's: 1 / (h + 1) rounded up would exceed the smallest false-alarm rate.
+        return score, maps, (1 + above).double() / (1 + len(self.calibration))
+
+
+def _program_of(detector: Detector, image_size: int) -> nn.Module:
+    if isinstance(detector, Ensemble):
+        return EnsembleProgram(detector, image_size).eval()
     if detector.name not in PROGRAMS or not isinstance(detector, Classifier):
         raise InputError(
             f"detector {detector.name!r}", "has no program to export", f"select among: {', '.join(PROGRAMS)}"
         )
-    return PROGRAMS[detector.name](detector, image_size, calibration).eval()
+    return PROGRAMS[detector.name](detector, image_size).eval()
 
 
 def _traced(module: nn.Module, images: Tensor) -> torch.export.ExportedProgram:

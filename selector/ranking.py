@@ -124,6 +124,11 @@ class Ranking:
     share_first: float  # share of the resamples in which the first comes first
     absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
 
+    def first(self, count: int) -> tuple[str, ...]:
+        """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
+        trusted = self.table.candidate[self.table.status == "ok"]
+        return tuple(trusted[:count]) or (self.table.candidate[0],)
+
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """Those that have a column."""

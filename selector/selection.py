@@ -21,11 +21,12 @@ from selector import checks, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
-from selector.candidates import Candidate, Grids, plan
+from selector.candidates import Candidate, Grids, joint_id, plan
 from selector.criteria import Criterion
 from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
+from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.execution import engine
 from selector.progress import display
@@ -61,6 +62,7 @@ def select_best(
     progress: bool = False,
     groups: Groups | None = None,
     seeds: int = 1,
+    members: int = MEMBERS,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
@@ -79,6 +81,8 @@ def select_best(
     seeds: how many times every configuration is trained, with seed, seed + 1, ...; splits and pseudo anomalies to judge
     by stay those of ``seed``. The ranking has a row a configuration, criteria are means over its seeds, and its
     candidate is the one of the median deciding value (of two in the middle the worse).
+    members: how many of the best candidates the recommended detector is made of, at most (``detectors.Ensemble``); 1:
+    the single best alone.
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
@@ -87,6 +91,8 @@ def select_best(
         raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
+    if not isinstance(members, int) or isinstance(members, bool) or members < 1:
+        raise InputError(f"members={members!r}", "must be a whole number of at least 1", f"try {MEMBERS}")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)
@@ -139,7 +145,8 @@ def select_best(
         zoo = Zoo(store, candidates, place)
         with display(zoo, progress) as on_done:
             zoo.train(workers, on_done)
-        selection = Selection(zoo, _rank(zoo, chosen_rule, seed))
+        ranked = _rank(zoo, chosen_rule, seed)
+        selection = Selection(zoo, ranked, ranked.first(members))
         selection._temporary = temporary
         selection._keep()
     return selection
@@ -177,11 +184,12 @@ def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
 
 
 class Selection:
-    """The answer: the ranking of all candidates, and the best one's detector."""
+    """The answer: the ranking of all candidates, and the detector that the best of them make together."""
 
-    def __init__(self, zoo: Zoo, result: Ranking) -> None:
+    def __init__(self, zoo: Zoo, result: Ranking, members: Sequence[str]) -> None:
         self.zoo = zoo
         self.result = result
+        self._members = tuple(members)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -200,17 +208,31 @@ class Selection:
     def best(self) -> Candidate:
         return self.zoo[self.ranking.candidate[0]]
 
+    @property
+    def members(self) -> tuple[Candidate, ...]:
+        """The candidates that the recommended detector is made of, best first; one where no other can be trusted."""
+        return tuple(self.zoo[candidate_id] for candidate_id in self._members)
+
     @cached_property
     def detector(self) -> Detector:
-        """The best candidate's fitted detector."""
-        return self.zoo.detector(self.best.id)
+        """The recommended detector: the ``members`` as a ``detectors.Ensemble``, or the only one's own.
+
+        The single best candidate's is ``selection.zoo.detector(selection.best.id)``.
+        """
+        return self.zoo.together(self._members)
+
+    @property
+    def detector_id(self) -> str:
+        """Which detector is recommended: a stable hash of the members, of one its candidate's id."""
+        return joint_id(self._members)
 
     @property
     def verdict(self) -> list[str]:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
         warnings = self.zoo.store.run.get("warnings", [])
-        return [*verdict.sentences(self.result, self.best, second), *(f"Beware: {warning}." for warning in warnings)]
+        told = [*verdict.sentences(self.result, self.best, second), *verdict.recommendation(self.members)]
+        return [*told, *(f"Beware: {warning}." for warning in warnings)]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:
@@ -218,17 +240,17 @@ class Selection:
 
         Its upper end lies beyond what normal images reach, so that only what they never show is at full colour.
         """
-        quantiles = self.zoo.store.calibration(self.best.id)["maps"]
+        quantiles = self.zoo.calibration(self._members)["maps"]
         low, high = quantiles[len(quantiles) // 2].item(), quantiles[-1].item()
         return low, low + 2 * (high - low)
 
     def calibration(self, cross: bool = False) -> Calibration:
-        """What the best candidate's scores are held against; ``cross`` trains its folds where they are missing."""
+        """What the detector's scores are held against; ``cross`` trains its folds where they are missing."""
         store = self.zoo.store
         if cross:
             with store.locked():
-                return cross_calibration(store, self.best, engine(None, self.zoo.device), self.zoo.device)
-        kept = store.calibration(self.best.id)
+                return cross_calibration(store, self.members, engine(None, self.zoo.device), self.zoo.device)
+        kept = self.zoo.calibration(self._members)
         return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
 
     def detect(
@@ -244,7 +266,7 @@ class Selection:
         false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
         calibration images support, not below .05. fdr: decide over all these images together instead, so that the
         expected share of normal images among those called anomalous is at most this (Benjamini-Hochberg).
-        cross: calibrate by cross-conformal prediction, for few normal images; trains five more detectors, once.
+        cross: calibrate by cross-conformal prediction, for few normal images; trains every member five times, once.
 
         Raises InputError for a rate the calibration images can't support.
         """
@@ -324,6 +346,7 @@ class Selection:
 
     def _keep(self) -> None:
         result = self.result
+        self.zoo.calibration(self._members)  # made here, so that a loaded selection only reads
         rows = result.table.to_dict("records")
         kept = {
             "rule": result.rule.to_json(),
@@ -333,6 +356,7 @@ class Selection:
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
             "absent": dict(result.absent),
+            "members": list(self._members),
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -350,7 +374,8 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"
         raise InputError(str(path), reason, "run the same `ssad select` again") from error
-    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result)
+    members = kept.get("members", [result.table.candidate[0]])
+    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, members)
 
 
 def _ranking_from(kept: dict[str, Any]) -> Ranking:

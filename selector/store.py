@@ -4,7 +4,8 @@
     images.safetensors              the images as read, by split
     trained/<training id>.safetensors
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
-    cross/<candidate id>/           the folds of a cross-conformal calibration, where one was asked for
+    ensembles/<joint id>.safetensors  what is normal for its members, and its scores of the calibration images
+    cross/<joint id>/               the folds of a cross-conformal calibration, where one was asked for
     progress/<training id>.json     where a training in flight stands
     selection.json, ranking.csv, index.html
 
@@ -16,8 +17,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from torch import Tensor
 import detectors
 from augmentations import InputError
 from detectors import Classifier, Detector, files
-from selector.candidates import Candidate
+from selector.candidates import Candidate, joint_id
 from selector.evidence import Evidence
 
 SPLITS = ("fit", "validation", "calibration", "test")
@@ -39,7 +41,7 @@ BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, er
 # What a process that was killed while writing may have left, by the names that this file and files.write give.
 DRAFTS = (
     *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
-    *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "progress/*"),
+    *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
 )
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
 RUN_AGAIN = "run the same command again"
@@ -62,6 +64,15 @@ def storing(root: Path, kept: str = "every finished candidate is kept") -> Itera
         raise StorageError(
             f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} and {RUN_AGAIN}: {kept}"
         ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class KeptEnsemble:
+    """normal: by candidate, the mean score of normal images and that of their maps' pixels; calibration: as of a
+    candidate."""
+
+    normal: Mapping[str, Sequence[float]]
+    calibration: dict[str, Tensor]
 
 
 class Store:
@@ -245,6 +256,23 @@ class Store:
         scorer, settings = self._read(candidate.id, "scorer")
         state = files.State(settings, trained, scorer)
         return detectors.get(candidate.training.detector).from_state(state, device)
+
+    def keep_ensemble(self, members: Sequence[str], kept: KeptEnsemble) -> None:
+        """Put what an ensemble adds to its members on disk."""
+        with storing(self.root):
+            files.write(self._ensemble(members), kept.calibration, {"normal": kept.normal})
+
+    def ensemble(self, members: Sequence[str]) -> KeptEnsemble | None:
+        """What the ensemble of these candidates adds to them; None where it was not kept, or not whole."""
+        try:
+            calibration, settings = files.read(self._ensemble(members))
+        except InputError:  # it is made again from its members
+            return None
+        normal = settings.get("normal", {})
+        return KeptEnsemble(normal, calibration) if normal.keys() == set(members) else None
+
+    def _ensemble(self, members: Sequence[str]) -> Path:
+        return self.root / "ensembles" / f"{joint_id(members)}.safetensors"
 
     def _read(self, candidate_id: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return _read(self._folder(candidate_id) / f"{name}.safetensors", self._redo(candidate_id))

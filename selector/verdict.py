@@ -1,6 +1,7 @@
 """The answer in words."""
 
 import math
+from collections.abc import Sequence
 
 from selector.candidates import Candidate, described
 from selector.ranking import RESAMPLES, TIED_SHARE, Ranking
@@ -11,6 +12,17 @@ NAMED = 3  # of the candidates that can't be told from the best
 def number(value: float) -> str:
     """Three significant digits, as people read them."""
     return f"{value:.3g}" if math.isfinite(value) else "none"
+
+
+def recommendation(members: Sequence[Candidate]) -> list[str]:
+    """What the recommended detector is made of, where it is more than the best candidate."""
+    if len(members) < 2:
+        return []
+    others = ", ".join(member.describe() for member in members[1:])
+    return [
+        f"Recommended: the best {len(members)} together, where that one counts which finds an image farthest from "
+        f"normal; the others are {others}."
+    ]
 
 
 def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> list[str]:

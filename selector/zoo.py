@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import detectors
 from augmentations import InputError
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
-from detectors import Classifier, Detector
+from detectors import Classifier, Detector, Ensemble
+from detectors.ensemble import highest
 from selector import pseudo
 from selector.candidates import Candidate, Training
 from selector.evidence import Evidence
 from selector.execution import Engine
-from selector.store import Store
+from selector.store import KeptEnsemble, Store
 
 DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
 # What a training can raise through its data and numbers, out of memory included; anything else is our mistake.
@@ -96,17 +96,10 @@ def _kept_training(store: Store, job: Job) -> tuple[Classifier, list[float]] | N
 
 
 def _new_training(store: Store, job: Job) -> tuple[Classifier, list[float]]:
-    candidate = job.candidates[0]
-    training = candidate.training
-    detector = detectors.get(training.detector)(
-        training.make_augmentation(),
-        training.settings,
-        seed=training.seed,
-        scorer_name=candidate.scorer,
-        device=job.device,
-    )
-    trained = detector.train(
-        store.images["fit"], on_progress=lambda step, loss: store.report_progress(job.training_id, step, loss)
+    trained = (
+        job.candidates[0]
+        .make_detector(job.device)
+        .train(store.images["fit"], on_progress=lambda step, loss: store.report_progress(job.training_id, step, loss))
     )
     assert trained.losses is not None
     store.keep_training(job.training_id, trained.trained_state())
@@ -230,6 +223,45 @@ class Zoo:
     def detector(self, candidate_id: str) -> Detector:
         """A candidate's fitted detector, loaded from the store. Raises InputError for an unknown or failed one."""
         return self.store.detector(self._trained(candidate_id), self.device)
+
+    def together(self, members: Sequence[str]) -> Detector:
+        """These candidates as one detector: an ensemble, measured by the validation images; of one, its own.
+
+        Made on demand and kept, with its scores of the calibration images. Raises as ``detector``.
+        """
+        found = [self.detector(candidate_id) for candidate_id in members]
+        if len(found) == 1:
+            return found[0]
+        kept = self.store.ensemble(members)
+        if kept is not None:
+            normal, normal_in_maps = zip(*(kept.normal[candidate_id] for candidate_id in members), strict=True)
+            return Ensemble(found).measured_by(normal, normal_in_maps)
+        made = Ensemble.of(found, self.store.images["validation"])
+        means = dict(zip(members, zip(made.normal, made.normal_in_maps, strict=True), strict=True))
+        self.store.keep_ensemble(members, KeptEnsemble(means, gather_calibration(made, self.store.images)))
+        return made
+
+    def calibration(self, members: Sequence[str]) -> dict[str, Tensor]:
+        """What ``gather_calibration`` says of the detector that these candidates make ``together``."""
+        if len(members) == 1:
+            return self.store.calibration(members[0])
+        if self.store.ensemble(members) is None:
+            self.together(members)
+        kept = self.store.ensemble(members)
+        assert kept is not None
+        return kept.calibration
+
+    def scores(self, members: Sequence[str]) -> Evidence:
+        """The scores of the detector that these candidates make ``together``: validation and test, where there are
+        any; of one, all of its evidence."""
+        evidence = [self.evidence(candidate_id)[0] for candidate_id in members]
+        if len(evidence) == 1:
+            return evidence[0]
+        ensemble = self.together(members)
+        assert isinstance(ensemble, Ensemble)
+        both = {name: [getattr(one, name) for one in evidence] for name in ("validation_scores", "test_scores")}
+        given = {name: highest(scores, ensemble.normal) for name, scores in both.items() if scores[0] is not None}
+        return Evidence(**given, score_is_distance=True)
 
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """A candidate's evidence, one for each draw of its augmented images. Raises InputError as ``detector``."""

@@ -237,9 +237,9 @@ def _spaced(count: int, wanted: int) -> np.ndarray:
 
 def _chosen(selection: Selection) -> Chosen:
     store, best = selection.zoo.store, selection.best
-    evidence = selection.zoo.evidence(best.id)[0]
-    calibration = store.calibration(best.id)
-    verdicts = decision(evidence, calibration["scores"], store.names("test"))
+    members = [member.id for member in selection.members]
+    calibration = selection.zoo.calibration(members)
+    verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"))
     normal = store.images["fit"][:PAIRS]
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
@@ -247,7 +247,7 @@ def _chosen(selection: Selection) -> Chosen:
     return Chosen(
         projections=tuple(_projections(selection)),
         normal=normal,
-        anomalous=selection.detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
+        anomalous=selection.zoo.detector(best.id).pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
         highest=_samples(selection, verdicts, high),
         lowest=_samples(selection, verdicts, low),

@@ -69,6 +69,7 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
     return {
         "verdict": list(content.verdict),
         "best": selection.best.id,
+        "members": [member.id for member in selection.members],
         "rule": {**result.rule.to_json(), "description": content.rule},
         "margin": result.margin,
         "margin_spread": result.margin_spread,

@@ -20,7 +20,7 @@ from detectors.encoders import ENCODERS
 from detectors.gaussian import Gaussian, LocationGaussians
 from detectors.layout import PER_LOCATION, SHARED, _log_likelihood, _standard_error, _wins, choose, hold_out
 from detectors.localization import positions
-from tests.detectors.test_base import DetectorContract
+from tests.detectors.test_base import RegisteredContract
 
 BRIEF = Settings("small", 32, head=(8,), steps=3, batch=4)
 UNPADDED = ENCODERS["valid"]
@@ -30,7 +30,7 @@ def patch_detector(settings=BRIEF, augmentation="cutpaste", **arguments):
     return PatchClassifier(augmentations.make(augmentation), settings, device="cpu", **arguments)
 
 
-class TestPatchClassifier(DetectorContract):
+class TestPatchClassifier(RegisteredContract):
     def make(self, *, seed=0, channels=1):
         return patch_detector(seed=seed)
 

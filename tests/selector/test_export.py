@@ -29,9 +29,10 @@ pytest.importorskip("onnxscript", reason=REASON)
 exporting = sys.modules["selector.export"]
 SCRIPT = Path(__file__).parents[2] / "docs" / "run_onnx.py"
 CASES = {
-    "small, gray": ("classifier", "tiny", 1, 40),
-    "resnet18, colour": ("classifier", "tiny resnet18", 3, 24),
-    "patches, colour": ("patch", "tiny", 3, 24),
+    "small, gray": ("classifier", "tiny", 1, 40, ("cutout",)),
+    "resnet18, colour": ("classifier", "tiny resnet18", 3, 24, ("cutout",)),
+    "patches, colour": ("patch", "tiny", 3, 24, ("cutout",)),
+    "ensemble, gray": ("classifier", "tiny", 1, 40, ("cutout", "cutpaste")),
 }
 ONE_CASE = pytest.mark.parametrize("case", ["small, gray"], indirect=True)
 
@@ -50,14 +51,14 @@ def colour(stripes, scratched):
 @pytest.fixture(scope="module", params=CASES)
 def case(request, colour, tmp_path_factory):
     """A selection, its exported folder, and its number of channels."""
-    detector, preset, channels, n = CASES[request.param]
+    detector, preset, channels, n, augmentations = CASES[request.param]
     with pytest.MonkeyPatch.context() as patch:
         resnet18 = replace(settings.preset("standard"), steps=2, batch=8, image_size=32, head=(64,))
         patch.setitem(settings.PRESETS, "tiny resnet18", resnet18)
         selection = select_best(
             colour(channels, n),
             colour(channels, 3, 2, seed=5),
-            augmentations={"cutout": [{}]},
+            augmentations={name: [{}] for name in augmentations},
             detectors=(detector,),
             preset=preset,
             jobs=1,
@@ -121,9 +122,9 @@ def test_the_description_says_what_detect_decides_by(case, colour):
     assert about["false_alarm_rate"] == found.false_alarm_rate
     assert about["smallest_false_alarm_rate"] == 1 / (found.n_calibration + 1)
     assert tuple(about["map_scale"].values()) == selection.map_scale
-    calibration = selection.zoo.store.calibration(selection.best.id)["scores"]
+    calibration = selection.zoo.calibration([member.id for member in selection.members])["scores"]
     assert about["calibration_scores"] == calibration.tolist()
-    assert about["candidate"]["id"] == selection.best.id
+    assert [member["id"] for member in about["members"]] == [member.id for member in selection.members]
     assert {"ssad", "torch", "onnx", "onnxruntime"} <= about["versions"].keys()
 
 

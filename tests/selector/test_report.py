@@ -15,6 +15,7 @@ import torch
 from augmentations import InputError
 from selector import criteria, load, select_best
 from selector.decision import p_values
+from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.report import figures, write_report
 from selector.report.content import decision, hyperparameters, project
@@ -35,7 +36,8 @@ def noise(n, channels=1, seed=0):
 def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
-    return Selection(selection.zoo, replace(selection.result, table=table, **changes))
+    result = replace(selection.result, table=table, **changes)
+    return Selection(selection.zoo, result, result.first(MEMBERS))
 
 
 def without_values(table, row, status, reason):
@@ -109,7 +111,7 @@ def test_the_contact_sheet_shows_test_images_by_falling_score(page, selection):
     sheet = page[page.index('<ol class="sheet">') : page.index("</ol>", page.index('<ol class="sheet">'))]
     shown = [unescape(name) for name in re.findall(r'<span class="clip" title="([^"]*)"', sheet)]
     names = selection.zoo.store.names("test")
-    scores = selection.zoo.evidence(selection.best.id)[0].test_scores
+    scores = selection.zoo.scores([member.id for member in selection.members]).test_scores
     assert shown == [names[i] for i in scores.argsort(descending=True, stable=True).tolist()]
 
 

@@ -16,6 +16,7 @@ import selector
 from augmentations import InputError
 from selector import select_best
 from selector.criteria import CRITERIA
+from selector.ensemble import MEMBERS
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -49,9 +50,33 @@ def test_the_ranking_has_the_promised_columns_best_first(run):
     assert run.best.hyperparameters == ranking.hyperparameters[0]
 
 
-def test_the_detector_is_the_best_candidates(run, data):
+def test_the_detector_is_the_best_candidates_together(run, data):
+    trusted = run.ranking[run.ranking.status == "ok"].candidate.tolist()
+    assert [member.id for member in run.members] == trusted[:MEMBERS]
+    assert len(trusted) > 1
+    every = [run.zoo.evidence(candidate_id)[0] for candidate_id in trusted]
+    by_hand = torch.stack([one.test_scores / one.validation_scores.mean() for one in every]).amax(0)
     scores = run.detector.score(data[1])
-    assert torch.equal(scores, run.zoo.evidence(run.best.id)[0].test_scores)
+    torch.testing.assert_close(scores, by_hand)
+    assert torch.equal(scores, run.zoo.scores(trusted).test_scores)
+
+
+def test_one_member_is_the_best_candidate_alone(data):
+    alone = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, members=1)
+    assert alone.members == (alone.best,)
+    assert alone.detector_id == alone.best.id
+    assert torch.equal(alone.detector.score(data[1]), alone.zoo.evidence(alone.best.id)[0].test_scores)
+    assert not any("Recommended" in sentence for sentence in alone.verdict)
+
+
+@pytest.mark.parametrize("members", [0, True, 2.0])
+def test_members_must_be_a_positive_whole_number(data, members):
+    with pytest.raises(InputError, match="members"):
+        select_best(*data, augmentations=GRIDS, preset="tiny", members=members)
+
+
+def test_every_candidates_detector_is_there(run, data):
+    assert torch.equal(run.zoo.detector(run.best.id).score(data[1]), run.zoo.evidence(run.best.id)[0].test_scores)
     other = run.ranking.candidate[1]
     assert torch.equal(run.zoo.detector(other).score(data[1]), run.zoo.evidence(other)[0].test_scores)
 
