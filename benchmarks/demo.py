@@ -31,10 +31,13 @@ def demo(
     auroc = aurocs(selection, task)
     print()
     print("The choice is on disk. What the labels, unseen until now, say of it (test AUROC):")
+    together = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
-    print(f"  chosen {chosen:.3f}   zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best {auroc.max():.3f}")
+    print(f"  recommended: the best {len(selection.members)} together {together:.3f}   the best alone {chosen:.3f}")
+    print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best by the labels {auroc.max():.3f}")
     print(
-        f"  regret {auroc.max() - chosen:.3f} (best minus chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
+        f"  regret {auroc.max() - together:.3f} together, {auroc.max() - chosen:.3f} alone (best by the labels minus "
+        f"chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
     )
     print()
     print(f"report: {report}")
