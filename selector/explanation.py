@@ -12,7 +12,7 @@ from torch import Tensor
 from selector import consensus
 from selector.candidates import described
 from selector.consensus.correlation import Floats, dense_ranks, kendall
-from selector.importance import importances
+from selector.importance import EVERY, importances
 from selector.ranking import Ranking
 from selector.verdict import number
 
@@ -47,11 +47,13 @@ class Explanation:
         if self.preferred.empty:
             return ""
         same = int((self.preferred["rank"] == 1).sum())
-        told = f"{same} of {len(self.preferred)} criteria and consensus functions prefer the chosen candidate"
+        told = f"{same} of {len(self.preferred)} criteria and consensus functions prefer the chosen candidate."
         others = self.with_deciding()
         if others.empty:
-            return f"{told}."
-        return f"{told}; with what decides they agree by {number(others.mean())} on average (Kendall's tau-b, -1 to 1)."
+            return told
+        return (
+            f"{told} On average their Kendall's tau-b with {self.deciding}, which decides, is {number(others.mean())}."
+        )
 
     def with_deciding(self) -> pd.Series:
         """The tau-b of every other criterion with what decides, highest first."""
@@ -60,11 +62,16 @@ class Explanation:
         taus = self.agreement[self.deciding].drop(self.deciding).dropna()
         return taus.sort_values(ascending=False, kind="stable")
 
+    def by_candidate(self) -> Iterator[pd.DataFrame]:
+        """The rows of ``preferred`` of one candidate after the other, in the order of the ranking."""
+        for _, rows in self.preferred.groupby("rank"):
+            yield rows
+
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, (self.summary, *self._paragraphs())))
+        return "\n\n".join(filter(None, (textwrap.fill(self.summary, WIDTH), *self._paragraphs())))
 
     def _paragraphs(self) -> Iterator[str]:
-        for _, rows in self.preferred.sort_values("rank", kind="stable").groupby("rank"):
+        for rows in self.by_candidate():
             first = rows.iloc[0]
             by = ", ".join(f"{name} {number(value)}" for name, value in zip(rows.criterion, rows.value, strict=True))
             yield _hanging(f"{first['rank']}. {first.description}, preferred by", by)
@@ -72,7 +79,7 @@ class Explanation:
             yield _hanging(f"Agreement with {self.deciding}", ", ".join(f"{n} {number(t)}" for n, t in taus.items()))
         for augmentation, rows in self.importances.groupby("augmentation", sort=False):
             shares = zip(rows.hyperparameter, rows.importance, strict=True)
-            yield _hanging(f"Importance, {augmentation}", ", ".join(f"{name} {share:.0%}" for name, share in shares))
+            yield _hanging(importance_of(augmentation), ", ".join(f"{name} {share:.0%}" for name, share in shares))
         if self.absent:
             yield _hanging("Not told", "; ".join(f"{thing}: {reason}" for thing, reason in self.absent.items()))
 
@@ -93,16 +100,21 @@ def explain(ranking: Ranking, test_scores: Mapping[str, Tensor], seed: int = 0) 
     deciding = "Borda" if ranking.rule.is_borda else ranking.rule.names[0]
     ordered = higher if deciding in higher else pd.concat([trusted.criterion.rename(deciding), higher], axis=1)
     if len(trusted) < 2:
-        absent["agreement"] = FEW
+        absent["Agreement"] = FEW
     found, reasons = importances(rows)
-    absent |= {f"importances, {augmentation}": reason for augmentation, reason in reasons.items()}
+    absent |= {importance_of(augmentation): reason for augmentation, reason in reasons.items()}
     return Explanation(
         preferred=_preferred(trusted, values, higher, ranking.rule.names),
         agreement=agreement(ordered) if len(trusted) > 1 else pd.DataFrame(dtype=float),
         importances=found,
         deciding=deciding,
-        absent=absent if len(trusted) else {"everything": "no candidate has status ok"},
+        absent=absent if len(trusted) else {"Everything": "no candidate has status ok"},
     )
+
+
+def importance_of(augmentation: str) -> str:
+    """What importances of candidates of this augmentation, or of all, are called."""
+    return "Importance of augmentations" if augmentation == EVERY else f"Importance within {augmentation}"
 
 
 def agreement(values: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +133,7 @@ def _consensus(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """A column a consensus function, and why there is none."""
     if not test_scores or len(trusted) < 2:
-        return pd.DataFrame(index=trusted.index), {"consensus": FEW if test_scores else "takes test images"}
+        return pd.DataFrame(index=trusted.index), {"Consensus": FEW if test_scores else "takes test images"}
     ids = sorted(trusted.index)  # random partners depend on the order of candidates
     scores = torch.stack([test_scores[candidate] for candidate in ids], dim=1)
     found = consensus.evaluate(scores, families=list(trusted.augmentation[ids]), seed=seed)

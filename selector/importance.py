@@ -27,7 +27,7 @@ def importances(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     Importances are fANOVA's (Hutter, Hoos, Leyton-Brown, ICML 2014). They always add up to 1, so they are told only
     where the same hyperparameters, numbers by slope and bend, explain more than chance (F-test at 5%).
     """
-    rows = rows.sort_values("candidate")  # a forest depends on the order of its rows
+    rows = rows.sort_values("candidate", ignore_index=True)  # a forest depends on the order of its rows
     scopes: list[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = [
         (str(augmentation), part, hyperparameters) for augmentation, part in rows.groupby("augmentation")
     ]

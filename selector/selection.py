@@ -334,8 +334,8 @@ class Selection:
         from selector.explanation import explain
 
         store = self.zoo.store
-        trusted = self.ranking.candidate[self.ranking.status == "ok"] if store.names("test") else []
-        scores = {candidate_id: store.evidence(candidate_id)[0].test_scores for candidate_id in trusted}
+        evidence = {i: store.evidence(i)[0] for i in self.ranking.candidate[self.ranking.status == "ok"]}
+        scores = {i: one.test_scores for i, one in evidence.items() if one.test_scores is not None}
         return explain(self.result, scores, store.run["settings"]["seed"])
 
     def _keep(self) -> None:
