@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from selector.report.content import Decision, Projection
@@ -61,7 +62,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = file.getvalue()
     drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r"<metadata>.*?</metadata>\s*", "", drawing, flags=re.DOTALL)
     # Ids are unique in a page, and not only in a figure.
     drawing = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
     drawing = drawing.replace("'DejaVu Sans'", FONT)
@@ -170,11 +171,12 @@ def agreement(table: pd.DataFrame, deciding: Collection[str]) -> tuple[Markup, i
     side = margin + count * CELL + 8
     with matplotlib.rc_context(STYLE):
         figure, axes = panel(side, side, left=margin, right=8, bottom=margin, top=8)
-        axes.pcolormesh(np.ma.array(taus, mask=~told), cmap=AGREEMENT, vmin=-1, vmax=1, edgecolor="white")
         for row, column in zip(*map(np.ndarray.tolist, told.nonzero()), strict=True):
             tau = float(taus[row, column])
-            colour = "white" if _is_dark(AGREEMENT((tau + 1) / 2)) else TEST
-            axes.text(column + 0.5, row + 0.5, _short(tau), ha="center", va="center", fontsize=8.5, color=colour)
+            colour = AGREEMENT((tau + 1) / 2)
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
+            ink = "white" if _is_dark(colour) else TEST
+            axes.text(column + 0.5, row + 0.5, _short(tau), ha="center", va="center", fontsize=8.5, color=ink)
         axes.set_xlim(0, count)
         axes.set_ylim(count, 0)
         axes.set_xticks(np.arange(count) + 0.5, names[:-1], rotation=90)

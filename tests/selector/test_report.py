@@ -157,7 +157,7 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
     assert found == {row["criterion"]: number(row["value"]) for row in preferred.to_dict("records")}
     assert unescape(text).count(selection.why().summary) == 1
     drawing = text[text.index("<svg") : text.index("</svg>")]
-    for name in ("Borda", *found):
+    for name in found:
         assert f">{name}</text>" in drawing
     told = np.tril(selection.why().agreement.notna().to_numpy(), -1).sum()
     labels = [
@@ -169,14 +169,14 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
     changed = Selection(selection.zoo, selection.result)
     why = selection.why()
-    hostile = {"rtm": HOSTILE, "Borda": f"Borda{HOSTILE}"}
+    hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
     changed.__dict__["_why"] = replace(
         why,
         preferred=why.preferred.assign(description=HOSTILE).replace({"criterion": hostile}),
         agreement=why.agreement.rename(hostile, axis=0).rename(hostile, axis=1),
         importances=shares,
-        deciding=hostile["Borda"],
+        deciding=HOSTILE,
         absent={HOSTILE: HOSTILE},
     )
     page = write_report(changed, tmp_path).read_text("utf-8")
