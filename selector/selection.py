@@ -334,8 +334,8 @@ class Selection:
         from selector.explanation import explain
 
         store = self.zoo.store
-        evidence = {i: store.evidence(i)[0] for i in self.ranking.candidate[self.ranking.status == "ok"]}
-        scores = {i: one.test_scores for i, one in evidence.items() if one.test_scores is not None}
+        trusted = self.ranking.candidate[self.ranking.status == "ok"]
+        scores = {i: found for i in trusted if (found := store.evidence(i)[0].test_scores) is not None}
         return explain(self.result, scores, store.run["settings"]["seed"])
 
     def _keep(self) -> None:
