@@ -20,8 +20,8 @@ class OwnCriterionError(Exception):
 def own(given: Function | Criterion, taken: Collection[str]) -> Criterion:
     """The criterion that a user gave: a function, where higher is better, under its name, or a Criterion as it is.
 
-    taken: names that columns of the ranking and consensus functions have already. Raises InputError for what is neither, for a function
-    without a name of its own, and for a name that is taken.
+    taken: names that columns of the ranking and consensus functions have already. Raises InputError for what is
+    neither, for a function without a name of its own, and for a name that is taken.
     """
     if isinstance(given, Criterion):
         unknown = [name for name in given.needs if name not in EMBEDDINGS + SCORES]
