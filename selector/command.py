@@ -87,7 +87,7 @@ def select(
 
 def tell_selection(selection: Selection) -> Path:
     """Print the verdict and where everything is; returns the path of the report."""
-    for sentence in selection.verdict:
+    for sentence in filter(None, (*selection.verdict, selection.why().summary)):
         print(sentence)
     print()
     print(f"ranking  {selection.path / 'ranking.csv'}")

@@ -20,8 +20,8 @@ class OwnCriterionError(Exception):
 def own(given: Function | Criterion, taken: Collection[str]) -> Criterion:
     """The criterion that a user gave: a function, where higher is better, under its name, or a Criterion as it is.
 
-    taken: names that a column of the ranking has already. Raises InputError for what is neither, for a function
-    without a name of its own, and for a name that is taken.
+    taken: names that columns of the ranking and consensus functions have already. Raises InputError for what is
+    neither, for a function without a name of its own, and for a name that is taken.
     """
     if isinstance(given, Criterion):
         unknown = [name for name in given.needs if name not in EMBEDDINGS + SCORES]
@@ -39,7 +39,7 @@ def own(given: Function | Criterion, taken: Collection[str]) -> Criterion:
         remedy = "write `def my_criterion(evidence): ...`, or give selector.criteria.Criterion(name=...)"
         raise InputError(f"criterion {made.name!r}", "has no name for its column", remedy)
     if made.name in taken:
-        raise InputError(f"criterion {made.name!r}", "is the name of another column of the ranking", "rename it")
+        raise InputError(f"criterion {made.name!r}", "is the name of another column or of a consensus", "rename it")
     return made
 
 

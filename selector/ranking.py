@@ -12,7 +12,7 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from selector import criteria, own
+from selector import consensus, criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import Evidence
@@ -98,7 +98,7 @@ def _criterion(given: str | Criterion | own.Function) -> Criterion:
     if any(given is built_in for built_in in criteria.CRITERIA.values()):
         return cast(Criterion, given)
     if not isinstance(given, str):
-        return own.own(given, (*criteria.names(), *COLUMNS))
+        return own.own(given, (*criteria.names(), *consensus.names(), *COLUMNS))
     try:
         return criteria.get(given)
     except InputError as error:

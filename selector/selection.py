@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -35,6 +35,9 @@ from selector.ranking import rule as deciding_rule
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
+
+if TYPE_CHECKING:  # Optuna takes a while to load
+    from selector.explanation import Explanation
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 DETECTION_PIXELS = 2**20  # of the images in memory at a time when a folder is streamed, for each channel
@@ -343,6 +346,19 @@ class Selection:
         from selector.report import write_report
 
         return write_report(self, Path(path) if path is not None else self.path)
+
+    def why(self) -> "Explanation":
+        """What each criterion prefers, how far they agree, and which hyperparameters mattered."""
+        return self._why
+
+    @cached_property
+    def _why(self) -> "Explanation":
+        from selector.explanation import explain
+
+        store = self.zoo.store
+        trusted = self.ranking.candidate[self.ranking.status == "ok"]
+        scores = {i: found for i in trusted if (found := store.evidence(i)[0].test_scores) is not None}
+        return explain(self.result, scores, store.run["settings"]["seed"])
 
     def _keep(self) -> None:
         result = self.result

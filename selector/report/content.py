@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 from scipy.stats import beta
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -15,6 +17,7 @@ from selector.candidates import Candidate
 from selector.criteria import Criterion
 from selector.decision import false_alarm_rate, p_values
 from selector.evidence import Evidence
+from selector.explanation import Explanation
 from selector.ranking import Ranking
 from selector.regions import threshold
 from selector.report.leaderboard import Leaderboard, leaderboard
@@ -96,6 +99,8 @@ class Content:
     reason: str
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     leaderboard: Leaderboard
+    explanation: Explanation
+    agreement: pd.DataFrame  # of the explanation, with what agrees side by side
     hyperparameters: pd.DataFrame
     deciding: str
     chosen: Chosen | None
@@ -115,6 +120,7 @@ def gather(selection: Selection) -> Content:
     result, store = selection.result, selection.zoo.store
     table = result.table
     trained = store.record(selection.best.id)["status"] == "ok"
+    explanation = selection.why()
     return Content(
         verdict=tuple(selection.verdict),
         standing=_standing(selection),
@@ -122,6 +128,8 @@ def gather(selection: Selection) -> Content:
         reason=result.rule.reason,
         facts=tuple(_facts(selection)),
         leaderboard=leaderboard(result),
+        explanation=explanation,
+        agreement=seriated(explanation.agreement),
         hyperparameters=hyperparameters(_comparable(result)),
         deciding="Borda" if result.rule.is_borda else result.rule.names[0],
         chosen=_chosen(selection) if trained else None,
@@ -210,6 +218,16 @@ def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
     ends = every.low.map(repr) + " " + every.high.map(repr)
     varies = every.assign(ends=ends).groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
     return every[varies & np.isfinite(every.value.astype(float))]
+
+
+def seriated(agreement: pd.DataFrame) -> pd.DataFrame:
+    """A matrix of correlations, its rows and columns so ordered that what agrees is side by side."""
+    if len(agreement) < 3:
+        return agreement
+    distances = 1 - agreement.fillna(0).to_numpy()
+    tree = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
+    names = agreement.index[leaves_list(tree)]
+    return agreement.loc[names, names]
 
 
 def losses(selection: Selection) -> pd.DataFrame:

@@ -5,7 +5,7 @@ candidate is green (Okabe & Ito's palette, told apart by colour-blind readers); 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import StringIO
 from math import isfinite, sqrt
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from selector.report.content import Decision, Projection
@@ -49,6 +50,8 @@ STYLE: Any = {
     "text.usetex": False,
     "text.parse_math": False,
 }
+AGREEMENT = matplotlib.colormaps["PRGn"]  # of ColorBrewer, told apart by colour-blind readers; no set has its colours
+CELL = 26  # px of a cell of the heat map: a number of two digits
 DECADE = 10  # ratio of an axis' ends from which it is logarithmic
 PIXEL = 1 / 72  # inches: an SVG of matplotlib has 72 units to the inch
 
@@ -153,6 +156,53 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
     subs = (1, 2, 5) if high / low < 60 else (1, 3) if high / low < 1000 else (1,)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def agreement(table: pd.DataFrame, deciding: Collection[str]) -> tuple[Markup, int] | None:
+    """The lower triangle of a matrix of rank correlations as a heat map, and its width in pixels; the names of what
+    decides are bold. None where there are not two to compare."""
+    names = [str(name) for name in table]
+    if len(names) < 2:
+        return None
+    count = len(names) - 1
+    taus = table.to_numpy()[1:, :-1]
+    told = np.tril(np.isfinite(taus))
+    margin = 12 + round(6.3 * max(map(len, names)))  # px: the longest name beside, and below, the cells
+    side = margin + count * CELL + 8
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panel(side, side, left=margin, right=8, bottom=margin, top=8)
+        for row, column in zip(*map(np.ndarray.tolist, told.nonzero()), strict=True):
+            tau = float(taus[row, column])
+            colour = AGREEMENT((tau + 1) / 2)
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
+            ink = "white" if _is_dark(colour) else TEST
+            axes.text(column + 0.5, row + 0.5, _short(tau), ha="center", va="center", fontsize=8.5, color=ink)
+        axes.set_xlim(0, count)
+        axes.set_ylim(count, 0)
+        axes.set_xticks(np.arange(count) + 0.5, names[:-1], rotation=90)
+        axes.set_yticks(np.arange(count) + 0.5, names[1:])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            if label.get_text() in deciding:
+                label.set(fontweight="bold", color=TEST)
+        description = f"Kendall's tau-b between {len(names)} criteria"
+        if told.any():
+            places = (np.unravel_index(np.where(told, sign * taus, -np.inf).argmax(), taus.shape) for sign in (-1, 1))
+            ends = [f"{_number(taus[i, j])} of {names[i + 1]} and {names[j]}" for i, j in places]
+            description += f", from {ends[0]} to {ends[1]}; report.json has every value"
+        return svg(figure, "agreement", description), side
+
+
+def _short(tau: float) -> str:
+    """As tables of correlations have it, without the leading zero: .45, 1.00."""
+    return f"{round(tau, 2) + 0.0:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+
+
+def _is_dark(colour: tuple[float, float, float, float]) -> bool:
+    """Whether white is read better on it than black: relative luminance under .179 (WCAG 2)."""
+    linear = ((np.array(colour[:3]) + 0.055) / 1.055) ** 2.4
+    return bool(linear @ (0.2126, 0.7152, 0.0722) < 0.179)
 
 
 def projection(table: Projection) -> Markup:

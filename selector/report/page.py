@@ -14,6 +14,8 @@ from markupsafe import Markup
 from detectors import files
 from selector.decision import USUAL_RATE
 from selector.detections import overlay
+from selector.explanation import importance_of
+from selector.importance import SIGNIFICANCE
 from selector.ranking import COLLAPSE_AUROC, RESAMPLES, TIED_SHARE
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
@@ -27,6 +29,7 @@ CONSTANTS = {
     "CONFIDENCE": CONFIDENCE,
     "DRAWS": DRAWS,
     "RESAMPLES": RESAMPLES,
+    "SIGNIFICANCE": SIGNIFICANCE,
     "TIED_SHARE": TIED_SHARE,
     "USUAL_RATE": USUAL_RATE,
 }
@@ -76,6 +79,14 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
         "share_first": result.share_first,
         "ranking": result.table.to_dict("records"),
         "spread": result.spread.to_dict("index"),
+        "why": {
+            "summary": content.explanation.summary,
+            "deciding": content.explanation.deciding,
+            "preferred": content.explanation.preferred.to_dict("records"),
+            "agreement": content.explanation.agreement.to_dict(),
+            "importances": content.explanation.importances.to_dict("records"),
+            "absent": dict(content.explanation.absent),
+        },
         "decision": decision,
         "skipped": list(content.skipped),
         "notes": list(content.notes),
@@ -88,6 +99,7 @@ def render(content: Content) -> str:
     """The page as text."""
     drawn: Mapping[str, Any] = {
         "hyperparameter_panels": figures.hyperparameter_panels(content.hyperparameters, content.deciding),
+        "agreement": figures.agreement(content.agreement, [c.name for c in content.leaderboard.columns if c.decides]),
         "loss_panels": figures.loss_panels(content.losses),
         "chosen": content.chosen and _draw(content.chosen),
         "style": inlined("selector.report", "style.css"),
@@ -106,7 +118,7 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "breakable": breakable, "percent": percent}
+    made.filters |= {"number": number, "breakable": breakable, "percent": percent, "importance_of": importance_of}
     return made
 
 

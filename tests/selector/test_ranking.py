@@ -335,6 +335,7 @@ class TestOwnCriterion:
             (partial(spread_of_tests), "no name.*def"),
             (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
             (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
             (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
             (3, "is not a criterion"),
         ],

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,15 @@ import pytest
 import torch
 
 from augmentations import InputError
-from selector import criteria, load, select_best
+from selector import consensus, criteria, load, select_best
 from selector.decision import p_values
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.report import figures, write_report
-from selector.report.content import decision, hyperparameters, project
+from selector.report.content import decision, hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
 from selector.selection import Selection
+from selector.verdict import number
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;.png"
 GRIDS = {
@@ -103,7 +105,7 @@ def test_the_page_loads_nothing(page):
 
 def test_the_sections_come_in_their_order(page):
     found = [a["id"] for tag, a in Reader(page).elements if tag == "section"]
-    wanted = "leaderboard hyperparameters embeddings samples scores gallery sheet training skipped provenance"
+    wanted = "leaderboard why hyperparameters embeddings samples scores gallery sheet training skipped provenance"
     assert found == wanted.split()
 
 
@@ -142,6 +144,79 @@ def test_every_candidate_and_every_criterion_is_in_the_table(page, selection):
     assert Reader(table).elements.count(("td", {"class": "rank", "data-order": "1"})) == 1
     text = unescape(page)
     assert all(sentence in text for sentence in selection.verdict)
+
+
+def section(page, name):
+    start = page.index(f'<section id="{name}"')
+    return page[start : page.index("</section>", start)]
+
+
+def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_agree(page, selection):
+    text = section(page, "why").replace("<wbr>", "")
+    found = dict(re.findall(r"<li>(?:<b>)?(\w+)(?:</b>)? <span class=\"spread\">([^<]*)</span>", text))
+    preferred = selection.why().preferred
+    assert set(found) == {*criteria.names(), *consensus.names()} == set(preferred.criterion)
+    assert found == {row["criterion"]: number(row["value"]) for row in preferred.to_dict("records")}
+    assert unescape(text).count(selection.why().summary) == 1
+    drawing = text[text.index("<svg") : text.index("</svg>")]
+    for name in found:
+        assert f">{name}</text>" in drawing
+    told = np.tril(selection.why().agreement.notna().to_numpy(), -1).sum()
+    labels = [
+        label for label in re.findall(r">([^<]*)</text>", drawing) if re.fullmatch(r"[\N{MINUS SIGN}.\d]+", label)
+    ]
+    assert len(labels) == told
+
+
+def test_names_in_the_explanation_are_escaped(selection, tmp_path):
+    changed = Selection(selection.zoo, selection.result)
+    why = selection.why()
+    hostile = {why.deciding: HOSTILE}
+    shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
+    changed.__dict__["_why"] = replace(
+        why,
+        preferred=why.preferred.assign(description=HOSTILE).replace({"criterion": hostile}),
+        agreement=why.agreement.rename(hostile, axis=0).rename(hostile, axis=1),
+        importances=shares,
+        deciding=HOSTILE,
+        absent={HOSTILE: HOSTILE},
+    )
+    page = write_report(changed, tmp_path).read_text("utf-8")
+    assert "<script>alert" not in page
+    assert section(page, "why").count("&lt;script&gt;alert") >= 8
+    json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
+
+
+def test_importances_are_told_with_their_bars(selection, tmp_path):
+    changed = Selection(selection.zoo, selection.result)
+    rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
+    shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
+    changed.__dict__["_why"] = replace(selection.why(), importances=shares)
+    text = section(write_report(changed, tmp_path).read_text("utf-8"), "why")
+    assert re.findall(r"<caption>(.*?)</caption>", text) == ["Importance of augmentations", "Importance within cutout"]
+    assert re.findall(r"</span> ([\d.]+)%</td>", text) == ["75", "25", "90"]
+    widths = [float(width) for width in re.findall(r'class="bar" style="width: ([\d.]+)%"', text)]
+    assert widths[0] / widths[1] == pytest.approx(3, rel=0.01)
+    twin = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert twin["why"]["importances"] == shares.to_dict("records")
+
+
+def test_what_agrees_is_side_by_side_and_every_pair_is_drawn_once():
+    names = [f"{kind}_{i}" for i in range(3) for kind in ("a", "b", "c")]
+    agreed = pd.DataFrame(
+        [[1.0 if i == j else 0.8 if i[0] == j[0] else -0.3 for j in names] for i in names], names, names
+    )
+    ordered = seriated(agreed)
+    assert "".join(name[0] for name in ordered) in {"".join(k * 3 for k in p) for p in permutations("abc")}
+    pd.testing.assert_frame_equal(ordered.loc[names, names], agreed)
+    drawing, width = figures.agreement(ordered, ["a_0"])
+    assert drawing.count(">.80</text>") == 9
+    assert drawing.count(">\N{MINUS SIGN}.30</text>") == 27
+    assert f'viewBox="0 0 {width} {width}"' in drawing
+    ordered.iloc[0, 1] = ordered.iloc[1, 0] = math.nan
+    assert figures.agreement(ordered, [])[0].count(".80</text>") == 8
+    assert figures.agreement(ordered.iloc[:1, :1], []) is None
+    assert figures.agreement(pd.DataFrame(dtype=float), []) is None
 
 
 def test_names_of_files_are_escaped(page):
@@ -192,6 +267,9 @@ def test_twins_are_there_and_valid(selection, page, tmp_path):
     assert twin["rule"]["names"] == list(selection.result.rule.names)
     assert twin["skipped"][0]["name"] == HOSTILE
     assert len(twin["decision"]["test"]) == 12
+    assert twin["why"]["summary"] == selection.why().summary
+    assert twin["why"]["agreement"]["rtm"]["dsv"] == twin["why"]["agreement"]["dsv"]["rtm"]
+    assert len(twin["why"]["preferred"]) == len(selection.why().preferred)
     assert {"versions", "settings", "spread", "margin", "notes"} <= set(twin)
 
 
@@ -222,6 +300,8 @@ def test_all_collapsed(selection, tmp_path):
     table = selection.ranking.assign(status="collapsed", reason="AUROC 0.5")
     page = write_report(with_table(selection, table, margin=math.nan), tmp_path).read_text("utf-8")
     assert "No candidate can be trusted" in page
+    assert "no candidate has status ok" in section(page, "why")
+    assert "<svg" not in section(page, "why")
     assert 'class="verdict doubtful"' in page
 
 
@@ -229,6 +309,7 @@ def test_one_candidate(selection, tmp_path):
     only = with_table(selection, selection.ranking.iloc[:1], margin=math.nan)
     page = write_report(only, tmp_path).read_text("utf-8")
     assert "no other trained candidate" in page
+    assert "takes two candidates with status ok" in section(page, "why")
     assert "No hyperparameter varies" in page
 
 
@@ -268,6 +349,8 @@ def test_without_test_images_the_report_says_so(tmp_path):
     assert twin["decision"]["test"] == []
     assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
     assert "Not computed" in page
+    assert set(selection.why().preferred.criterion) <= {"pseudo_auc", "npd"}
+    assert "takes test images" in section(page, "why")
 
 
 def test_the_best_value_of_a_column_is_bold_only_among_ok_candidates(selection):

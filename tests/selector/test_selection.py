@@ -121,6 +121,14 @@ def test_load_gives_what_was_selected(run, data):
     assert torch.equal(loaded.detector.score(data[1]), run.detector.score(data[1]))
 
 
+def test_why_is_the_same_twice_and_when_loaded(run):
+    why, loaded = run.why(), selector.load(run.path).why()
+    assert str(loaded) == str(why)
+    assert set(why.preferred.criterion) == {*selector.criteria.names(), *selector.consensus.names()}
+    assert why.preferred.set_index("criterion")["rank"][run.result.rule.names[0]] == 1
+    assert not why.agreement.empty
+
+
 def test_load_refuses_what_is_no_run(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         selector.load(tmp_path)
