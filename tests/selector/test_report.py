@@ -169,7 +169,7 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
 
 
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result)
+    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
     why = selection.why()
     hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
@@ -188,7 +188,7 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
 
 
 def test_importances_are_told_with_their_bars(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result)
+    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
     changed.__dict__["_why"] = replace(selection.why(), importances=shares)
