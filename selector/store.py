@@ -231,9 +231,9 @@ class Store:
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images."""
         tensors, settings = self._read(candidate_id, "evidence")
-        draws = tensors.pop("augmented")
-        distance = settings["score_is_distance"]
-        return [Evidence(**tensors, augmented=draw, score_is_distance=distance) for draw in draws]
+        first, *others = tensors.pop("augmented")
+        evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
+        return [evidence, *(evidence.redrawn(draw) for draw in others)]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from augmentations.errors import InputError
 from selector import criteria
 from selector.criteria import contrast, embedding
-from selector.criteria.pairwise import Pairwise, mean_nearest_distance, mean_squared_product
+from selector.criteria.pairwise import Pairwise, mean_nearest_distance
 from selector.evidence import Evidence
 
 PARITY = Path(__file__).parents[3] / "shared" / "fixtures" / "criteria_parity.npz"
@@ -193,11 +193,25 @@ def test_chunks_do_not_change_values(pairs_at_once):
     np.testing.assert_allclose(found, nearest, rtol=1e-10)
 
 
-@pytest.mark.parametrize("width", [2, 500])
-def test_both_ways_to_the_mean_squared_product_agree(width):
-    a, b = (torch.randn(rows, width, dtype=torch.float64) for rows in (40, 30))
-    expected = float((a @ b.T).square().mean())
-    assert float(mean_squared_product(a, b, pairs_at_once=64)) == pytest.approx(expected, rel=1e-12)
+@pytest.mark.parametrize("width", [2, 500])  # by way of the scatter matrix, and in chunks
+def test_both_ways_to_the_mean_squared_projection_agree(width):
+    x, y, z, u = (torch.randn(rows, width, dtype=torch.float64) for rows in (20, 10, 40, 30))
+    expected = float(((z - z.mean(0)) @ u.T).square().mean())
+    found = Pairwise(x, y, z, pairs_at_once=64).mean_squared_projection("test", u)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+def test_draws_share_what_lies_among_the_rest_and_nothing_else(monkeypatch):
+    first, second = make(0), make(1).augmented
+    redrawn = first.redrawn(second)
+    alone = Evidence(**{**dict(first.items()), "augmented": second})
+    criteria.evaluate(first)
+    made, block = [], Pairwise._block
+    monkeypatch.setattr(Pairwise, "_block", lambda self, *sets: made.append(sets[:2]) or block(self, *sets))
+    assert criteria.evaluate(redrawn) == pytest.approx(criteria.evaluate(alone), rel=1e-9)
+    of_redrawn, of_alone = made[:3], made[3:]
+    assert all("augmented" in sets for sets in of_redrawn)
+    assert len(of_alone) == 6
 
 
 def test_fewer_train_embeddings_than_neighbors():
