@@ -46,13 +46,15 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds, processor seconds of both together, and the peak of the whole process."""
+    """Wall-clock seconds, processor seconds of both together, and megabytes: the peak of the whole process, libraries
+    and all, and what of it came after they were loaded and the rows made."""
 
     setting: str
     ranking_seconds: float
     consensus_seconds: float
     cpu_seconds: float
     peak_mb: float
+    rise_mb: float
 
 
 class MadeEvidence(Mapping[str, list[Evidence]]):
@@ -111,11 +113,16 @@ def choose(size: Size, threads: int) -> Cost:
     candidates = plan({"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick"), 0)
     evidence = MadeEvidence(candidates, size)
     records = {i: {"status": "ok", "reason": ""} for i in evidence}
+    before = _peak_mb()
     started, started_cpu = time.perf_counter(), time.process_time()
     rank(candidates, records, evidence, rule("auto", size.held_out), seed=0)
     ranked = time.perf_counter()
     scores = torch.stack([evidence.test_scores(i) for i in evidence], dim=1)
     consensus.evaluate(scores, families=[place % KINDS for place in range(len(evidence))])
     finished, cpu = time.perf_counter(), time.process_time() - started_cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES / 1e6
-    return Cost(size.describe(), ranked - started, finished - ranked, cpu, peak)
+    peak = _peak_mb()
+    return Cost(size.describe(), ranked - started, finished - ranked, cpu, peak, peak - before)
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES / 1e6

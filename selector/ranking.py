@@ -162,10 +162,10 @@ def rank(
         statuses[candidate.id], reasons[candidate.id] = record["status"], record["reason"]
         if record["status"] != "ok":
             continue
-        draws = evidence[candidate.id]
-        mean, deviation, trouble = _over_draws(draws, names, rule)
-        values.loc[candidate.id], spread.loc[candidate.id] = mean.where(np.isfinite(mean)), deviation
-        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
+        mean, spread.loc[candidate.id], statuses[candidate.id], reasons[candidate.id] = _judge(
+            evidence[candidate.id], names, rule
+        )
+        values.loc[candidate.id] = mean.where(np.isfinite(mean))
 
     members = _configurations(candidates, statuses, values, evidence, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
@@ -274,6 +274,12 @@ def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[s
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
     keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
+
+
+def _judge(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str, str]:
+    """Mean and standard deviation of every criterion of a trained candidate, its status, and why."""
+    mean, deviation, trouble = _over_draws(draws, names, rule)
+    return mean, deviation, *_guard(draws[0], mean, rule, trouble)
 
 
 def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:

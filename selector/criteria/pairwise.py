@@ -26,16 +26,14 @@ def root(square: Tensor) -> Tensor:
     return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt_()
 
 
-def centre(*sets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The sets (rows, d) minus the mean of all their rows, and that mean (d,).
+def origin(*sets: Tensor) -> Tensor:
+    """The mean (d,) of all rows of the sets (rows, d), in float64.
 
     Distances as |a|^2 + |b|^2 - 2ab lose all digits far from the origin. Subtracting a row before the mean
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
     first = precise(sets[0])[0]
-    shifted = [precise(rows) - first for rows in sets]
-    mean = torch.stack([rows.sum(0) for rows in shifted]).sum(0) / sum(len(rows) for rows in sets)
-    return tuple(rows - mean for rows in shifted), first + mean
+    return first + torch.stack([(precise(rows) - first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
 
 
 def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor) -> Tensor:
@@ -47,7 +45,8 @@ def mean_nearest_distance(
     queries: Tensor, references: Tensor, count: int, pairs_at_once: int = PAIRS_AT_ONCE
 ) -> Tensor:
     """Mean Euclidean distance (q,) of each query to its ``count`` nearest references, to all where fewer."""
-    (queries, references), _ = centre(queries, references)
+    mean = origin(queries, references)
+    queries, references = precise(queries) - mean, precise(references) - mean
     query_square, reference_square = queries.square().sum(1), references.square().sum(1)
     step = max(1, pairs_at_once // len(references))
     count = min(count, len(references))
@@ -102,7 +101,7 @@ class Pairwise:
         """The rows of a set in float64, minus the mean of all train and test rows."""
         if "origin" not in self._of_all_draws:
             with torch.no_grad():  # distances know no origin, so neither do their gradients
-                self._of_all_draws["origin"] = centre(self._sets["train"], self._sets["test"])[1]
+                self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
         return self.once(("centred", rows), lambda: precise(self._sets[rows]) - self._of_all_draws["origin"])
 
     def centre(self, rows: Rows) -> Tensor:

@@ -270,7 +270,7 @@ def test_evidence_is_read_one_candidate_at_a_time(names):
     lazy = Lazy({c.id: draws for c, draws in made.items()})
     records = dict.fromkeys(lazy, OK)
     result = rank(list(made), records, lazy, Rule(names), seed=0)
-    assert lazy.most <= 2 * 3  # draws of the candidate that is read, and of the one before
+    assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
     assert len(lazy.asked) <= 3 * len(made) + 1
     assert result.table.equals(ranked(made, Rule(names)).table)
 
