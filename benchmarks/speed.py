@@ -1,18 +1,14 @@
 """How fast this project is against the usual way, and how its cost grows: Markdown tables.
 
-python -m benchmarks.speed criteria detection --repeat 7 --out runs/speed
+ssad benchmark speed criteria detection --repeat 7 --out runs/speed
 
-The usual way is what the code released with papers does: PIL augmentation an image at a time, one model after another,
-tensors of all pairs of rows. Its references are written plainly below; they do the same work as what they are compared
-with. Both sides run in one process, in turn, so that whatever else a machine does meets both. One thread for each side
-but where worker processes are compared: there both sides have ``JOBS`` cores.
+The usual ways are in ``references``. Both sides run in one process, in turn, so that whatever else a machine does meets
+both. One thread for each side but where worker processes are compared: there both sides have ``JOBS`` cores, and so has
+the choice among many candidates, which has no other side.
 """
 
-import itertools
 import math
-import random
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,19 +24,26 @@ import pandas as pd
 import torch
 import typer
 from PIL import Image
-from scipy.stats import kendalltau
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import ColorJitter
-from torchvision.transforms.functional import to_tensor
+from torch.utils.data import DataLoader
 
 import augmentations
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
-from detectors import Classifier, Settings, preset
+from benchmarks.choosing import MAXRSS_BYTES, Cost, Size, choose
+from benchmarks.references import (
+    BATCH,
+    PerImage,
+    PerImageAugmentation,
+    Picture,
+    forward,
+    one_at_a_time,
+    pair_by_pair,
+    plain_candidate,
+    plain_criteria,
+)
+from detectors import Classifier, preset
 from detectors.base import as_float
-from detectors.encoders import ENCODERS, pool
-from detectors.gaussian import Gaussian
 from selector import Evidence
 from selector.candidates import plan
 from selector.consensus import evaluate as evaluate_consensus
@@ -52,9 +55,8 @@ from selector.zoo import Zoo
 
 CPU = torch.device("cpu")
 JOBS = 2  # worker processes of the zoo, and threads of the usual way
-BATCH = 64  # images that are augmented, or embedded by the usual way, at a time
 WIDTH = 512  # of embeddings: ResNet-18's
-AREA, ASPECT, JITTER = (0.02, 0.15), (0.3, 3.3), 0.1  # Li et al., CVPR 2021 (CutPaste), appendix A.2
+AREA, JITTER = (0.02, 0.15), 0.1  # Li et al., CVPR 2021 (CutPaste), appendix A.2
 SMALL_AREA = (0.005, 0.02)
 RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("cutpaste", {"area": AREA, "jitter": JITTER}),
@@ -64,10 +66,6 @@ RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 EMBEDDING_CRITERIA = [criterion.name for criterion in embedding.CRITERIA]
 SIDES = ("ours", "usual")
-MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
-
-Picture = Image.Image
-Change = Callable[[Picture], Picture]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ Make = Callable[[], Case]
 class Sizes:
     """What is measured. augmentations and detection: (images, px); criteria: rows of each of the three sets.
 
-    zoo: (candidates, steps, px); consensus: (candidates, images, candidates that the usual way compares).
+    zoo: (candidates, steps, px); consensus: (candidates, images, candidates that the usual way compares);
+    choosing: (candidates, train images, test images, embedding width).
     The others are those that cost is fitted over.
     """
 
@@ -129,6 +128,7 @@ class Sizes:
     zoo: tuple[int, int, int] = (4, 40, 64)
     detection: tuple[tuple[int, int], ...] = ((256, 64), (64, 128))
     consensus: tuple[tuple[int, int, int], ...] = ((20, 500, 20), (200, 500, 20))
+    choosing: tuple[int, int, int, int] = (200, 500, 2000, WIDTH)
     growing_candidates: tuple[int, ...] = (1, 2, 4)
     growing_images: tuple[int, ...] = (128, 256, 512)
     growing_px: tuple[int, ...] = (64, 128, 256)
@@ -143,6 +143,7 @@ TINY = Sizes(
     zoo=(1, 2, 32),
     detection=((8, 32),),
     consensus=((4, 20, 3),),
+    choosing=(3, 30, 40, 16),
     growing_candidates=(1, 2),
     growing_images=(8, 16),
     growing_px=(32, 64),
@@ -161,7 +162,7 @@ def compare(part: str, setting: str, make: Make, warm: Make, pairs: int) -> Comp
         both = [(seconds_of(case.ours), seconds_of(case.usual) * case.scale) for _ in range(pairs)]
     ratios = [usual / ours for ours, usual in both]
     del case  # its inputs are made anew in each process that is measured
-    memory = [_in_fresh_process(make, warm, side) for side in SIDES]
+    memory = [_in_fresh_process(megabytes_of, make, warm, side) for side in SIDES]
     ours, usual = np.median(both, axis=0).tolist()
     return Comparison(part, setting, ours, usual, float(np.median(ratios)), min(ratios), max(ratios), *memory)
 
@@ -184,13 +185,13 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _in_fresh_process(make: Make, warm: Make, side: str) -> float:
+def _in_fresh_process(task: Callable[..., Any], *arguments: Any) -> Any:
     # A process that is started by exec inherits the peak of the one that started it; a forked one does not, and the
     # server that forks it is small.
     context = get_context("forkserver")
     context.set_forkserver_preload(["selector"])
     with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(megabytes_of, make, warm, side).result()
+        return process.submit(task, *arguments).result()
 
 
 def megabytes_of(make: Make, warm: Make, side: str) -> float:
@@ -209,68 +210,6 @@ def _peak(who: int) -> float:
 
 
 # Augmentations ------------------------------------------------------------------------------------------------
-
-
-class PerImage(Dataset):
-    """Each of (n,) pictures as tensors (C,H,W) in [0,1], one for each way of looking at it."""
-
-    def __init__(self, pictures: list[Picture], views: tuple[Change, ...]) -> None:
-        self.pictures = pictures
-        self.views = views
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, i: int) -> list[Tensor]:
-        return [to_tensor(view(self.pictures[i])) for view in self.views]
-
-
-def unchanged(picture: Picture) -> Picture:
-    """The picture itself."""
-    return picture
-
-
-def cut_out(picture: Picture, corner: tuple[int, int], size: tuple[int, int]) -> Picture:
-    """A copy with a black patch: ``corner`` its left and top, ``size`` its width and height in px."""
-    changed = picture.copy()
-    changed.paste((0, 0, 0), (*corner, corner[0] + size[0], corner[1] + size[1]))
-    return changed
-
-
-def cut_paste(
-    picture: Picture, source: tuple[int, int], corner: tuple[int, int], size: tuple[int, int], jitter: Change
-) -> Picture:
-    """A copy with the patch at ``source`` (left, top), its colours jittered, pasted at ``corner``."""
-    patch = picture.crop((*source, source[0] + size[0], source[1] + size[1]))
-    changed = picture.copy()
-    changed.paste(jitter(patch), corner)
-    return changed
-
-
-class PerImageAugmentation:
-    """``cutout`` or ``cutpaste`` of one PIL picture, drawn as this project draws them at angle 0."""
-
-    def __init__(self, name: str, area: tuple[float, float], jitter: float = 0.0, seed: int = 0) -> None:
-        self.name = name
-        self.area = area
-        self.jitter = ColorJitter(jitter, jitter, jitter, jitter)
-        self.random = random.Random(seed)
-
-    def __call__(self, picture: Picture) -> Picture:
-        size = self.draw_size(picture)
-        corner = self._draw_corner(picture, size)
-        if self.name == "cutout":
-            return cut_out(picture, corner, size)
-        return cut_paste(picture, self._draw_corner(picture, size), corner, size, self.jitter)
-
-    def draw_size(self, picture: Picture) -> tuple[int, int]:
-        """Width and height in px of a patch."""
-        pixels = self.random.uniform(*self.area) * picture.width * picture.height
-        ratio = math.exp(self.random.uniform(*map(math.log, ASPECT)))
-        return max(1, round(math.sqrt(pixels * ratio))), max(1, round(math.sqrt(pixels / ratio)))
-
-    def _draw_corner(self, picture: Picture, size: tuple[int, int]) -> tuple[int, int]:
-        return self.random.randint(0, picture.width - size[0]), self.random.randint(0, picture.height - size[1])
 
 
 def photographs(n: int, px: int, seed: int = 0) -> Tensor:
@@ -323,42 +262,6 @@ def of_augmentations(sizes: Sizes, pairs: int) -> list[Comparison]:
 # Criteria -----------------------------------------------------------------------------------------------------
 
 
-def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
-    """The embedding criteria of train (n,d), augmented (m,d) and test (k,d) rows, by differences of all pairs.
-
-    Each tensor of distances is made once, where the released code makes it anew for every criterion.
-    """
-    both, d = torch.cat([x, y]), x.shape[1]
-    to_test = (both[:, None] - z).norm(dim=2)
-    gap = (x[:, None] - y).norm(dim=2).mean() / 2
-    discordance = to_test.mean() / 2 / (gap + 1e-8)
-    rays = nn.functional.normalize(y - x.mean(0), dim=1)
-    separability = ((z - x.mean(0)) @ rays.T).std(correction=0) / gap
-    scaled = torch.cat([both, z])
-    scaled = scaled - scaled.mean(0)
-    scaled = scaled * math.sqrt(len(scaled)) / scaled.norm()
-    x_scaled, y_scaled, z_scaled = scaled.split([len(x), len(y), len(z)])
-    to_means = [(z_scaled - rows.mean(0)).norm(dim=1).mean() for rows in (x_scaled, y_scaled)]
-
-    def mmd(kernel: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        within = kernel(both, both).mean() + kernel(z, z).mean()
-        return (within - 2 * kernel(both, z).mean()).clamp(min=0)
-
-    found = {
-        "mmd_linear": (both.mean(0) - z.mean(0)).square().sum(),
-        "mmd_rbf": mmd(lambda a, b: torch.exp(-torch.cdist(a, b).square() / d)),
-        "mmd_poly": mmd(lambda a, b: (a @ b.T / d + 1) ** 3),
-        "mean_distance": to_test.mean() / 2,
-        "negative_std": -to_test.std(correction=0),
-        "discordance": discordance,
-        "separability_clamped": separability.clamp(max=0.5),
-        "negative_separability_unclamped": -separability,
-        "dsv": discordance - separability.clamp(max=0.5) / discordance,
-        "alignment": sum(to_means) / 2,
-    }
-    return {name: float(value) for name, value in found.items()}
-
-
 def embeddings(rows: int, width: int = WIDTH) -> tuple[Tensor, Tensor, Tensor]:
     """Train, augmented and test rows (rows, width), L2-normalised, around a mean of their own each."""
     source = generator(0, "embeddings")
@@ -384,46 +287,6 @@ def of_criteria(sizes: Sizes, pairs: int) -> list[Comparison]:
 
 
 # The zoo ------------------------------------------------------------------------------------------------------
-
-
-def plain_candidate(
-    train: list[Picture], test: list[Picture], augment: Change, settings: Settings
-) -> tuple[nn.Sequential, Tensor]:
-    """A trained encoder and its scores (k,) of the test pictures: the same network, steps and optimiser as ours.
-
-    Augmented one image at a time, in float32. Embeds what a selection looks at: train, augmented and test images.
-    """
-    network = ENCODERS[settings.encoder]
-    encoder = network.build(3, settings.image_size)
-    (hidden,) = settings.head
-    head = (nn.Linear(network.width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 2))
-    model = nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    loader = DataLoader(PerImage(train, (unchanged, augment)), settings.batch, shuffle=True, drop_last=True)
-    endless = itertools.chain.from_iterable(itertools.repeat(loader))
-    classes = torch.arange(2).repeat_interleave(settings.batch)
-    for clean, drawn in itertools.islice(endless, settings.steps):
-        loss = nn.functional.cross_entropy(model(torch.cat([clean, drawn])), classes)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        cosine.step()
-
-    def embed(pictures: list[Picture], view: Change) -> Tensor:
-        batches = DataLoader(PerImage(pictures, (view,)), BATCH)
-        return torch.cat([pool(encoder(batch)) for (batch,) in batches])
-
-    encoder.eval()
-    with torch.no_grad():
-        scorer = Gaussian.fit(embed(train, unchanged))
-        embed(train, augment)
-        return encoder, scorer.score(embed(test, unchanged))
 
 
 def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
@@ -471,19 +334,6 @@ def of_zoo(sizes: Sizes, pairs: int) -> list[Comparison]:
 # Detection ----------------------------------------------------------------------------------------------------
 
 
-def one_at_a_time(detector: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) scores and (N,H,W) maps, image by image, each of the two by a pass of its own."""
-    scores = [detector.score(image[None]) for image in images]
-    maps = [detector.score_map(image[None]) for image in images]
-    return torch.cat(scores), torch.cat(maps)
-
-
-@torch.no_grad()
-def forward(detector: Classifier, images: Tensor) -> Tensor:
-    """(N,d,h,w): the encoder alone, in the batches that detection takes."""
-    return torch.cat([detector.encoder(batch) for batch in detector.batches(images)])
-
-
 def detection_case(floor: bool, n: int, px: int) -> Case:
     """Scores and maps of n images; ``floor``: against the forward pass that they can't do without."""
     images = as_float(photographs(n, px))
@@ -506,16 +356,6 @@ def of_detection(sizes: Sizes, pairs: int) -> list[Comparison]:
 
 
 # Consensus ----------------------------------------------------------------------------------------------------
-
-
-def pair_by_pair(scores: np.ndarray) -> np.ndarray:
-    """Model centrality (m,) of scores (k images, m candidates): mean tau-b to the others, each pair by scipy."""
-    m = scores.shape[1]
-    total = np.zeros(m)
-    for i, j in itertools.combinations(range(m), 2):
-        tau = kendalltau(scores[:, i], scores[:, j]).statistic
-        total[[i, j]] += tau
-    return total / (m - 1)
 
 
 def score_matrix(images: int, candidates: int) -> np.ndarray:
@@ -543,6 +383,15 @@ def of_consensus(sizes: Sizes, pairs: int) -> list[Comparison]:
     return found
 
 
+# Choosing -----------------------------------------------------------------------------------------------------
+
+
+def of_choosing(sizes: Sizes, repeats: int) -> list[Cost]:
+    """All criteria, the ranking and all consensus of many candidates, each time in a fresh process; the median run."""
+    costs = [_in_fresh_process(choose, Size(*sizes.choosing), JOBS) for _ in range(repeats)]
+    return [sorted(costs, key=lambda cost: cost.ranking_seconds + cost.consensus_seconds)[len(costs) // 2]]
+
+
 # Scaling ------------------------------------------------------------------------------------------------------
 
 
@@ -566,6 +415,7 @@ PARTS: dict[str, Callable[[Sizes, int], list[Any]]] = {
     "zoo": of_zoo,
     "detection": of_detection,
     "consensus": of_consensus,
+    "choosing": of_choosing,
     "scaling": scaling,
 }
 
@@ -573,7 +423,7 @@ PARTS: dict[str, Callable[[Sizes, int], list[Any]]] = {
 def table(
     part: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}. [default: all]")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Pairs of runs a row.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Folder for speed.csv, and scaling.csv.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for speed.csv, choosing.csv and scaling.csv.")] = None,
     tiny: Annotated[bool, typer.Option(help="Sizes of seconds: to see that it works, not to measure.")] = False,
 ) -> None:
     """Print seconds, ratios (usual / ours: median, lowest to highest) and peak megabytes, then how cost grows."""
@@ -582,9 +432,11 @@ def table(
             raise unknown_name("part", name, list(PARTS))
     rows = [row for name in part or PARTS for row in PARTS[name](TINY if tiny else FULL, repeat)]
     comparisons = [row for row in rows if isinstance(row, Comparison)]
+    costs = [row for row in rows if isinstance(row, Cost)]
     growths = [row for row in rows if isinstance(row, Growth)]
     for file, found, lines in (
         ("speed.csv", comparisons, comparison_lines(comparisons)),
+        ("choosing.csv", costs, cost_lines(costs)),
         ("scaling.csv", growths, growth_lines(growths)),
     ):
         if not found:
@@ -605,6 +457,15 @@ def comparison_lines(rows: list[Comparison]) -> Iterator[str]:
         yield f"| {row.part} | {row.setting} | {seconds} | {ratio} | {row.ours_mb:.0f} | {row.usual_mb:.0f} |"
 
 
+def cost_lines(rows: list[Cost]) -> Iterator[str]:
+    """The lines of a Markdown table."""
+    yield "| choosing among | ranking s | consensus s | processor s | peak MB | of it added |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        seconds = f"{row.ranking_seconds:.3g} | {row.consensus_seconds:.3g} | {row.cpu_seconds:.3g}"
+        yield f"| {row.setting} | {seconds} | {row.peak_mb:.0f} | {row.rise_mb:.0f} |"
+
+
 def growth_lines(rows: list[Growth]) -> Iterator[str]:
     """The lines of a Markdown table."""
     yield "| seconds of | at so many | | exponent |"
@@ -612,7 +473,3 @@ def growth_lines(rows: list[Growth]) -> Iterator[str]:
     for row in rows:
         measured = ", ".join(f"{size}: {s:.3g} s" for size, s in zip(row.sizes, row.seconds, strict=True))
         yield f"| {row.what} | {row.of} | {measured} | {row.exponent:.2f} |"
-
-
-if __name__ == "__main__":
-    typer.run(table)

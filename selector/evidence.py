@@ -89,3 +89,10 @@ class Evidence:
         names = ("train", "augmented", "test")
         train, augmented, test = given(self, names, asker="a comparison of embeddings")
         return Pairwise(train, augmented, test)
+
+    def redrawn(self, augmented: Tensor) -> "Evidence":
+        """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
+        again = replace(self, augmented=augmented)
+        if self.has(("train", "augmented", "test")) and again.augmented is not None:
+            vars(again)["pairwise"] = self.pairwise.redrawn(again.augmented)
+        return again

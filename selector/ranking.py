@@ -15,7 +15,7 @@ from augmentations.randomness import generator
 from selector import consensus, criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
-from selector.evidence import Evidence
+from selector.evidence import EMBEDDINGS, SCORES, Evidence
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 # Of four criteria, those whose Borda lost least on the suite `development` without a consensus between candidates.
@@ -50,10 +50,16 @@ class Rule:
         """The built-in criterion of this name, or the user's."""
         return self.own if self.own is not None and name == self.own.name else criteria.get(name)
 
-    def common(self, given: Sequence[Evidence]) -> "Rule":
-        """Of a Borda, the criteria that every candidate's evidence supports; all where it supports none."""
-        shared = tuple(name for name in self.names if all(one.has(self.criterion(name).needs) for one in given))
+    def common(self, held: Sequence[Collection[str]]) -> "Rule":
+        """Of a Borda, the criteria that each candidate supports, by the fields that it holds; all where none is."""
+        shared = tuple(name for name in self.names if all(set(self.criterion(name).needs) <= set(one) for one in held))
         return replace(self, names=shared or self.names)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The fields of the evidence that it looks at; all, where the user's function does not say."""
+        needs = [self.criterion(name).needs for name in self.names]
+        return frozenset(EMBEDDINGS + SCORES if self.own is not None else sum(needs, ()))
 
     def to_json(self) -> dict[str, Any]:
         """What is kept; of the user's criterion all but the function."""
@@ -157,10 +163,10 @@ def rank(
     Of the criteria of a Borda those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
     """
-    given = [draws[0] for draws in evidence.values()]
-    rule = rule.common(given)
+    held = [_held(draws[0]) for draws in evidence.values()]
+    rule = rule.common(held)
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
-    missing = {name: _missing(given, rule.criterion(name)) for name in known}
+    missing = {name: _missing(held, rule.criterion(name)) for name in known}
     names = [name for name, fields in missing.items() if not fields or name in rule.names]
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
@@ -170,10 +176,10 @@ def rank(
         statuses[candidate.id], reasons[candidate.id] = record["status"], record["reason"]
         if record["status"] != "ok":
             continue
-        draws = evidence[candidate.id]
-        mean, deviation, trouble = _over_draws(draws, names, rule)
-        values.loc[candidate.id], spread.loc[candidate.id] = mean.where(np.isfinite(mean)), deviation
-        statuses[candidate.id], reasons[candidate.id] = _guard(draws[0], mean, rule, trouble)
+        mean, spread.loc[candidate.id], statuses[candidate.id], reasons[candidate.id] = _judge(
+            evidence[candidate.id], names, rule
+        )
+        values.loc[candidate.id] = mean.where(np.isfinite(mean))
 
     members = _configurations(candidates, statuses, values, evidence, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
@@ -247,9 +253,13 @@ def _left_out(
     return ", ".join(f"seed {c.training.seed} {statuses[c.id]}" for c in others)
 
 
-def _missing(given: Sequence[Evidence], criterion: Criterion) -> list[str]:
-    """What of a criterion's needs the candidates lack, empty where one of them has all."""
-    lacks = [[name for name in criterion.needs if not one.has((name,))] for one in given]
+def _held(evidence: Evidence) -> frozenset[str]:
+    return frozenset(name for name, _ in evidence.items())
+
+
+def _missing(held: Sequence[frozenset[str]], criterion: Criterion) -> list[str]:
+    """What of a criterion's needs the candidates lack, empty where one of them holds all."""
+    lacks = [[name for name in criterion.needs if name not in one] for one in held]
     return min(lacks, key=len, default=list(criterion.needs))
 
 
@@ -278,6 +288,12 @@ def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[s
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
     keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
+
+
+def _judge(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str, str]:
+    """Mean and standard deviation of every criterion of a trained candidate, its status, and why."""
+    mean, deviation, trouble = _over_draws(draws, names, rule)
+    return mean, deviation, *_guard(draws[0], mean, rule, trouble)
 
 
 def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
@@ -330,7 +346,7 @@ def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> t
 
 def _why(evidence: Evidence, criterion: Criterion) -> str:
     """Why a criterion has no value."""
-    lacking = _missing([evidence], criterion)
+    lacking = _missing([_held(evidence)], criterion)
     return f"{criterion.name} needs {', '.join(lacking)}" if lacking else f"{criterion.name} is not finite"
 
 
@@ -359,25 +375,19 @@ def _uncertainty(
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
     made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
+    Candidates are visited one after another, so that no more than one's evidence is in memory.
     """
     if len(order) < 2:
         return _Uncertainty(tied=frozenset(order))
     sign = 1 if rule.higher_is_better else -1
-    source, of_seeds = generator(seed, "resamples"), generator(seed, "resamples", "seeds")
     seeds = max(len(members[i]) for i in order)
+    of_seeds = generator(seed, "resamples", "seeds")
+    picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
+    drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
+    resampled = np.stack([_resampled(members[i], picked, evidence, drawn, rule) for i in order])
     margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
-        drawn = _bootstrap(evidence[order[0]][0], source)
-        picked = torch.randint(seeds, (seeds,), generator=of_seeds).tolist()
-        values = {}
-        for candidate_id in order:
-            ids = [members[candidate_id][i % len(members[candidate_id])] for i in picked]
-            measured = {}
-            for i in dict.fromkeys(ids):
-                draw = evidence[i][resample % len(evidence[i])]
-                measured[i] = _measured(draw.with_rows(**_rows(draw, *drawn)), rule)
-            values[candidate_id] = pd.DataFrame([measured[i] for i in ids]).mean(skipna=False)
-        table = pd.DataFrame(values).T
+        table = pd.DataFrame(resampled[:, resample], order, list(rule.names))
         decided = sign * decide(table, table, rule)
         margins.append(decided[order[0]] - decided[order[1]])
         firsts += best_first(table, table, rule)[0] == order[0]
@@ -387,16 +397,43 @@ def _uncertainty(
     return _Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
 
 
-def _bootstrap(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which test and which validation images a resample is made of; of test images, where there are any."""
+def _bootstraps(evidence: Evidence, source: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Which test and which validation images each resample is made of; of test images, where there are any.
+
+    Test images are drawn by their place in the order of one candidate's scores, and not by that in which they were
+    read: names of files set the latter, and must not matter.
+    """
     assert evidence.validation_scores is not None
-    sizes = [0 if evidence.test_scores is None else len(evidence.test_scores), len(evidence.validation_scores)]
-    test, validation = (torch.randint(max(n, 1), (n,), generator=source) for n in sizes)
-    return test, validation
+    h = len(evidence.validation_scores)
+    places = torch.empty(0, dtype=torch.long) if evidence.test_scores is None else evidence.test_scores.argsort()
+    k = len(places)
+    return [
+        (places[torch.randint(max(k, 1), (k,), generator=source)], torch.randint(h, (h,), generator=source))
+        for _ in range(RESAMPLES)
+    ]
 
 
-def _rows(evidence: Evidence, test: Tensor, validation: Tensor) -> dict[str, Tensor]:
-    """The rows that belong to these images in every field of the evidence.
+def _resampled(
+    seeds: Sequence[str],
+    picked: np.ndarray,
+    evidence: Mapping[str, Sequence[Evidence]],
+    drawn: Sequence[tuple[Tensor, Tensor]],
+    rule: Rule,
+) -> np.ndarray:
+    """What decides of one configuration in each resample, (resamples, names): the mean over the seeds it picked."""
+    total = np.zeros((RESAMPLES, len(rule.names)))
+    for place, candidate_id in enumerate(seeds):
+        share = (picked % len(seeds) == place).mean(axis=1)
+        draws = evidence[candidate_id]
+        for resample in np.flatnonzero(share).tolist():
+            draw, (test, validation) = draws[resample % len(draws)], drawn[resample]
+            measured = _measured(draw.with_rows(**_rows(draw, test, validation, rule.reads)), rule)
+            total[resample] += share[resample] * np.array([measured[name] for name in rule.names])
+    return total
+
+
+def _rows(evidence: Evidence, test: Tensor, validation: Tensor, reads: Collection[str]) -> dict[str, Tensor]:
+    """The rows that belong to these images in every field that is read and that the evidence has.
 
     Pseudo anomalies come in blocks of one for each validation image, which go with it.
     """
@@ -405,7 +442,7 @@ def _rows(evidence: Evidence, test: Tensor, validation: Tensor) -> dict[str, Ten
         if evidence.has((name,)) and len(getattr(evidence, name)) % len(validation) == 0:
             starts = torch.arange(0, len(getattr(evidence, name)), len(validation))
             rows[name] = (starts[:, None] + validation).flatten()
-    return {name: index for name, index in rows.items() if evidence.has((name,))}
+    return {name: index for name, index in rows.items() if name in reads and evidence.has((name,))}
 
 
 def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:

@@ -33,7 +33,7 @@ from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
-from selector.store import Store, storing
+from selector.store import Store, StoredEvidence, storing
 from selector.zoo import Zoo
 
 if TYPE_CHECKING:  # Optuna takes a while to load
@@ -182,8 +182,7 @@ def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
     if not usable:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
-    evidence = {candidate_id: zoo.evidence(candidate_id) for candidate_id in usable}
-    return rank(zoo.candidates, records, evidence, chosen_rule, seed)
+    return rank(zoo.candidates, records, StoredEvidence(zoo.store, usable), chosen_rule, seed)
 
 
 class Selection:

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -242,9 +242,9 @@ class Store:
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images."""
         tensors, settings = self._read(candidate_id, "evidence")
-        draws = tensors.pop("augmented")
-        distance = settings["score_is_distance"]
-        return [Evidence(**tensors, augmented=draw, score_is_distance=distance) for draw in draws]
+        first, *others = tensors.pop("augmented")
+        evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
+        return [evidence, *(evidence.redrawn(draw) for draw in others)]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
@@ -298,6 +298,28 @@ class Store:
 
     def forget_progress(self) -> None:
         shutil.rmtree(self.root / "progress", ignore_errors=True)
+
+
+class StoredEvidence(Mapping[str, list[Evidence]]):
+    """The evidence of these candidates, read when it is asked for and not kept: that of all may exceed memory."""
+
+    def __init__(self, store: Store, candidate_ids: Collection[str]) -> None:
+        self._store = store
+        self._ids = dict.fromkeys(candidate_ids)
+
+    def __getitem__(self, candidate_id: str) -> list[Evidence]:
+        if candidate_id not in self._ids:
+            raise KeyError(candidate_id)
+        return self._store.evidence(candidate_id)
+
+    def __contains__(self, candidate_id: object) -> bool:
+        return candidate_id in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -35,7 +35,7 @@ class ScoreMatrix:
     @classmethod
     def of(cls, scores: Any, families: Sequence[Hashable] | None = None, seed: int = 0) -> ScoreMatrix:
         """Scores (k, m), array or tensor of real numbers, read and left as they are; raises InputError otherwise."""
-        values = _as_matrix(scores)
+        values = as_matrix(scores)
         if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**64):
             raise InputError(f"seed={seed!r}", "must be an integer of 64 bits", "try 0")
         if families is not None:
@@ -146,7 +146,11 @@ def aligned(tables: Mapping[str, tuple[Sequence[str], Any]]) -> tuple[list[str],
     return list(rows), torch.stack(columns, dim=1)
 
 
-def _as_matrix(scores: Any) -> Floats:
+def as_matrix(scores: Any, fewest: int = 2) -> Floats:
+    """Scores (k samples, m candidates), array or tensor of real numbers, at least ``fewest`` of each, as float64.
+
+    Raises InputError for anything else.
+    """
     remedy = "pass one row a test image and one column a candidate"
     if isinstance(scores, Tensor):
         scores = scores.detach().cpu()
@@ -157,8 +161,9 @@ def _as_matrix(scores: Any) -> Floats:
         raise InputError("scores", "must be a matrix", remedy) from None
     if array.dtype.kind not in "buif":
         raise InputError(f"scores of type {array.dtype}", "must be real numbers", remedy)
-    if array.ndim != 2 or min(array.shape) < 2:
-        raise InputError(f"scores of shape {array.shape}", "must be (samples, candidates), at least 2 of each", remedy)
+    if array.ndim != 2 or min(array.shape) < fewest:
+        rule = f"must be (samples, candidates), at least {fewest} of each"
+        raise InputError(f"scores of shape {array.shape}", rule, remedy)
     return array.astype(np.float64)
 
 

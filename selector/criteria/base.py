@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from augmentations.errors import InputError
+from selector.criteria.pairwise import precise
 
 if TYPE_CHECKING:  # evidence imports the pairwise sums of this package
     from selector.evidence import Evidence
@@ -25,6 +26,15 @@ def given(evidence: Evidence, names: tuple[str, ...], asker: str = "this criteri
             f"pass Evidence({', '.join(f'{name}=...' for name in missing)})",
         )
     return tuple(getattr(evidence, name) for name in names)
+
+
+def scores_of(evidence: Evidence, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """The named scores in float64, all nan where one is not finite, which ranks and quantiles would hide.
+
+    Raises InputError as ``given`` does.
+    """
+    found = (precise(scores) for scores in given(evidence, names))
+    return tuple(torch.where(scores.isfinite().all(), scores, torch.nan) for scores in found)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from selector.criteria.base import Criterion, given
+from selector.criteria.base import Criterion, given, scores_of
 from selector.criteria.pairwise import mean_nearest_distance, precise
 
 if TYPE_CHECKING:
@@ -79,22 +79,21 @@ def _scale(values: Tensor, distance: bool) -> Tensor:
     return quantile(values, 0.75) - quantile(values, 0.25)
 
 
-def _enter(scores: Tensor, distance: bool) -> Tensor:
-    """Scores as the criteria read them, in float64: logarithms where scores are distance-like."""
-    scores = precise(scores)
-    return scores.log() if distance else scores
-
-
 def _standard(reference: Tensor, values: Tensor, distance: bool) -> Tensor:
     """Values minus the location of the reference, over its scale."""
     return (values - _location(reference, distance)) / _scale(reference, distance)
 
 
+def _enter(evidence: Evidence, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """Scores as the criteria read them: logarithms where scores are distance-like."""
+    found = scores_of(evidence, names)
+    return tuple(scores.log() for scores in found) if evidence.score_is_distance else found
+
+
 def _read(evidence: Evidence) -> tuple[Tensor, Tensor, bool]:
     """lv, lt, and whether they are logarithms of distances."""
-    v, t = given(evidence, BOTH)
-    distance = bool(evidence.score_is_distance)
-    return _enter(v, distance), _enter(t, distance), distance
+    lv, lt = _enter(evidence, BOTH)
+    return lv, lt, bool(evidence.score_is_distance)
 
 
 def score_shift(evidence: Evidence) -> Tensor:
@@ -127,15 +126,14 @@ def score_upper_95(evidence: Evidence) -> Tensor:
 
 def score_exceed(evidence: Evidence) -> Tensor:
     """Share of t above the .95 quantile of v. Source: score contrast."""
-    v, t = (precise(scores) for scores in given(evidence, BOTH))
+    v, t = scores_of(evidence, BOTH)
     bound = quantile(v, EXCEED_LEVEL)
     return torch.where(t.isnan().any() | bound.isnan(), math.nan, (t > bound).to(t.dtype).mean())
 
 
 def pu_auc(evidence: Evidence) -> Tensor:
     """P(t > v), ties counted half. Source: Menon et al., ICML 2015 (linear in the clean AUROC)."""
-    v, t = given(evidence, BOTH)
-    return probability_above(v, t)
+    return probability_above(*scores_of(evidence, BOTH))
 
 
 def score_variance(evidence: Evidence) -> Tensor:
@@ -158,8 +156,7 @@ def score_skew3(evidence: Evidence) -> Tensor:
 
 def rtm(evidence: Evidence) -> Tensor:
     """(mean of the top 5% of t - median t) / median t. Source: AutoUAD, relative top-median."""
-    (t,) = given(evidence, TEST)
-    t = precise(t)
+    (t,) = scores_of(evidence, TEST)
     median = quantile(t, 0.5)
     top = t.topk(-(-len(t) // TOP)).values.mean()
     return (top - median) / median
@@ -170,8 +167,7 @@ def score_otsu(evidence: Evidence) -> Tensor:
 
     With prefix sums S_i of the sorted, centred values it is S_i^2 / (i (k - i) var lt), for k - 1 splits.
     """
-    (t,) = given(evidence, TEST)
-    lt = _enter(t, bool(evidence.score_is_distance))
+    (lt,) = _enter(evidence, TEST)
     lt = lt - lt.max()  # as in _scale: no spread is exactly 0
     ordered = (lt - lt.mean()).sort().values
     count = torch.arange(1, len(lt), dtype=lt.dtype, device=lt.device)

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from selector.criteria.base import Criterion
-from selector.criteria.pairwise import Kind, Pairwise, mean_squared_product, root
+from selector.criteria.pairwise import Kind, Pairwise, Rows, root
 
 if TYPE_CHECKING:
     from selector.evidence import Evidence
 
-NEEDS = ("train", "augmented", "test")
+SETS: tuple[Rows, ...] = ("train", "augmented", "test")
+NEEDS: tuple[str, ...] = SETS
 DSV = "Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023"
 ST_SSAD = "Yoo, Zhao & Akoglu, ST-SSAD, KDD 2025"
 SEPARABILITY_BOUND = 0.5  # published: projections within [0, D] have a standard deviation of at most D/2
@@ -61,8 +62,9 @@ def negative_std(evidence: Evidence) -> Tensor:
 
 def mmd_linear(evidence: Evidence) -> Tensor:
     """|mean(X u Y) - mean(Z)|^2. Source: DSV, baseline "MMD" (biased, squared)."""
-    x, y, z = evidence.pairwise.centred()
-    return (_pooled(evidence.pairwise, x.mean(0), y.mean(0)) - z.mean(0)).square().sum()
+    pairwise = evidence.pairwise
+    pooled = _pooled(pairwise, pairwise.centre("train"), pairwise.centre("augmented"))
+    return (pooled - pairwise.centre("test")).square().sum()
 
 
 def _mmd(evidence: Evidence, kernel: Kind) -> Tensor:
@@ -98,18 +100,17 @@ def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tenso
     ``clamp=math.inf`` leaves it unclamped. Source: DSV, separability surrogate.
     """
     pairwise = evidence.pairwise
-    x, y, z = pairwise.centred()
-    origin = x.mean(0)
-    rays = y - origin
-    rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
-    offsets = z - origin
-    ray, offset = rays.mean(0), offsets.mean(0)
-    rays, offsets = rays - ray, offsets - offset
-    # The variance of the products in three parts that cannot cancel: rays vary, offsets vary, both vary.
-    variance = (rays @ offset).square().mean() + (offsets @ ray).square().mean()
-    variance = variance + mean_squared_product(offsets, rays)
-    distance = pairwise.mean("distance", "train", "augmented") / 2
-    return (root(variance) / distance).clamp_max(clamp)
+
+    def spread() -> Tensor:
+        origin = pairwise.centre("train")
+        rays = pairwise.centred("augmented") - origin
+        rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
+        offset = pairwise.centre("test") - origin
+        # The variance of the products in two parts that cannot cancel: that of the rays, and that of the test rows.
+        variance = ((rays - rays.mean(0)) @ offset).square().mean() + pairwise.mean_squared_projection("test", rays)
+        return root(variance) / (pairwise.mean("distance", "train", "augmented") / 2)
+
+    return pairwise.once(("spread", "train", "augmented", "test"), spread).clamp_max(clamp)
 
 
 def negative_separability_unclamped(evidence: Evidence) -> Tensor:
@@ -129,12 +130,17 @@ def alignment(evidence: Evidence) -> Tensor:
     The pool X u Y u Z of N rows is centred and multiplied by sqrt(N) / its Frobenius norm.
     Source: ST-SSAD, its validation loss.
     """
-    x, y, z = evidence.pairwise.centred()
-    rows = len(x) + len(y) + len(z)
-    scale = torch.sqrt(rows / (x.square().sum() + y.square().sum() + z.square().sum()))
-    to_train = torch.linalg.vector_norm(z - x.mean(0), dim=1).mean()
-    to_augmented = torch.linalg.vector_norm(z - y.mean(0), dim=1).mean()
-    return scale * (to_train + to_augmented) / 2
+    pairwise = evidence.pairwise
+    rows = {name: pairwise.size(name) for name in SETS}
+    total = sum(rows.values())
+    mean = torch.stack([rows[name] * pairwise.centre(name) for name in SETS]).sum(0) / total
+    scale = torch.sqrt(total / (sum(pairwise.squares(name).sum() for name in SETS) - total * mean.square().sum()))
+
+    def to_mean(name: Rows) -> Tensor:
+        return torch.linalg.vector_norm(pairwise.centred("test") - pairwise.centre(name), dim=1).mean()
+
+    to_train = pairwise.once(("to mean", "train", "test"), lambda: to_mean("train"))
+    return scale * (to_train + to_mean("augmented")) / 2
 
 
 # Kernels first: their pass over the pairs leaves the distances for those that follow.

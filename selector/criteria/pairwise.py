@@ -26,16 +26,14 @@ def root(square: Tensor) -> Tensor:
     return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt_()
 
 
-def centre(*sets: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The sets (rows, d) minus the mean of all their rows, and that mean (d,).
+def origin(*sets: Tensor) -> Tensor:
+    """The mean (d,) of all rows of the sets (rows, d), in float64.
 
     Distances as |a|^2 + |b|^2 - 2ab lose all digits far from the origin. Subtracting a row before the mean
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
     first = precise(sets[0])[0]
-    shifted = [precise(rows) - first for rows in sets]
-    mean = torch.stack([rows.sum(0) for rows in shifted]).sum(0) / sum(len(rows) for rows in sets)
-    return tuple(rows - mean for rows in shifted), first + mean
+    return first + torch.stack([(precise(rows) - first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
 
 
 def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor) -> Tensor:
@@ -43,20 +41,12 @@ def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor) 
     return torch.addmm(b_square, a, b.T, alpha=-2).add_(a_square[:, None])
 
 
-def mean_squared_product(a: Tensor, b: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> Tensor:
-    """Mean of <a_i, b_j>^2 over all pairs: <A'A, B'B> / (n m), or in chunks where that costs less."""
-    (n, width), m = a.shape, len(b)
-    if (n + m) * width < n * m:
-        return ((a.T @ a) * (b.T @ b)).sum() / (n * m)
-    step = max(1, pairs_at_once // m)
-    return torch.stack([(rows @ b.T).square().sum() for rows in a.split(step)]).sum() / (n * m)
-
-
 def mean_nearest_distance(
     queries: Tensor, references: Tensor, count: int, pairs_at_once: int = PAIRS_AT_ONCE
 ) -> Tensor:
     """Mean Euclidean distance (q,) of each query to its ``count`` nearest references, to all where fewer."""
-    (queries, references), _ = centre(queries, references)
+    mean = origin(queries, references)
+    queries, references = precise(queries) - mean, precise(references) - mean
     query_square, reference_square = queries.square().sum(1), references.square().sum(1)
     step = max(1, pairs_at_once // len(references))
     count = min(count, len(references))
@@ -79,62 +69,90 @@ class Pairwise:
     def __init__(self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> None:
         self._sets: dict[Rows, Tensor] = {"train": train, "augmented": augmented, "test": test}
         self._pairs_at_once = pairs_at_once
-        self._kept: dict[Hashable, Any] = {}
+        self._of_draw: dict[Hashable, Any] = {}
+        self._of_all_draws: dict[Hashable, Any] = {}
         self.gamma = 1 / train.shape[1]
+
+    def redrawn(self, augmented: Tensor) -> "Pairwise":
+        """The same train and test rows beside other augmented ones: what lies among the former is computed once."""
+        other = Pairwise(self._sets["train"], augmented, self._sets["test"], self._pairs_at_once)
+        other._of_all_draws = self._of_all_draws
+        return other
 
     @property
     def _with_gradient(self) -> bool:
         return torch.is_grad_enabled() and any(rows.requires_grad for rows in self._sets.values())
 
-    def _keep(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+    def once(self, key: tuple[str, ...], make: Callable[[], Kept]) -> Kept:
+        """What ``make`` gives, made once; ``key`` says what it is and names the sets that enter it."""
         # A kept graph could be walked backward only once, and one made under no_grad not at all.
         if self._with_gradient:
             return make()
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        kept = self._of_draw if "augmented" in key else self._of_all_draws
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
 
     def size(self, rows: Rows) -> int:
         """Number of rows of a set."""
         return len(self._sets[rows])
 
-    def _centred(self) -> tuple[dict[Rows, Tensor], Tensor]:
-        def make() -> tuple[dict[Rows, Tensor], Tensor]:
-            sets, mean = centre(*self._sets.values())
-            return dict(zip(self._sets, sets, strict=True)), mean
+    def centred(self, rows: Rows) -> Tensor:
+        """The rows of a set in float64, minus the mean of all train and test rows."""
+        if "origin" not in self._of_all_draws:
+            with torch.no_grad():  # distances know no origin, so neither do their gradients
+                self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
+        return self.once(("centred", rows), lambda: precise(self._sets[rows]) - self._of_all_draws["origin"])
 
-        return self._keep("centred", make)
+    def centre(self, rows: Rows) -> Tensor:
+        """The mean (d,) of the centred rows of a set."""
+        return self.once(("centre", rows), lambda: self.centred(rows).mean(0))
 
-    def centred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Train, augmented and test rows in float64, minus the mean of all of them."""
-        sets, _ = self._centred()
-        return sets["train"], sets["augmented"], sets["test"]
+    def squares(self, rows: Rows) -> Tensor:
+        """The squared norm of each centred row of a set."""
+        return self.once(("squares", rows), lambda: self.centred(rows).square().sum(1))
 
     def mean_squared_distance(self, first: Rows, second: Rows) -> Tensor:
         """Mean of |a-b|^2 over all pairs, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
-        sets, _ = self._centred()
-        a, b = sets[first], sets[second]
-        return a.square().sum(1).mean() + b.square().sum(1).mean() - 2 * (a.mean(0) @ b.mean(0))
+        product = self.centre(first) @ self.centre(second)
+        return self.squares(first).mean() + self.squares(second).mean() - 2 * product
+
+    def mean_squared_projection(self, rows: Rows, directions: Tensor) -> Tensor:
+        """Mean of <a - mean a, u>^2 over all rows a of a set and all directions u (m, d)."""
+        n, (m, width) = self.size(rows), directions.shape
+
+        def deviations() -> Tensor:
+            return self.centred(rows) - self.centre(rows)
+
+        def scatter() -> Tensor:
+            apart = deviations()
+            return apart.T @ apart
+
+        # Through the scatter matrix it is twice the work at worst, and for every further draw a fraction.
+        if width / n + width / m < 2:
+            return ((directions @ self.once(("scatter", rows), scatter)) * directions).sum() / (n * m)
+        pieces = deviations().split(max(1, self._pairs_at_once // m))
+        return torch.stack([(piece @ directions.T).square().sum() for piece in pieces]).sum() / (n * m)
 
     def mean(self, kind: Kind, first: Rows, second: Rows) -> Tensor:
         """Mean over all pairs (one row of each set, a row with itself included) of a distance or kernel."""
         low, high = sorted((first, second))
         if self._with_gradient:
             return self._block(low, high, (kind,))[0]
-        if (low, high, kind) not in self._kept:
-            # The product of two sets costs most, so a kernel brings the other kinds that criteria use.
-            kinds: tuple[Kind, ...] = (kind,)
-            if kind != "distance":
-                kinds = KERNELS if low == high else ("distance", *KERNELS)
+        # The product of two sets costs most, so a kernel brings the other kinds that criteria use.
+        kinds: tuple[Kind, ...] = (kind,)
+        if kind != "distance":
+            kinds = KERNELS if low == high else ("distance", *KERNELS)
+        kept = self._of_draw if "augmented" in (low, high) else self._of_all_draws
+        if (low, high, kind) not in kept:
             for made, value in zip(kinds, self._block(low, high, kinds), strict=True):
-                self._kept[low, high, made] = value
-        return self._kept[low, high, kind]
+                kept[low, high, made] = value
+        return kept[low, high, kind]
 
     def _block(self, first: Rows, second: Rows, kinds: tuple[Kind, ...]) -> Tensor:
-        sets, mean = self._centred()
-        a, b = sets[first], sets[second]
-        a_square, b_square = a.square().sum(1), b.square().sum(1)
-        a_raw, b_raw = ((rows + mean).square().sum(1) if "poly" in kinds else rows[:, 0] for rows in (a, b))
+        a, b = self.centred(first), self.centred(second)
+        a_square, b_square = self.squares(first), self.squares(second)
+        a_raw, b_raw = (self._raw_squares(rows) if "poly" in kinds else self.squares(rows) for rows in (first, second))
         symmetric = first == second
         step = max(1, self._pairs_at_once // len(b))
         total = a.new_zeros(len(kinds))
@@ -150,6 +168,9 @@ class Pairwise:
                 sums = _sums(*arguments)
             total = total + sums
         return total / (len(a) * len(b))
+
+    def _raw_squares(self, rows: Rows) -> Tensor:
+        return self.once(("raw squares", rows), lambda: precise(self._sets[rows]).square().sum(1))
 
 
 def _sums(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from selector.criteria.base import Criterion, given
+from selector.criteria.base import Criterion, scores_of
 from selector.criteria.contrast import probability_above
-from selector.criteria.pairwise import precise
 
 if TYPE_CHECKING:
     from selector.evidence import Evidence
@@ -22,12 +21,12 @@ NEEDS = ("validation_scores", "pseudo_scores")
 
 def pseudo_auc(evidence: Evidence) -> Tensor:
     """AUROC of the bank's scores against held-out normal scores. Source: arXiv 2310.10461 (SWSA)."""
-    return probability_above(*given(evidence, NEEDS))
+    return probability_above(*scores_of(evidence, NEEDS))
 
 
 def npd(evidence: Evidence) -> Tensor:
     """(gap of the means)^2 / (2 (sum of the variances)). Source: Dai & Fan, AutoUAD, ICLR 2025."""
-    v, b = (precise(scores) for scores in given(evidence, NEEDS))
+    v, b = scores_of(evidence, NEEDS)
     return (b.mean() - v.mean()).square() / (2 * (b.var(correction=0) + v.var(correction=0)))
 
 

@@ -1,6 +1,8 @@
 """Ranking: direction, Borda, guards, ties and the verdict's error bar, on evidence made by hand."""
 
 import math
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -12,8 +14,8 @@ from augmentations import InputError
 from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
-from selector.evidence import Evidence
-from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
+from selector.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstraps, _rows, rank, rule
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
@@ -239,6 +241,49 @@ def test_ranking_is_the_same_twice(pool):
     )
 
 
+class Lazy(Mapping):
+    """Evidence that is made anew whenever it is asked for; ``most`` is how much of it was there at once."""
+
+    def __init__(self, made):
+        self.made, self.asked, self.alive, self.most = made, [], weakref.WeakSet(), 0
+
+    def __getitem__(self, candidate_id):
+        draws = [replace(draw) for draw in self.made[candidate_id]]
+        self.asked.append(candidate_id)
+        self.alive.update(draws)
+        self.most = max(self.most, len(self.alive))
+        return draws
+
+    def __contains__(self, candidate_id):
+        return candidate_id in self.made
+
+    def __iter__(self):
+        return iter(self.made)
+
+    def __len__(self):
+        return len(self.made)
+
+
+@pytest.mark.parametrize("names", [AUTO, ("dsv",)])
+def test_evidence_is_read_one_candidate_at_a_time(names):
+    made = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
+    lazy = Lazy({c.id: draws for c, draws in made.items()})
+    records = dict.fromkeys(lazy, OK)
+    result = rank(list(made), records, lazy, Rule(names), seed=0)
+    assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
+    assert len(lazy.asked) <= 3 * len(made) + 1
+    assert result.table.equals(ranked(made, Rule(names)).table)
+
+
+def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
+    taken, with_rows = set(), Evidence.with_rows
+    monkeypatch.setattr(Evidence, "with_rows", lambda self, **rows: taken.update(rows) or with_rows(self, **rows))
+    ranked(pool, Rule(AUTO))
+    assert taken == {"validation_scores", "test_scores", "pseudo_scores"}
+    ranked(pool, rule(spread_of_tests, 30))  # which does not say what it reads
+    assert taken == {*EMBEDDINGS, *SCORES} - {"train", "augmented"}
+
+
 def test_one_candidate_has_no_margin():
     only = candidate(0.01)
     result = ranked({only: evidence()}, Rule(("rtm",)))
@@ -356,8 +401,8 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
-    test, validation = _bootstrap(whole, torch.Generator().manual_seed(0))
-    again = whole.with_rows(**_rows(whole, test, validation))
+    test, validation = _bootstraps(whole, torch.Generator().manual_seed(0))[0]
+    again = whole.with_rows(**_rows(whole, test, validation, SCORES))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
         assert torch.equal(made, again.validation_scores + offset)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -180,26 +181,48 @@ def test_a_run_without_a_folder_lives_with_the_selection(data):
     assert not path.exists()
 
 
-def test_names_of_files_and_folders_carry_nothing_into_selection(tmp_path, data):
-    """The same images under telling names, in an order that is kept, give the same ranking bit for bit."""
+NAMED = {
+    "plain": lambda i, odd: f"{i:03d}.png",
+    "telling, in the same order": lambda i, odd: f"{i:03d}/{'defect' if odd else 'good'}/anomaly.png",
+    "folders of classes": lambda i, odd: f"defect/anomaly_{i:03d}.png" if odd else f"good/good_{i:03d}.png",
+    "at random": lambda i, odd: f"{37 * (i + 1) % 41:03d}.png",
+}
+
+
+@pytest.fixture(scope="module")
+def named(data, tmp_path_factory):
+    """A selection among the same images for each way of naming the test images."""
+    root = tmp_path_factory.mktemp("named")
 
     def folder(images, name):
         for i, image in enumerate(images):
-            path = tmp_path / name.format(i=i)
+            path = root / name(i, i % 4 == 0)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((255 * image[0].numpy()).round().astype(np.uint8)).save(path)
 
-    folder(data[0], "train/{i:03d}.png")
-    folder(data[1], "plain/{i:03d}.png")
-    for i, image in enumerate(data[1]):
-        folder([image], f"telling/{i:03d}/{'defect' if i % 2 else 'good'}/anomaly.png")
-    rankings = []
-    for test in ("plain", "telling"):
-        selection = select_best(
-            tmp_path / "train", tmp_path / test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1
-        )
-        rankings.append(frame(selection))
-    assert rankings[0] == rankings[1]
+    folder(data[0], lambda i, odd: f"train/{i:03d}.png")
+    found = {}
+    for told, name in NAMED.items():
+        folder(data[1], lambda i, odd, told=told, name=name: f"{told}/{name(i, odd)}")
+        grids = {"cutout": [{}, {"area": (0.1, 0.2)}, {"area": (0.2, 0.3)}]}
+        found[told] = select_best(root / "train", root / told, augmentations=grids, preset="tiny", jobs=1)
+    return found
+
+
+def test_names_of_files_and_folders_carry_nothing_into_selection(named):
+    assert frame(named["plain"]) == frame(named["telling, in the same order"])
+
+
+@pytest.mark.parametrize("told", ["folders of classes", "at random"])
+def test_the_order_of_test_images_changes_nothing(named, told):
+    """Names set the order in which images are read, and that may not matter either: not the values, their order, nor
+    who is tied, nor the verdict's error bar."""
+    plain, other = named["plain"], named[told]
+    assert plain.zoo.store.names("test") != other.zoo.store.names("test")
+    pd.testing.assert_frame_equal(other.ranking, plain.ranking, rtol=1e-6, atol=1e-9)
+    pd.testing.assert_frame_equal(other.result.spread, plain.result.spread, rtol=1e-6, atol=1e-7)
+    for number in ("margin", "margin_spread", "share_first"):
+        assert getattr(other.result, number) == pytest.approx(getattr(plain.result, number), rel=1e-5)
 
 
 def test_selection_works_the_same_without_the_benchmarks_room(run, data, tmp_path):
@@ -267,8 +290,6 @@ def test_the_verdict_names_the_choice_and_the_rule(run):
 
 
 def test_twins_of_the_ranking_are_readable(run):
-    import pandas as pd
-
     table = pd.read_csv(run.path / "ranking.csv")
     assert json.loads(table.hyperparameters[0]) == {k: list(v) for k, v in run.best.hyperparameters.items()}
     kept = json.loads((run.path / "selection.json").read_text(), parse_constant=lambda c: pytest.fail(c))
