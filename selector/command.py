@@ -50,6 +50,12 @@ def select(
     criterion: Annotated[str, typer.Option(help="A criterion's name, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
+    search: Annotated[
+        str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")
+    ] = "grid",
+    trials: Annotated[
+        int | None, typer.Option(help="Configurations that random or tpe proposes. [default: 30]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
@@ -76,6 +82,8 @@ def select(
         progress=True,
         groups=first_folder if group_by_folder else None,
         seeds=seeds,
+        search=search,
+        trials=trials,
     )
     tell_selection(selection)
 

@@ -21,7 +21,7 @@ from selector import checks, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
-from selector.candidates import Candidate, Grids, plan
+from selector.candidates import Candidate, Grids
 from selector.criteria import Criterion
 from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
@@ -31,8 +31,10 @@ from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
+from selector.search import in_order, searching
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, storing
+from selector.study import Study, begun
 from selector.zoo import Zoo
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
@@ -61,6 +63,8 @@ def select_best(
     progress: bool = False,
     groups: Groups | None = None,
     seeds: int = 1,
+    search: str = "grid",
+    trials: int | None = None,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
@@ -79,6 +83,9 @@ def select_best(
     seeds: how many times every configuration is trained, with seed, seed + 1, ...; splits and pseudo anomalies to judge
     by stay those of ``seed``. The ranking has a row a configuration, criteria are means over its seeds, and its
     candidate is the one of the median deciding value (of two in the middle the worse).
+    search: "grid", or "random" or "tpe": an Optuna sampler proposes augmentations, detectors, scorers and
+    hyperparameters from ``augmentations.suggest``, "tpe" those that the deciding criterion has favoured so far; names
+    of augmentations only. trials: how many configurations it proposes; None: 30. More of them go on with a run.
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
@@ -94,7 +101,7 @@ def select_best(
     workers = engine(jobs, place)
     deciding_rule(criterion, FEWEST_IMAGES, test is not None)
     every = range(seed, seed + seeds)
-    candidates = [candidate for s in every for candidate in plan(augmentations, detectors, scorers, settings, s)]
+    searched = searching(search, trials, augmentations, detectors, scorers, settings, every)
 
     size = settings.image_size
     good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
@@ -117,7 +124,7 @@ def select_best(
     if test is not None:
         pixels["test"], names["test"] = given["test"].pixels, list(given["test"].names)
     settings_of_run = {
-        "candidates": [candidate.to_json() for candidate in candidates],
+        **searched.settings,
         "preset": preset,
         "image_size": size,
         "channels": good.pixels.shape[1],
@@ -136,10 +143,12 @@ def select_best(
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
         store.create(run, pixels)
-        zoo = Zoo(store, candidates, place)
+        zoo = Zoo(store, (), place, searched.rivals)
+        study = Study(searched, zoo, chosen_rule)
         with display(zoo, progress) as on_done:
-            zoo.train(workers, on_done)
+            study.run(workers, on_done)
         selection = Selection(zoo, _rank(zoo, chosen_rule, seed))
+        study.keep(selection.ranking)
         selection._temporary = temporary
         selection._keep()
     return selection
@@ -345,7 +354,7 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     store = Store(path)
     run, kept = store.run, store.read_json("selection.json")
     try:
-        candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+        candidates = in_order(begun(store)) or [Candidate.from_json(c) for c in run["settings"]["candidates"]]
         result = _ranking_from(kept)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"
