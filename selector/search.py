@@ -219,25 +219,33 @@ class Sampled:
     def propose(
         self, told: Sequence[FrozenTrial], begun: Sequence[Proposal], direction: StudyDirection
     ) -> list[Proposal]:
-        fresh = []
+        first, fresh = len(told), list[Proposal]()
         with quiet():
-            study = optuna.create_study(direction=direction)
-            study.add_trials([*told, *(proposal.trial(TrialState.RUNNING) for proposal in begun)])
-            for number in range(len(told) + len(begun), self.trials):
-                if self.first_of_batch(number) != len(told):
+            for number in range(first + len(begun), self.trials):
+                if self.first_of_batch(number) != first:
                     break
-                study.sampler = self._sampler(number)
-                trial = study.ask()
-                candidates = self._suggest(trial)
-                fresh.append(Proposal(trial.params, trial.distributions, candidates))
+                fresh.append(self._next(number, told, [*begun, *fresh], direction))
         return fresh
+
+    def _next(
+        self, number: int, told: Sequence[FrozenTrial], begun: Sequence[Proposal], direction: StudyDirection
+    ) -> Proposal:
+        # A trial that was asked for in this study would remember hyperparameters of augmentations it did not choose.
+        study = optuna.create_study(direction=direction, sampler=self._sampler(number))
+        study.add_trials([*told, *(proposal.trial(TrialState.RUNNING) for proposal in begun)])
+        trial = study.ask()
+        candidates = self._suggest(trial)
+        return Proposal(trial.params, trial.distributions, candidates)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         seed = generator(self.seeds[0], "search", number).initial_seed() % 2**32
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
+        # Groups: densities of all hyperparameters of an augmentation together, from the trials that chose it.
         # A constant liar keeps the proposals of one batch apart.
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True
+        )
 
     def _suggest(self, trial: optuna.Trial) -> tuple[Candidate, ...]:
         name = trial.suggest_categorical("augmentation", self.augmentations)
