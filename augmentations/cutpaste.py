@@ -65,16 +65,16 @@ def _within(distance: Tensor, side: Tensor) -> Tensor:
 
 
 def _suggest_jitter(name: str, trial: Trial) -> dict[str, Range]:
-    return {"jitter": (0.0, trial.suggest_float(f"{name}_jitter_high", 0.0, 0.3))}
+    return {"jitter": (0.0, trial.suggest_float(f"{name}.jitter_high", 0.0, 0.3))}
 
 
-def _suggest_scar(name: str, trial: Trial) -> dict[str, Range]:
+def _suggest_scar(prefix: str, trial: Trial) -> dict[str, Range]:
     """Area, aspect and angle of scars; the longest, 0.024 at 18:1, has a diagonal of 0.66 sides."""
-    low = trial.suggest_float(f"{name}_area_low", 0.001, 0.014, log=True)
-    width = trial.suggest_float(f"{name}_area_width", 0.0, 0.01)
-    aspect = trial.suggest_float(f"{name}_aspect_low", 1.5, 6.0, log=True)
-    factor = trial.suggest_float(f"{name}_aspect_factor", 1.0, 3.0, log=True)
-    angle = trial.suggest_float(f"{name}_angle_spread", 0.0, 90.0)
+    low = trial.suggest_float(f"{prefix}area_low", 0.001, 0.014, log=True)
+    width = trial.suggest_float(f"{prefix}area_width", 0.0, 0.01)
+    aspect = trial.suggest_float(f"{prefix}aspect_low", 1.5, 6.0, log=True)
+    factor = trial.suggest_float(f"{prefix}aspect_factor", 1.0, 3.0, log=True)
+    angle = trial.suggest_float(f"{prefix}angle_spread", 0.0, 90.0)
     return {"area": (low, low + width), "aspect": (aspect, aspect * factor), "angle": (-angle, angle)}
 
 
@@ -100,7 +100,7 @@ class CutPasteScar(CutPaste):
 
     @classmethod
     def suggest(cls, trial: Trial) -> Hyperparameters:
-        return cell(cls, **_suggest_scar(cls.name, trial), **_suggest_jitter(cls.name, trial))
+        return cell(cls, **_suggest_scar(f"{cls.name}.", trial), **_suggest_jitter(cls.name, trial))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class CutPasteUnion(Augmentation):
 
     @classmethod
     def suggest(cls, trial: Trial) -> Hyperparameters:
-        scar = {f"scar_{key}": value for key, value in _suggest_scar(f"{cls.name}_scar", trial).items()}
+        scar = {f"scar_{key}": value for key, value in _suggest_scar(f"{cls.name}.scar_", trial).items()}
         return cell(cls, **suggest_patch(cls.name, trial), **_suggest_jitter(cls.name, trial), **scar)
 
     def _draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:

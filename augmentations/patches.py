@@ -182,10 +182,10 @@ class PatchAugmentation(Augmentation):
 
 def suggest_patch(name: str, trial: Trial) -> dict[str, Range]:
     """Area, aspect and angle ranges; the largest patch, 0.25 at 3.5:1, has a diagonal of 0.97 sides."""
-    low = trial.suggest_float(f"{name}_area_low", 0.002, 0.1, log=True)
-    width = trial.suggest_float(f"{name}_area_width", 0.0, 0.15)
-    spread = trial.suggest_float(f"{name}_aspect_spread", 1.0, 3.5, log=True)
-    angle = trial.suggest_float(f"{name}_angle_spread", 0.0, 45.0)
+    low = trial.suggest_float(f"{name}.area_low", 0.002, 0.1, log=True)
+    width = trial.suggest_float(f"{name}.area_width", 0.0, 0.15)
+    spread = trial.suggest_float(f"{name}.aspect_spread", 1.0, 3.5, log=True)
+    angle = trial.suggest_float(f"{name}.angle_spread", 0.0, 45.0)
     return {"area": (low, low + width), "aspect": (1 / spread, spread), "angle": (-angle, angle)}
 
 

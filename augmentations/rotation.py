@@ -57,8 +57,8 @@ class Rotation(Augmentation):
 
     @classmethod
     def suggest(cls, trial: Trial) -> Hyperparameters:
-        low = trial.suggest_float(f"{cls.name}_angle_low", 5.0, 180.0)
-        width = trial.suggest_float(f"{cls.name}_angle_width", 0.0, 175.0)
+        low = trial.suggest_float(f"{cls.name}.angle_low", 5.0, 180.0)
+        width = trial.suggest_float(f"{cls.name}.angle_width", 0.0, 175.0)
         return cell(cls, angle=(low, low + width), step=(0.0, 0.0))
 
     def _draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:

@@ -54,6 +54,12 @@ def select(
     members: Annotated[
         int, typer.Option(help="How many of the best candidates make the recommended detector; 1: the best alone.")
     ] = MEMBERS,
+    search: Annotated[
+        str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")
+    ] = "grid",
+    trials: Annotated[
+        int | None, typer.Option(help="Configurations that random or tpe proposes. [default: 30]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
@@ -81,6 +87,8 @@ def select(
         groups=first_folder if group_by_folder else None,
         seeds=seeds,
         members=members,
+        search=search,
+        trials=trials,
     )
     tell_selection(selection)
 

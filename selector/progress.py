@@ -72,8 +72,13 @@ class _Tally:
         record = self.store.record(candidate.id)
         return "" if record["status"] == "ok" else f", failed: {record['reason']}"
 
+    @property
+    def total(self) -> int:
+        """A search proposes candidates as it goes."""
+        return len(self.zoo.candidates) + self.zoo.to_come
+
     def line(self) -> str:
-        n, total = len(self.finished), len(self.zoo.candidates)
+        n, total = len(self.finished), self.total
         elapsed = time.monotonic() - self.started
         if n == total:
             failed = f", {len(self.failed)} of them failed" if self.failed else ""
@@ -84,7 +89,7 @@ class _Tally:
 
     def render(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        table.add_row(ProgressBar(len(self.zoo.candidates), len(self.finished), width=30), Text(self.line()))
+        table.add_row(ProgressBar(self.total, len(self.finished), width=30), Text(self.line()))
         for candidate in self.zoo.candidates:
             at = None if candidate.id in self.finished else self.store.progress(candidate.training_id)
             if at is not None:

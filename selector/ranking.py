@@ -50,9 +50,11 @@ class Rule:
         """The built-in criterion of this name, or the user's."""
         return self.own if self.own is not None and name == self.own.name else criteria.get(name)
 
-    def common(self, held: Sequence[Collection[str]]) -> "Rule":
+    def common(self, fields: Sequence[frozenset[str]]) -> "Rule":
         """Of a Borda, the criteria that each candidate supports, by the fields that it holds; all where none is."""
-        shared = tuple(name for name in self.names if all(set(self.criterion(name).needs) <= set(one) for one in held))
+        shared = tuple(
+            name for name in self.names if all(set(self.criterion(name).needs) <= set(one) for one in fields)
+        )
         return replace(self, names=shared or self.names)
 
     @property
@@ -163,34 +165,81 @@ def rank(
     Of the criteria of a Borda those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
     """
-    held = [_held(draws[0]) for draws in evidence.values()]
-    rule = rule.common(held)
+    fields = [held(draws[0]) for draws in evidence.values()]
+    rule = rule.common(fields)
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
-    missing = {name: _missing(held, rule.criterion(name)) for name in known}
+    missing = {name: _missing(fields, rule.criterion(name)) for name in known}
     names = [name for name, fields in missing.items() if not fields or name in rule.names]
-    values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
-    spread = values.copy()
-    statuses, reasons = {}, {}
-    for candidate in candidates:
-        record = records[candidate.id]
-        statuses[candidate.id], reasons[candidate.id] = record["status"], record["reason"]
-        if record["status"] != "ok":
-            continue
-        mean, spread.loc[candidate.id], statuses[candidate.id], reasons[candidate.id] = _judge(
-            evidence[candidate.id], names, rule
-        )
-        values.loc[candidate.id] = mean.where(np.isfinite(mean))
+    measured = {c.id: measure(records[c.id], evidence.get(c.id, ()), names, rule) for c in candidates}
+    places = _place(candidates, measured, rule)
+    found = _uncertainty(places, evidence, rule, seed)
+    absent = {
+        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
+    }
+    return Ranking(
+        _table(candidates, places, found.tied),
+        places.spread.loc[places.order],
+        rule,
+        found.margin,
+        found.margin_spread,
+        found.share_first,
+        absent,
+    )
 
-    members = _configurations(candidates, statuses, values, evidence, rule)
+
+@dataclass(frozen=True)
+class Measured:
+    """What criteria make of one candidate: means and standard deviations over its draws, and the status it deserves."""
+
+    values: pd.Series  # nan where not finite
+    spread: pd.Series
+    status: str
+    reason: str
+    is_trained: bool
+
+
+def measure(record: Mapping[str, Any], draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> Measured:
+    """The named criteria, the deciding ones among them, of a finished candidate; ``draws`` are read where it is ok."""
+    if record["status"] != "ok":
+        none = pd.Series(math.nan, index=list(names))
+        return Measured(none, none, record["status"], record["reason"], is_trained=False)
+    mean, deviation, trouble = _over_draws(draws, names, rule)
+    return Measured(mean.where(np.isfinite(mean)), deviation, *_guard(draws[0], mean, rule, trouble), is_trained=True)
+
+
+def standing(candidates: Sequence[Candidate], measured: Mapping[str, Measured], rule: Rule) -> pd.DataFrame:
+    """The table of ``rank`` as far as these measurements go, without the resamples: nothing in it is tied."""
+    return _table(candidates, _place(candidates, measured, rule), tied=())
+
+
+@dataclass(frozen=True)
+class _Places:
+    order: list[str]  # of those that stand for their configurations, best first
+    n_trusted: int  # of them, from the first on, are ok
+    members: Mapping[str, list[str]]
+    deciding: pd.Series
+    statuses: Mapping[str, str]
+    reasons: Mapping[str, str]
+    values: pd.DataFrame
+    spread: pd.DataFrame
+
+
+def _place(candidates: Sequence[Candidate], measured: Mapping[str, Measured], rule: Rule) -> _Places:
+    values = pd.DataFrame({c.id: measured[c.id].values for c in candidates}).T
+    spread = pd.DataFrame({c.id: measured[c.id].spread for c in candidates}).T
+    statuses = {c.id: measured[c.id].status for c in candidates}
+    trained = {c.id for c in candidates if measured[c.id].is_trained}
+    members = _configurations(candidates, statuses, values, trained, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
     reasons = {
-        i: ", ".join(filter(None, (reasons[i], _left_out(candidates, i, statuses, members[i])))) for i in members
+        i: ", ".join(filter(None, (measured[i].reason, _left_out(candidates, i, statuses, members[i]))))
+        for i in members
     }
 
     trusted = [i for i in members if statuses[i] == "ok"]
     collapsed = [i for i in members if statuses[i] == "collapsed"]
     # Last of all those without weights: what trained, if only to a useless end, still has a detector to show.
-    failed = sorted((i for i in members if statuses[i] == "failed"), key=lambda i: i not in evidence)
+    failed = sorted((i for i in members if statuses[i] == "failed"), key=lambda i: i not in trained)
     rivals = values.loc[trusted or collapsed]
     deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
     order = [
@@ -198,20 +247,14 @@ def rank(
         *best_first(values.loc[collapsed], rivals, rule),
         *failed,
     ]
-
-    found = _uncertainty(order[: len(trusted)], members, evidence, deciding, rule, seed)
-    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values, found.tied)
-    absent = {
-        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
-    }
-    return Ranking(table, spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+    return _Places(order, len(trusted), members, deciding, statuses, reasons, values, spread)
 
 
 def _configurations(
     candidates: Sequence[Candidate],
     statuses: Mapping[str, str],
     values: pd.DataFrame,
-    evidence: Mapping[str, Sequence[Evidence]],
+    trained: Collection[str],
     rule: Rule,
 ) -> dict[str, list[str]]:
     """The candidates that differ in their seed alone and have their best status, by the one that stands for them.
@@ -225,7 +268,7 @@ def _configurations(
     for ids in same.values():
         status = min((statuses[i] for i in ids), key=STATUSES.index)
         counted = [i for i in ids if statuses[i] == status]
-        shown = [i for i in counted if i in evidence] or counted
+        shown = [i for i in counted if i in trained] or counted
         ordered = shown if status == "failed" else best_first(values.loc[shown], values.loc[shown], rule)
         found[ordered[len(ordered) // 2]] = counted
     return found
@@ -253,13 +296,14 @@ def _left_out(
     return ", ".join(f"seed {c.training.seed} {statuses[c.id]}" for c in others)
 
 
-def _held(evidence: Evidence) -> frozenset[str]:
+def held(evidence: Evidence) -> frozenset[str]:
+    """The fields that are there."""
     return frozenset(name for name, _ in evidence.items())
 
 
-def _missing(held: Sequence[frozenset[str]], criterion: Criterion) -> list[str]:
+def _missing(fields: Sequence[frozenset[str]], criterion: Criterion) -> list[str]:
     """What of a criterion's needs the candidates lack, empty where one of them holds all."""
-    lacks = [[name for name in criterion.needs if name not in one] for one in held]
+    lacks = [[name for name in criterion.needs if name not in one] for one in fields]
     return min(lacks, key=len, default=list(criterion.needs))
 
 
@@ -288,12 +332,6 @@ def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[s
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
     keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
     return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
-
-
-def _judge(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str, str]:
-    """Mean and standard deviation of every criterion of a trained candidate, its status, and why."""
-    mean, deviation, trouble = _over_draws(draws, names, rule)
-    return mean, deviation, *_guard(draws[0], mean, rule, trouble)
 
 
 def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
@@ -346,7 +384,7 @@ def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> t
 
 def _why(evidence: Evidence, criterion: Criterion) -> str:
     """Why a criterion has no value."""
-    lacking = _missing([_held(evidence)], criterion)
+    lacking = _missing([held(evidence)], criterion)
     return f"{criterion.name} needs {', '.join(lacking)}" if lacking else f"{criterion.name} is not finite"
 
 
@@ -363,20 +401,14 @@ class _Uncertainty:
     tied: frozenset[str] = frozenset()
 
 
-def _uncertainty(
-    order: list[str],
-    members: Mapping[str, list[str]],
-    evidence: Mapping[str, Sequence[Evidence]],
-    deciding: pd.Series,
-    rule: Rule,
-    seed: int,
-) -> _Uncertainty:
+def _uncertainty(places: _Places, evidence: Mapping[str, Sequence[Evidence]], rule: Rule, seed: int) -> _Uncertainty:
     """Margin of first over second, its spread, how often the first stays first, and who can't be told from it.
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
     made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
     Candidates are visited one after another, so that no more than one's evidence is in memory.
     """
+    order, members, deciding = places.order[: places.n_trusted], places.members, places.deciding
     if len(order) < 2:
         return _Uncertainty(tied=frozenset(order))
     sign = 1 if rule.higher_is_better else -1
@@ -449,14 +481,8 @@ def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
     return next(c for c in candidates if c.id == candidate_id)
 
 
-def _table(
-    ordered: Sequence[Candidate],
-    deciding: pd.Series,
-    statuses: Mapping[str, str],
-    reasons: Mapping[str, str],
-    values: pd.DataFrame,
-    tied: Collection[str],
-) -> pd.DataFrame:
+def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[str]) -> pd.DataFrame:
+    ordered = [_find(candidates, i) for i in places.order]
     rows = [
         {
             "rank": place,
@@ -466,10 +492,10 @@ def _table(
             "detector": candidate.training.detector,
             "scorer": candidate.scorer,
             "seed": candidate.training.seed,
-            "criterion": deciding[candidate.id],
-            "status": statuses[candidate.id],
-            "reason": reasons[candidate.id],
-            **values.loc[candidate.id].to_dict(),
+            "criterion": places.deciding[candidate.id],
+            "status": places.statuses[candidate.id],
+            "reason": places.reasons[candidate.id],
+            **places.values.loc[candidate.id].to_dict(),
             "tied": candidate.id in tied,
         }
         for place, candidate in enumerate(ordered, start=1)

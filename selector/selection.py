@@ -21,7 +21,7 @@ from selector import checks, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
-from selector.candidates import Candidate, Grids, joint_id, plan
+from selector.candidates import Candidate, Grids, joint_id
 from selector.criteria import Criterion
 from selector.decision import benjamini_hochberg
 from selector.decision import false_alarm_rate as checked_rate
@@ -32,8 +32,10 @@ from selector.execution import engine
 from selector.progress import display
 from selector.ranking import Ranking, Rule, rank
 from selector.ranking import rule as deciding_rule
+from selector.search import in_order, searching
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, StoredEvidence, storing
+from selector.study import Study, begun
 from selector.zoo import Zoo
 
 if TYPE_CHECKING:  # Optuna takes a while to load
@@ -66,6 +68,8 @@ def select_best(
     groups: Groups | None = None,
     seeds: int = 1,
     members: int = MEMBERS,
+    search: str = "grid",
+    trials: int | None = None,
 ) -> "Selection":
     """Choose the best augmentation and hyperparameters for these images, without labels.
 
@@ -86,6 +90,9 @@ def select_best(
     candidate is the one of the median deciding value (of two in the middle the worse).
     members: how many of the best candidates the recommended detector is made of, at most (``detectors.Ensemble``); 1:
     the single best alone.
+    search: "grid", or "random" or "tpe": an Optuna sampler proposes augmentations, detectors, scorers and
+    hyperparameters from ``augmentations.suggest``, "tpe" those that the deciding criterion has favoured so far; names
+    of augmentations only. trials: how many configurations it proposes; None: 30. More of them go on with a run.
 
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
@@ -103,7 +110,7 @@ def select_best(
     workers = engine(jobs, place)
     deciding_rule(criterion, FEWEST_IMAGES, test is not None)
     every = range(seed, seed + seeds)
-    candidates = [candidate for s in every for candidate in plan(augmentations, detectors, scorers, settings, s)]
+    searched = searching(search, trials, augmentations, detectors, scorers, settings, every)
 
     size = settings.image_size
     good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
@@ -126,7 +133,7 @@ def select_best(
     if test is not None:
         pixels["test"], names["test"] = given["test"].pixels, list(given["test"].names)
     settings_of_run = {
-        "candidates": [candidate.to_json() for candidate in candidates],
+        **searched.settings,
         "preset": preset,
         "image_size": size,
         "channels": good.pixels.shape[1],
@@ -145,11 +152,13 @@ def select_best(
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
         store.create(run, pixels)
-        zoo = Zoo(store, candidates, place)
+        zoo = Zoo(store, (), place, searched.rivals)
+        study = Study(searched, zoo, chosen_rule)
         with display(zoo, progress) as on_done:
-            zoo.train(workers, on_done)
+            study.run(workers, on_done)
         ranked = _rank(zoo, chosen_rule, seed)
         selection = Selection(zoo, ranked, ranked.first(members))
+        study.keep(selection.ranking)
         selection._temporary = temporary
         selection._keep()
     return selection
@@ -384,7 +393,7 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     store = Store(path)
     run, kept = store.run, store.read_json("selection.json")
     try:
-        candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+        candidates = in_order(begun(store)) or [Candidate.from_json(c) for c in run["settings"]["candidates"]]
         result = _ranking_from(kept)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"

@@ -7,6 +7,8 @@
     ensembles/<joint id>.safetensors  what is normal for its members, and its scores of the calibration images
     cross/<joint id>/               the folds of a cross-conformal calibration, where one was asked for
     progress/<training id>.json     where a training in flight stands
+    trials.json                     what was proposed, in order: parameters and candidates, before they are trained
+    study.log                       the same and what became of it, for Optuna's tools
     selection.json, ranking.csv, index.html
 
 A name that starts with a dot is the lock or a draft.
@@ -42,6 +44,7 @@ BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, er
 DRAFTS = (
     *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
     *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
+    *(".trials.json.*.tmp", ".study.log.*.tmp"),
 )
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
 RUN_AGAIN = "run the same command again"
@@ -188,6 +191,11 @@ class Store:
         except ValueError as error:
             raise InputError(str(path), f"is corrupt ({error})", remedy) from error
 
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """What was proposed, in order; nothing where no trial was begun."""
+        return self.read_json("trials.json") if (self.root / "trials.json").is_file() else []
+
     # Candidates ----------------------------------------------------------------------------------------------
 
     def finished(self, candidate: Candidate) -> bool:
@@ -202,6 +210,10 @@ class Store:
     def record(self, candidate_id: str) -> dict[str, Any]:
         """status ("ok" or "failed"), reason, losses, seconds and device of a finished candidate."""
         return self.read_json(f"candidates/{candidate_id}/record.json")
+
+    def finished_at(self, candidate_id: str) -> float:
+        """When a candidate was finished, in seconds since the epoch."""
+        return self._record(candidate_id).stat().st_mtime
 
     def keep_training(self, training_id: str, weights: dict[str, Tensor]) -> None:
         with storing(self.root):

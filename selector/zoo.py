@@ -34,7 +34,7 @@ class Job:
     root: Path
     candidates: tuple[Candidate, ...]
     device: str
-    rivals: tuple[Training, ...]  # every training of the zoo: their augmentations make the bank of pseudo anomalies
+    rivals: tuple[Training, ...]  # whose augmentations make the bank of pseudo anomalies
 
     @property
     def training_id(self) -> str:
@@ -169,12 +169,19 @@ def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Zoo:
-    """The candidates of a run and what is known of them."""
+    """The candidates of a run and what is known of them.
 
-    def __init__(self, store: Store, candidates: Sequence[Candidate], device: torch.device) -> None:
+    rivals: the trainings whose augmentations make the bank of pseudo anomalies; none given, those of the candidates.
+    """
+
+    def __init__(
+        self, store: Store, candidates: Sequence[Candidate], device: torch.device, rivals: Sequence[Training] = ()
+    ) -> None:
         self.store = store
         self.candidates = tuple(candidates)
         self.device = device
+        self.rivals = tuple(rivals) or tuple(candidate.training for candidate in self.candidates)
+        self.to_come = 0  # candidates that a search is still to propose
 
     def __getitem__(self, candidate_id: str) -> Candidate:
         for candidate in self.candidates:
@@ -185,13 +192,20 @@ class Zoo:
     def unfinished(self) -> list[Candidate]:
         return [candidate for candidate in self.candidates if not self.store.finished(candidate)]
 
-    def train(self, engine: Engine, on_done: Callable[[Candidate], None] = lambda candidate: None) -> None:
-        """Train what is not finished yet; ``on_done`` hears of each candidate, finished ones first.
+    def train(
+        self,
+        engine: Engine,
+        on_done: Callable[[Candidate], None] = lambda candidate: None,
+        batch: Sequence[Candidate] | None = None,
+    ) -> None:
+        """Train what is not finished yet of a batch, or of the zoo; ``on_done`` hears of each candidate of it, finished
+        ones first.
 
         Raises StorageError when the run folder can't be written to.
         """
-        todo = {candidate.id for candidate in self.unfinished()}
-        for candidate in self.candidates:
+        asked = self.candidates if batch is None else batch
+        todo = {candidate.id for candidate in asked if not self.store.finished(candidate)}
+        for candidate in asked:
             if candidate.id not in todo:
                 on_done(candidate)
         with closing(engine.run(work, self.jobs(todo))) as outcomes:
@@ -205,12 +219,11 @@ class Zoo:
 
     def jobs(self, todo: Collection[str]) -> list[Job]:
         """What ``work`` is to be called with for candidates of these ids."""
-        rivals = tuple(candidate.training for candidate in self.candidates)
         sharing: dict[str, list[Candidate]] = {}
         for candidate in self.candidates:
             sharing.setdefault(candidate.training_id, []).append(candidate)
         return [
-            Job(self.store.root, tuple(group), str(self.device), rivals)
+            Job(self.store.root, tuple(group), str(self.device), self.rivals)
             for group in sharing.values()
             if any(candidate.id in todo for candidate in group)
         ]

@@ -163,6 +163,9 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     seeds = settings.get("seeds", 1)
     trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
     yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
+    if searched := settings.get("search"):
+        proposed = {"tpe": "proposed by TPE", "random": "drawn at random"}[searched["sampler"]]
+        yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
     fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
     parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
     groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}

@@ -15,7 +15,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from detectors import files
 
@@ -33,8 +36,10 @@ import torch
 
 import selector
 from detectors import settings
+from selector import search as searches
 
 settings.PRESETS["tiny"] = replace(settings.PRESETS["quick"], steps=5, batch=8, image_size=32)
+searches.STARTUP = searches.BATCH = 2
 AREAS = [(0.02, 0.1), (0.1, 0.2), (0.2, 0.25), (0.25, 0.3)]
 
 
@@ -52,7 +57,7 @@ def fatal_at(out, n):
     sys.addaudithook(hook)
 
 
-def select(out, answer, jobs=1, fatal=None, areas=4):
+def select(out, answer, jobs=1, fatal=None, areas=4, **search):
     if fatal is not None:
         fatal_at(out, fatal)
     torch.set_num_threads(2)
@@ -60,8 +65,9 @@ def select(out, answer, jobs=1, fatal=None, areas=4):
     good = 0.5 + 0.1 * torch.rand(24, 1, 32, 32, generator=source)
     test = 0.5 + 0.1 * torch.rand(12, 1, 32, 32, generator=source)
     test[:4, :, 8:14, 8:14] = 1.0
-    grids = {"cutout": [{"area": area} for area in AREAS[:areas]]}
-    selection = selector.select_best(good, test, grids, preset="tiny", jobs=jobs, out=out, seed=3, device="cpu")
+    grids = ["cutout", "cutpaste"] if search else {"cutout": [{"area": area} for area in AREAS[:areas]]}
+    run = {"preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
+    selection = selector.select_best(good, test, grids, **run, **search)
     Path(answer).write_text(selection.ranking.to_json())
 
 
@@ -160,6 +166,9 @@ def results(out):
         content = path.read_bytes()
         if path.name == "record.json":
             content = {key: value for key, value in json.loads(content).items() if key != "seconds"}
+        if path.name == "study.log":
+            trials = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))).trials
+            content = [(trial.state, trial.value, trial.params, trial.user_attrs) for trial in trials]
         found[str(path.relative_to(out))] = content
     return found
 
@@ -224,6 +233,33 @@ def test_killed_before_any_step_on_disk(driver, undisturbed, tmp_path):
         assert [path.name for path in out.rglob(".*")] == [".lock"]
         step += chance.randint(4, 14)
     assert killed > 5
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_search_killed_at_random_instants(driver, tmp_path, jobs):
+    """Batches of two trials: the kills fall before, between and in them."""
+    search = {"search": "tpe", "trials": 7}
+    started = time.monotonic()
+    ranking = driver.select(tmp_path / "expected", **search)
+    seconds = time.monotonic() - started
+    chance = random.Random(SEED)
+    out, kills = tmp_path / "run", 0
+    for _ in range(4):
+        before = finished(out)
+        group = driver.start(out, jobs=jobs, **search)
+        time.sleep(chance.uniform(0.1, 0.4) * seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        if driver.ended() == 0:
+            break
+        kills += 1
+        assert_whole(out)
+        assert before.items() <= finished(out).items()
+    before = finished(out)
+    assert kills
+    assert driver.select(out, jobs=jobs, **search) == ranking
+    assert before.items() <= finished(out).items()
+    assert results(out) == results(tmp_path / "expected")
 
 
 def test_a_parent_killed_and_then_a_worker(driver, undisturbed, tmp_path):

@@ -436,3 +436,21 @@ def test_without_any_usable_criterion_what_has_a_detector_comes_first():
     table = ranked({never: None, constant: evidence(scores=torch.ones(100))}, Rule(("score_otsu",))).table
     assert table.candidate.tolist() == [constant.id, never.id]
     assert table.status.tolist() == ["failed", "failed"]
+
+
+def test_of_a_borda_those_criteria_decide_that_every_candidate_supports(pool):
+    """A patch detector trained on one family has no pseudo anomalies of others; its rivals may have some."""
+    assert ranked(pool, Rule(AUTO)).rule.names == AUTO
+    lacking = next(iter(pool))
+    pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
+    found = ranked(pool, Rule(AUTO))
+    assert found.rule.names == tuple(name for name in AUTO if name != "npd")
+    assert set(found.table.status) == {"ok"}
+    assert found.table.equals(ranked(pool, Rule(found.rule.names)).table)
+
+
+def test_a_criterion_that_is_asked_for_is_not_left_out(pool):
+    lacking = next(iter(pool))
+    pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
+    found = ranked(pool, Rule(("npd",))).table.set_index("candidate")
+    assert found.status[lacking.id] == "failed"
