@@ -16,10 +16,14 @@ from selector import criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import Evidence
+from selector.shift import NOT_COMPARED, Comparison
+from selector.shift import compare as compare_scores
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 # Of four criteria, those whose Borda lost least on the suite `development` without a consensus between candidates.
 AUTO = ("score_upper_95", "score_upper", "npd", "rtm")
+# Of single criteria and Bordas, what lost least on `development` under controlled shifts (benchmarks/shifts.py).
+UNDER_SHIFT = ("rtm",)
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
 STATUSES = ("ok", "collapsed", "failed")  # best first
 COLUMNS = (  # of the table, beside those of criteria
@@ -69,9 +73,11 @@ class Rule:
         return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
 
 
-def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True) -> Rule:
+def rule(
+    criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True, is_shifted: bool = False
+) -> Rule:
     """The deciding rule of a criterion, or of its name; "auto" is Borda over what loses least on the development
-    benchmark, or rtm alone where few images validate.
+    benchmark, or rtm alone where few images validate or test images do not resemble them (``is_shifted``).
 
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
     name, a user's criterion without a free one, or one that needs test images where there are none.
@@ -91,6 +97,10 @@ def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test:
     if n_validation < FEWEST_VALIDATION:
         few = f"{n_validation} validation images are fewer than {FEWEST_VALIDATION}"
         return Rule(("rtm",), f"auto: {few}, too few to hold test scores against")
+    if is_shifted:
+        return Rule(
+            UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so these decide alone"
+        )
     return Rule(AUTO, "auto: the high test scores against held-out normal ones, their tail, and pseudo anomalies")
 
 
@@ -123,6 +133,7 @@ class Ranking:
     margin_spread: float  # its standard deviation over the resamples
     share_first: float  # share of the resamples in which the first comes first
     absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
+    comparison: Comparison = NOT_COMPARED
 
     def first(self, count: int) -> tuple[str, ...]:
         """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
@@ -141,6 +152,7 @@ def rank(
     evidence: Mapping[str, Sequence[Evidence]],
     rule: Rule,
     seed: int,
+    comparison: Comparison = NOT_COMPARED,
 ) -> Ranking:
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
@@ -156,6 +168,8 @@ def rank(
 
     Of the criteria of a Borda those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
+
+    comparison: of test and validation images, for the verdict.
     """
     given = [draws[0] for draws in evidence.values()]
     rule = rule.common(given)
@@ -198,7 +212,37 @@ def rank(
     absent = {
         name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
     }
-    return Ranking(table, spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+    sure = (found.margin, found.margin_spread, found.share_first)
+    return Ranking(table, spread.loc[order], rule, *sure, absent, comparison)
+
+
+def compare(evidence: Mapping[str, Sequence[Evidence]], seed: int) -> Comparison:
+    """Test against validation images, by the scores of all candidates that did not collapse; or why not."""
+    given = [draws[0] for draws in evidence.values()]
+    if not all(one.has(("test_scores",)) for one in given):
+        return Comparison(reason="no test images were given")
+    trusted = [one for one in given if _tells_images_apart(one) and _proxy_auroc(one) >= COLLAPSE_AUROC]
+    if not trusted:
+        return Comparison(reason="no candidate can be trusted")
+    validation, test = (
+        torch.stack([getattr(one, name).double().cpu() for one in trusted], 1)
+        for name in ("validation_scores", "test_scores")
+    )
+    if len(validation) < FEWEST_VALIDATION:
+        return Comparison(reason=f"{len(validation)} validation images are fewer than {FEWEST_VALIDATION}")
+    return compare_scores(validation, test, seed)
+
+
+def _tells_images_apart(evidence: Evidence) -> bool:
+    scores = (evidence.validation_scores, evidence.test_scores)
+    return not any(_is_constant(s) or (s is not None and not s.isfinite().all()) for s in scores)
+
+
+def _proxy_auroc(evidence: Evidence) -> float:
+    """How well a candidate's own pseudo anomalies are told from held-out normal images."""
+    assert evidence.validation_scores is not None
+    assert evidence.augmented_scores is not None
+    return probability_above(evidence.validation_scores, evidence.augmented_scores).item()
 
 
 def _configurations(
@@ -320,9 +364,7 @@ def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> t
     unusable = [without[name] for name in rule.names if name in without]
     if unusable or constant:
         return "failed", trouble or ": ".join(filter(None, (*unusable[:1], equal)))
-    assert evidence.validation_scores is not None
-    assert evidence.augmented_scores is not None
-    auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
+    auroc = _proxy_auroc(evidence)
     if auroc < COLLAPSE_AUROC:
         return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
     return "ok", ", ".join(without.values())

@@ -5,8 +5,8 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.execution import engine
 from selector.progress import display
-from selector.ranking import Ranking, Rule, rank
+from selector.ranking import Ranking, Rule, compare, rank
 from selector.ranking import rule as deciding_rule
+from selector.shift import Comparison
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, storing
 from selector.zoo import Zoo
@@ -116,7 +117,7 @@ def select_best(
         )
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
-    chosen_rule = deciding_rule(criterion, len(splits.validation), test is not None)
+    rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
@@ -145,7 +146,7 @@ def select_best(
         zoo = Zoo(store, candidates, place)
         with display(zoo, progress) as on_done:
             zoo.train(workers, on_done)
-        ranked = _rank(zoo, chosen_rule, seed)
+        ranked = _rank(zoo, rule_of, seed)
         selection = Selection(zoo, ranked, ranked.first(members))
         selection._temporary = temporary
         selection._keep()
@@ -173,14 +174,16 @@ def installed_version(library: str) -> str:
         return "not installed"
 
 
-def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
+def _rank(zoo: Zoo, rule_of: Callable[[bool], Rule], seed: int) -> Ranking:
+    """``rule_of`` gives the rule, once it is known whether the test images are shifted."""
     records = {candidate.id: record for candidate, record in zoo.records()}
     usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
     if not usable:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
     evidence = {candidate_id: zoo.evidence(candidate_id) for candidate_id in usable}
-    return rank(zoo.candidates, records, evidence, chosen_rule, seed)
+    comparison = compare(evidence, seed)
+    return rank(zoo.candidates, records, evidence, rule_of(comparison.is_shifted), seed, comparison)
 
 
 class Selection:
@@ -356,6 +359,7 @@ class Selection:
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
             "absent": dict(result.absent),
+            "comparison": asdict(result.comparison),
             "members": list(self._members),
         }
         with storing(self.path):
@@ -389,4 +393,8 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     margin, margin_spread, share_first = (
         math.nan if kept[name] is None else kept[name] for name in ("margin", "margin_spread", "share_first")
     )
-    return Ranking(table, spread, rule, margin, margin_spread, share_first, kept.get("absent", {}))
+    known: dict[str, Any] = {"absent": kept.get("absent", {})}
+    if "comparison" in kept:
+        numbers = {name: math.nan if value is None else value for name, value in kept["comparison"].items()}
+        known["comparison"] = Comparison(**numbers)
+    return Ranking(table, spread, rule, margin, margin_spread, share_first, **known)
