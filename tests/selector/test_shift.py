@@ -1,6 +1,8 @@
 """Shift and standing out: size and power on scores that are made, exact small cases, and what changes nothing."""
 
+import json
 import math
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from selector.shift import LEVEL, Comparison, compare, emptiness, resemblance, standing_out
+from selector import load, select_best
+from selector.ranking import UNDER_SHIFT
+from selector.shift import LEVEL, NOT_COMPARED, Comparison, compare, emptiness, resemblance, standing_out
 
 CANDIDATES = 12
 ROUNDS = 200
@@ -138,3 +142,39 @@ def test_without_a_test_nothing_is_claimed():
     none = Comparison(reason="no test images were given")
     assert not none.is_shifted
     assert not none.nothing_stands_out
+
+
+@pytest.fixture(scope="module")
+def shifted_run(stripes, scratched, tmp_path_factory):
+    """Normal images of before, and test images of a camera that makes more noise."""
+    test = torch.cat([stripes(50, 5), scratched(10)])
+    test = (test + 0.3 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    out = tmp_path_factory.mktemp("shifted") / "run"
+    return select_best(stripes(160), test, {"cutout": [{}], "cutpaste": [{}]}, preset="tiny", jobs=1, out=out)
+
+
+def test_a_run_whose_test_images_are_shifted_says_so_and_leaves_the_choice_to_rtm(shifted_run):
+    assert shifted_run.result.comparison.is_shifted
+    assert shifted_run.result.rule.names == UNDER_SHIFT
+    assert any(told.startswith("Beware: validation images do not resemble") for told in shifted_run.verdict)
+
+
+def test_a_loaded_run_tells_the_same(shifted_run):
+    again = load(shifted_run.path)
+    assert again.result.comparison == shifted_run.result.comparison
+    assert again.verdict == shifted_run.verdict
+
+
+def test_its_report_shows_it(shifted_run, tmp_path):
+    page = shifted_run.report(tmp_path)
+    assert "validation images do not resemble the normal test images" in page.read_text()
+    twin = json.loads((tmp_path / "report.json").read_text())
+    assert twin["comparison"]["shift"] == shifted_run.result.comparison.shift
+
+
+def test_a_run_of_before_there_was_a_test_still_loads(shifted_run, tmp_path):
+    shutil.copytree(shifted_run.path, tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "selection.json").read_text())
+    del kept["comparison"]
+    (tmp_path / "run" / "selection.json").write_text(json.dumps(kept))
+    assert load(tmp_path / "run").result.comparison == NOT_COMPARED
