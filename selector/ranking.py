@@ -99,7 +99,7 @@ def rule(
         return Rule(("rtm",), f"auto: {few}, too few to hold test scores against")
     if is_shifted:
         return Rule(
-            UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so these decide alone"
+            UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so test scores alone decide"
         )
     return Rule(AUTO, "auto: the high test scores against held-out normal ones, their tail, and pseudo anomalies")
 

@@ -67,7 +67,7 @@ def _compared(ranking: Ranking) -> list[str]:
         side = "below" if found.is_higher else "above"
         decided = "so it was left to" if ranking.rule.names == UNDER_SHIFT else '"auto" would leave it to'
         return [
-            "Beware: validation images do not resemble the normal test images, and comparing their scores misleads the "
+            "Beware: validation images do not resemble the normal test images, and comparing their scores can mislead the "
             f"choice; {decided} {holds}. By {found.seen_by} of {found.candidates} candidates fewer test images lie on "
             "one side of the median validation image than if half of them were normal and like it: in the clearest "
             f"case {found.share:.0%} lie {side} it, 25% being the least to expect (p = {number(found.shift)}). "
@@ -76,7 +76,7 @@ def _compared(ranking: Ranking) -> list[str]:
     if found.nothing_stands_out:
         return [
             "Nothing in the test images stands out: no candidate scores them higher than validation images by more "
-            f"than chance (p = {number(found.standing_out)}). So the choice can't be told from a random one; more "
-            "images, test and normal ones, could tell."
+            f"than chance (p = {number(found.standing_out)}). So they can't tell whether the choice is better than a "
+            "random one; more images, test and normal ones, could."
         ]
     return []

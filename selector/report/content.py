@@ -179,7 +179,7 @@ def _compared(found: Comparison) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
     told = "nothing stands out" if found.nothing_stands_out else "some stand out"
-    tests = f"p = {number(found.standing_out)} that all resemble them, {number(found.shift)} that half do"
+    tests = f"p = {number(found.standing_out)} for all being like them, {number(found.shift)} for half of them"
     return "shifted" if found.is_shifted else told, tests
 
 
