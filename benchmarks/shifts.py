@@ -92,8 +92,12 @@ def _values(zoo: Judged, names: list[str], validation: Tensor, test: Tensor) -> 
     asked = sorted({name for rule in RULES.values() for name in rule})
     rows = {}
     for column, name in enumerate(names):
-        scores = {"validation_scores": validation[:, column], "test_scores": test[:, column]}
-        rows[name] = criteria.evaluate(Evidence(**scores, pseudo_scores=zoo.part("pseudo", name)), asked)
+        evidence = Evidence(
+            validation_scores=validation[:, column],
+            test_scores=test[:, column],
+            pseudo_scores=zoo.part("pseudo", name),
+        )
+        rows[name] = criteria.evaluate(evidence, asked)
     return pd.DataFrame(rows).T
 
 

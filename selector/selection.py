@@ -395,6 +395,5 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     )
     known: dict[str, Any] = {"absent": kept.get("absent", {})}
     if "comparison" in kept:
-        numbers = {name: math.nan if value is None else value for name, value in kept["comparison"].items()}
-        known["comparison"] = Comparison(**numbers)
+        known["comparison"] = Comparison.from_json(kept["comparison"])
     return Ranking(table, spread, rule, margin, margin_spread, share_first, **known)

@@ -24,6 +24,7 @@ That unlabeled images bound the share of what is unlike the nominal ones from be
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class Comparison:
     candidates: int = 0
     standing_out: float = math.nan
     reason: str = ""
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "Comparison":
+        """The comparison as it was kept, numbers that are not finite as None."""
+        return cls(**{name: math.nan if value is None else value for name, value in kept.items()})
 
     @property
     def is_shifted(self) -> bool:
