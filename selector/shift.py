@@ -61,7 +61,8 @@ class Comparison:
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Comparison":
         """The comparison as it was kept, numbers that are not finite as None."""
-        return cls(**{name: math.nan if value is None else value for name, value in kept.items()})
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
+        return cls(**values)
 
     @property
     def is_shifted(self) -> bool:

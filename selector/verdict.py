@@ -69,8 +69,8 @@ def _compared(ranking: Ranking) -> list[str]:
         return [
             "Beware: validation images do not resemble the normal test images, and comparing their scores can mislead "
             f"the choice; {decided} {holds}. By {found.seen_by} of {found.candidates} candidates fewer test images lie "
-            "on one side of the median validation image than if half of them were normal and like it: in the "
-            f"clearest case {found.share:.0%} lie {side} it, 25% being the least to expect (p = {number(found.shift)}). "
+            "on one side of the median validation image than if half of them were normal and like it: in the clearest "
+            f"case {found.share:.0%} lie {side} it, 25% being the least to expect (p = {number(found.shift)}). "
             "Unless most test images are anomalous, add normal images taken like them to the train images."
         ]
     if found.nothing_stands_out:
