@@ -7,8 +7,9 @@ trials.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from selector.criteria import probability_above
 from selector.ensemble import MEMBERS, rank_average
 from selector.evidence import Evidence
 from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rule
+from selector.shift import resemblance
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
@@ -77,6 +79,11 @@ class Judged:
         """The scores (n,) of one part; parts may differ in length between candidates."""
         return torch.tensor(self.scores[part][candidate].dropna().to_numpy(copy=True))
 
+    def is_shifted(self, rows: torch.Tensor, names: list[str]) -> bool:
+        """Whether a trial whose test images are ``rows`` is found not to resemble the validation images."""
+        held, test = (torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
+        return resemblance(held, test[rows]).is_shifted
+
     def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
         test = self.scores["test"][names].to_numpy()[rows.numpy()]
@@ -116,7 +123,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
     rows: list[dict[str, Any]] = []
     tables = []
     names = zoo.trusted()
-    deciding = rule("auto", len(zoo.scores["validation"]))
+    deciding = partial(rule, "auto", len(zoo.scores["validation"]), True)
     for view in zoo.views:
         table = _aurocs(zoo, view, names)
         tables.append(table)
@@ -136,7 +143,12 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
 
 
 def _choices(
-    zoo: Judged, view: View, names: list[str], trained: pd.Series, ratios: tuple[float, ...], deciding: Rule
+    zoo: Judged,
+    view: View,
+    names: list[str],
+    trained: pd.Series,
+    ratios: tuple[float, ...],
+    deciding: Callable[[bool], Rule],
 ) -> list[dict[str, Any]]:
     """What every criterion's choice is worth at each ratio, the mean over trials."""
     measured = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
@@ -150,7 +162,8 @@ def _choices(
         if same not in met:
             met[same] = zoo.values(images, names)
         values = met[same].join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, deciding)]
+        decides = deciding(zoo.is_shifted(images, names))
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, decides)]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 

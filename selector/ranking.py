@@ -1,7 +1,7 @@
 """From evidence to an order of candidates: criteria, guards, and how sure the first place is."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -16,10 +16,14 @@ from selector import consensus, criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.shift import NOT_COMPARED, Comparison
+from selector.shift import compare as compare_scores
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 # Of four criteria, those whose Borda lost least on the suite `development` without a consensus between candidates.
 AUTO = ("score_upper_95", "score_upper", "npd", "rtm")
+# Of single criteria and Bordas, what lost least on `development` under controlled shifts (benchmarks/shifts.py).
+UNDER_SHIFT = ("rtm",)
 FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
 STATUSES = ("ok", "collapsed", "failed")  # best first
 COLUMNS = (  # of the table, beside those of criteria
@@ -77,9 +81,11 @@ class Rule:
         return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
 
 
-def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True) -> Rule:
+def rule(
+    criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True, is_shifted: bool = False
+) -> Rule:
     """The deciding rule of a criterion, or of its name; "auto" is Borda over what loses least on the development
-    benchmark, or rtm alone where few images validate.
+    benchmark, or rtm alone where few images validate or test images do not resemble them (``is_shifted``).
 
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
     name, a user's criterion without a free one, or one that needs test images where there are none.
@@ -99,6 +105,10 @@ def rule(criterion: str | Criterion | own.Function, n_validation: int, has_test:
     if n_validation < FEWEST_VALIDATION:
         few = f"{n_validation} validation images are fewer than {FEWEST_VALIDATION}"
         return Rule(("rtm",), f"auto: {few}, too few to hold test scores against")
+    if is_shifted:
+        return Rule(
+            UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so test scores alone decide"
+        )
     return Rule(AUTO, "auto: the high test scores against held-out normal ones, their tail, and pseudo anomalies")
 
 
@@ -131,6 +141,7 @@ class Ranking:
     margin_spread: float  # its standard deviation over the resamples
     share_first: float  # share of the resamples in which the first comes first
     absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
+    comparison: Comparison = NOT_COMPARED
 
     def first(self, count: int) -> tuple[str, ...]:
         """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
@@ -149,6 +160,7 @@ def rank(
     evidence: Mapping[str, Sequence[Evidence]],
     rule: Rule,
     seed: int,
+    comparison: Comparison = NOT_COMPARED,
 ) -> Ranking:
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
@@ -164,6 +176,8 @@ def rank(
 
     Of the criteria of a Borda those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
+
+    comparison: of test and validation images, for the verdict.
     """
     fields = [held(draws[0]) for draws in evidence.values()]
     rule = rule.common(fields)
@@ -184,6 +198,7 @@ def rank(
         found.margin_spread,
         found.share_first,
         absent,
+        comparison,
     )
 
 
@@ -248,6 +263,35 @@ def _place(candidates: Sequence[Candidate], measured: Mapping[str, Measured], ru
         *failed,
     ]
     return _Places(order, len(trusted), members, deciding, statuses, reasons, values, spread)
+
+
+def compare(evidence: Iterable[Sequence[Evidence]], seed: int) -> Comparison:
+    """Test against validation images, by the scores of all candidates that did not collapse; or why not.
+
+    evidence: the draws of each candidate, of which no more than one's need be in memory.
+    """
+    of_validation, of_test = [], []
+    for draws in evidence:
+        v, t = draws[0].validation_scores, draws[0].test_scores
+        if t is None:
+            return Comparison(reason="no test images were given")
+        assert v is not None
+        usable = not any(_is_constant(scores) or not scores.isfinite().all() for scores in (v, t))
+        if usable and _proxy_auroc(draws[0]) >= COLLAPSE_AUROC:
+            of_validation.append(v.double().cpu())
+            of_test.append(t.double().cpu())
+    if not of_test:
+        return Comparison(reason="no candidate can be trusted")
+    if len(of_validation[0]) < FEWEST_VALIDATION:
+        return Comparison(reason=f"{len(of_validation[0])} validation images are fewer than {FEWEST_VALIDATION}")
+    return compare_scores(torch.stack(of_validation, 1), torch.stack(of_test, 1), seed)
+
+
+def _proxy_auroc(evidence: Evidence) -> float:
+    """How well a candidate's own pseudo anomalies are told from held-out normal images."""
+    assert evidence.validation_scores is not None
+    assert evidence.augmented_scores is not None
+    return probability_above(evidence.validation_scores, evidence.augmented_scores).item()
 
 
 def _configurations(
@@ -374,9 +418,7 @@ def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> t
     unusable = [without[name] for name in rule.names if name in without]
     if unusable or constant:
         return "failed", trouble or ": ".join(filter(None, (*unusable[:1], equal)))
-    assert evidence.validation_scores is not None
-    assert evidence.augmented_scores is not None
-    auroc = probability_above(evidence.validation_scores, evidence.augmented_scores).item()
+    auroc = _proxy_auroc(evidence)
     if auroc < COLLAPSE_AUROC:
         return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
     return "ok", ", ".join(without.values())

@@ -5,8 +5,8 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,10 @@ from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.execution import engine
 from selector.progress import display
-from selector.ranking import Ranking, Rule, rank
+from selector.ranking import Ranking, Rule, compare, rank
 from selector.ranking import rule as deciding_rule
 from selector.search import in_order, searching
+from selector.shift import Comparison
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.store import Store, StoredEvidence, storing
 from selector.study import Study, begun
@@ -126,7 +127,7 @@ def select_best(
         )
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
-    chosen_rule = deciding_rule(criterion, len(splits.validation), test is not None)
+    rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
     indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
@@ -153,10 +154,10 @@ def select_best(
     with store.locked():
         store.create(run, pixels)
         zoo = Zoo(store, (), place, searched.rivals)
-        study = Study(searched, zoo, chosen_rule)
+        study = Study(searched, zoo, rule_of)
         with display(zoo, progress) as on_done:
             study.run(workers, on_done)
-        ranked = _rank(zoo, chosen_rule, seed)
+        ranked = _rank(zoo, rule_of, seed)
         selection = Selection(zoo, ranked, ranked.first(members))
         study.keep(selection.ranking)
         selection._temporary = temporary
@@ -185,13 +186,16 @@ def installed_version(library: str) -> str:
         return "not installed"
 
 
-def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
+def _rank(zoo: Zoo, rule_of: Callable[[bool], Rule], seed: int) -> Ranking:
+    """``rule_of`` gives the rule, once it is known whether the test images are shifted."""
     records = {candidate.id: record for candidate, record in zoo.records()}
     usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
     if not usable:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
-    return rank(zoo.candidates, records, StoredEvidence(zoo.store, usable), chosen_rule, seed)
+    evidence = StoredEvidence(zoo.store, usable)
+    comparison = compare(evidence.values(), seed)
+    return rank(zoo.candidates, records, evidence, rule_of(comparison.is_shifted), seed, comparison)
 
 
 class Selection:
@@ -380,6 +384,7 @@ class Selection:
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
             "absent": dict(result.absent),
+            "comparison": asdict(result.comparison),
             "members": list(self._members),
         }
         with storing(self.path):
@@ -413,4 +418,7 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     margin, margin_spread, share_first = (
         math.nan if kept[name] is None else kept[name] for name in ("margin", "margin_spread", "share_first")
     )
-    return Ranking(table, spread, rule, margin, margin_spread, share_first, kept.get("absent", {}))
+    known: dict[str, Any] = {"absent": kept.get("absent", {})}
+    if "comparison" in kept:
+        known["comparison"] = Comparison.from_json(kept["comparison"])
+    return Ranking(table, spread, rule, margin, margin_spread, share_first, **known)

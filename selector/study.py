@@ -20,7 +20,7 @@ from augmentations import InputError
 from detectors import files
 from selector.candidates import Candidate
 from selector.execution import Engine
-from selector.ranking import Measured, Rule, held, measure, standing
+from selector.ranking import Measured, Rule, compare, held, measure, standing
 from selector.search import Proposal, Search, in_order, quiet
 from selector.store import RUN_AGAIN, Store, storing
 from selector.zoo import Zoo
@@ -34,9 +34,10 @@ class Study:
     Raises InputError when the run has more trials than the search.
     """
 
-    def __init__(self, search: Search, zoo: Zoo, rule: Rule) -> None:
-        self.search, self.zoo, self.rule = search, zoo, rule
-        self.direction = StudyDirection.MAXIMIZE if rule.higher_is_better else StudyDirection.MINIMIZE
+    def __init__(self, search: Search, zoo: Zoo, rule_of: Callable[[bool], Rule]) -> None:
+        """rule_of: the deciding rule, given whether test images are shifted against validation images."""
+        self.search, self.zoo, self.rule_of, self.rule = search, zoo, rule_of, rule_of(False)
+        self.direction = StudyDirection.MAXIMIZE if self.rule.higher_is_better else StudyDirection.MINIMIZE
         self.proposals = begun(zoo.store)
         self._held: dict[str, frozenset[str]] = {}
         self._measured: dict[tuple[str, tuple[str, ...]], Measured] = {}
@@ -89,7 +90,8 @@ class Study:
         for i in ok:
             if i not in self._held:
                 self._held[i] = held(self.zoo.evidence(i)[0])
-        rule = self.rule.common([self._held[i] for i in ok])
+        shifted = compare(map(self.zoo.evidence, ok), seed=0).is_shifted
+        self.rule = rule = self.rule_of(shifted).common([self._held[i] for i in ok])
         for i, record in records.items():
             if (i, rule.names) not in self._measured:
                 draws = self.zoo.evidence(i) if i in self._held else []

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from selector.candidates import Candidate, described
-from selector.ranking import RESAMPLES, TIED_SHARE, Ranking
+from selector.ranking import RESAMPLES, TIED_SHARE, UNDER_SHIFT, Ranking
 
 NAMED = 3  # of the candidates that can't be told from the best
 
@@ -38,7 +38,8 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     if first.status != "ok":
         return [*lines, f"No candidate can be trusted: the best one {first.status} ({first.reason})."]
     if second is None or len(trained) < 2:
-        return [*lines, "It is the only candidate that could be ranked, so nothing confirms the choice."]
+        alone = "It is the only candidate that could be ranked, so nothing confirms the choice."
+        return [*lines, alone, *_compared(ranking)]
     settled = ranking.margin > ranking.margin_spread
     lines.append(
         f"Its margin over the second, {second.describe()}, is {number(ranking.margin)}, "
@@ -56,4 +57,26 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
             f"{len(tied)} of the others can't be told from the best one, being at least as good in {TIED_SHARE:.0%} of "
             f"the draws or more: {', '.join(tied[:NAMED])}{more}."
         )
-    return lines
+    return [*lines, *_compared(ranking)]
+
+
+def _compared(ranking: Ranking) -> list[str]:
+    """What the test images are, held against the validation images: a doubt about the choice, or nothing."""
+    found, holds = ranking.comparison, f"{' and '.join(UNDER_SHIFT)}, which looks at the test scores alone"
+    if found.is_shifted:
+        side = "below" if found.is_higher else "above"
+        decided = "so it was left to" if ranking.rule.names == UNDER_SHIFT else '"auto" would leave it to'
+        return [
+            "Beware: validation images do not resemble the normal test images, and comparing their scores can mislead "
+            f"the choice; {decided} {holds}. By {found.seen_by} of {found.candidates} candidates fewer test images lie "
+            "on one side of the median validation image than if half of them were normal and like it: in the clearest "
+            f"case {found.share:.0%} lie {side} it, 25% being the least to expect (p = {number(found.shift)}). "
+            "Unless most test images are anomalous, add normal images taken like them to the train images."
+        ]
+    if found.nothing_stands_out:
+        return [
+            "Nothing in the test images stands out: no candidate scores them higher than validation images by more "
+            f"than chance (p = {number(found.standing_out)}). So they can't tell whether the choice is better than a "
+            "random one; more images, test and normal ones, could."
+        ]
+    return []

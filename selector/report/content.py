@@ -22,6 +22,7 @@ from selector.ranking import Ranking
 from selector.regions import threshold
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.selection import Selection
+from selector.shift import Comparison
 from selector.verdict import number
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
@@ -152,6 +153,8 @@ def _standing(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
+    if result.comparison.is_shifted or result.comparison.nothing_stands_out:
+        return "doubtful"
     return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
 
@@ -173,6 +176,7 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     yield "Normal images", str(fit + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
+    yield "Test against validation images", *_compared(result.comparison)
     size = settings["image_size"]
     yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
@@ -180,6 +184,14 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", number(result.margin), sure
     else:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
+
+
+def _compared(found: Comparison) -> tuple[str, str]:
+    if found.reason:
+        return "not compared", found.reason
+    told = "nothing stands out" if found.nothing_stands_out else "some stand out"
+    tests = f"p = {number(found.standing_out)} for all being like them, {number(found.shift)} for half of them"
+    return "shifted" if found.is_shifted else told, tests
 
 
 def _settings(selection: Selection) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -77,6 +78,7 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
         "margin": result.margin,
         "margin_spread": result.margin_spread,
         "share_first": result.share_first,
+        "comparison": asdict(result.comparison),
         "ranking": result.table.to_dict("records"),
         "spread": result.spread.to_dict("index"),
         "why": {

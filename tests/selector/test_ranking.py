@@ -15,7 +15,8 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstraps, _rows, rank, rule
+from selector.ranking import AUTO, COLLAPSE_AUROC, UNDER_SHIFT, Rule, _bootstraps, _rows, compare, rank, rule
+from selector.shift import Comparison
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
@@ -454,3 +455,52 @@ def test_a_criterion_that_is_asked_for_is_not_left_out(pool):
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
     found = ranked(pool, Rule(("npd",))).table.set_index("candidate")
     assert found.status[lacking.id] == "failed"
+
+
+class TestComparison:
+    """Test images against validation images: asked of the candidates that can be trusted."""
+
+    def test_a_shift_that_candidates_see_is_told_and_auto_leaves_the_choice_to_rtm(self, pool):
+        shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
+        found = compare({c.id: e for c, e in shifted.items()}.values(), seed=0)
+        assert found.is_shifted
+        assert found.is_higher
+        assert (found.seen_by, found.candidates) == (3, 3)
+        decide = rule("auto", 30, is_shifted=found.is_shifted)
+        assert decide.names == UNDER_SHIFT
+        result = replace(ranked(shifted, decide), comparison=found)
+        told = sentences(result, *list(pool)[:2])[-1]
+        assert told.startswith("Beware: validation images do not resemble the normal test images")
+        assert "so it was left to rtm" in told
+        by_hand = replace(result, rule=Rule(("score_shift",)))
+        assert '"auto" would leave it to rtm' in sentences(by_hand, *list(pool)[:2])[-1]
+
+    def test_without_one_auto_is_what_it_was(self, pool):
+        assert not compare(pool.values(), seed=0).is_shifted
+        assert rule("auto", 30).names == AUTO
+        assert rule("dsv", 30, is_shifted=True).names == ("dsv",)
+        assert rule("auto", 30, False, True).names == rule("auto", 30, False).names
+
+    def test_nothing_standing_out_is_told(self, pool):
+        usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
+        found = compare(usual.values(), seed=0)
+        assert found.nothing_stands_out
+        result = replace(ranked(pool, Rule(("rtm",))), comparison=found)
+        assert sentences(result, *list(pool)[:2])[-1].startswith("Nothing in the test images stands out")
+        clear = compare(pool.values(), seed=0)
+        assert not clear.nothing_stands_out
+
+    def test_who_can_not_be_trusted_is_not_asked(self, pool):
+        liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
+        constant = evidence(scores=torch.ones(100))
+        asked = {c.id: e for c, e in pool.items()}
+        assert compare((asked | {"collapsed": liar, "constant": constant}).values(), seed=0) == compare(
+            asked.values(), seed=0
+        )
+        assert compare([liar], seed=0) == Comparison(reason="no candidate can be trusted")
+
+    def test_too_little_to_compare_is_told(self, pool):
+        few = {c.id: [e.with_rows(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
+        assert "19 validation images are fewer than 20" in compare(few.values(), seed=0).reason
+        inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
+        assert compare(inductive.values(), seed=0).reason == "no test images were given"

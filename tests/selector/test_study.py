@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 
 import optuna
 import pytest
@@ -80,7 +81,7 @@ class TestCheaply:
         def begun(kind="tpe", trials=14, seeds=1, criterion="auto"):
             settings = detectors.preset(tiny)
             asked = searching(kind, trials, NAMES, ("classifier",), ("gaussian",), settings, range(seeds))
-            return Study(asked, Zoo(store, (), CPU, asked.rivals), rule(criterion, 24))
+            return Study(asked, Zoo(store, (), CPU, asked.rivals), partial(rule, criterion, 24, True))
 
         return begun
 
@@ -135,7 +136,7 @@ class TestCheaply:
         after = opened(store.root).trials
         elsewhere = begin()
         elsewhere.zoo.store.root = tmp_path / "elsewhere"  # nothing is there
-        fresh = Study(elsewhere.search, Zoo(elsewhere.zoo.store, (), CPU, elsewhere.search.rivals), elsewhere.rule)
+        fresh = Study(elsewhere.search, Zoo(elsewhere.zoo.store, (), CPU, elsewhere.search.rivals), elsewhere.rule_of)
         assert self.ranked(fresh).equals(resumed)
         assert [(t.params, t.value, t.state) for t in opened(fresh.zoo.store.root).trials] == [
             (t.params, t.value, t.state) for t in after
