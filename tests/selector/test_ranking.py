@@ -13,7 +13,7 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import Evidence
-from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstrap, _rows, rank, rule
+from selector.ranking import AUTO, COLLAPSE_AUROC, Rule, _bootstrap, rank, rows_of, rule
 from selector.verdict import sentences
 
 OK = {"status": "ok", "reason": ""}
@@ -356,7 +356,7 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
     test, validation = _bootstrap(whole, torch.Generator().manual_seed(0))
-    again = whole.with_rows(**_rows(whole, test, validation))
+    again = whole.with_rows(**rows_of(whole, test, validation))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
         assert torch.equal(made, again.validation_scores + offset)

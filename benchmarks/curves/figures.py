@@ -1,0 +1,4 @@
+FIGURES = {}
+
+
+def figure(t, n): ...
