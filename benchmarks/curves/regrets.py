@@ -99,11 +99,11 @@ def measure(zoo: Judged) -> pd.DataFrame:
 
 
 def _of_ensemble(zoo: Judged, view: View, members: frozenset[int]) -> float:
-    return ensemble_auroc(zoo, view, [zoo.trained[place] for place in sorted(members)])
+    return ensemble_auroc(zoo, view, sorted(zoo.trained[place] for place in members))
 
 
 def _draws(zoo: Judged, view: View, dial: Dial, at: float) -> tuple[Tensor, Tensor]:
-    """The validation (d,n) and the test images (d,k) of every draw, each in one order, so that the same are the same."""
+    """The validation (d,n) and test images (d,k) of every draw, in order, so that equal ones are known for it."""
     drawn = [dial.draw(zoo, view, at, generator(zoo.seed, "curves", view.task, number)) for number in range(DRAWS)]
     validation, test = (torch.stack(images).sort(1).values for images in zip(*drawn, strict=True))
     return validation, test
