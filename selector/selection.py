@@ -17,7 +17,7 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
-from selector import checks, verdict
+from selector import checks, counts, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
@@ -209,8 +209,11 @@ class Selection:
     def verdict(self) -> list[str]:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
-        warnings = self.zoo.store.run.get("warnings", [])
-        return [*verdict.sentences(self.result, self.best, second), *(f"Beware: {warning}." for warning in warnings)]
+        store = self.zoo.store
+        warnings = store.run.get("warnings", [])
+        few = counts.doubts(self.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
+        beware = (f"Beware: {warning}." for warning in (*warnings, *few))
+        return [*verdict.sentences(self.result, self.best, second), *beware]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:

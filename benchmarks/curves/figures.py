@@ -1,6 +1,7 @@
 """A figure a curve, as SVG that stands alone: mean regrets, and the bands of the default and of a random pick.
 
-As elsewhere the default is green; marks differ in shape as well as in colour (Okabe & Ito's palette).
+As elsewhere the default is green; marks differ in shape as well as in colour (Okabe & Ito's palette). A mark is hollow
+where the band of what is gained on a random pick, task by task, holds 0 or does not exist.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from selector.report.figures import CHOSEN, OTHER, STYLE, TEST, panel, svg
 
-WIDTH, HEIGHT, LEGEND = 680, 380, 160  # pixels: a figure, and the room for its legend
+WIDTH, HEIGHT, LEGEND = 700, 380, 180  # pixels: a figure, and the room for its legend
 SERIES = {  # colour, mark and line, the first on top
     "default": (CHOSEN, "D", "-"),
     "unguarded": (CHOSEN, "d", ":"),
@@ -26,7 +27,7 @@ SERIES = {  # colour, mark and line, the first on top
 ALONE = ("unguarded", "dsv")  # shown in one curve only
 BANDS = ("random", "default")
 SMALLEST = 0.01  # ratio of anomalies above which its axis is logarithmic
-CAPTION = "95% bands over data sets"
+CAPTION = "95% bands over data sets;\nhollow: not told from random"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ def figure(table: pd.DataFrame, curve: str) -> str:
         axes.set_ylabel("mean regret, in AUROC")
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(
-            handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, title=CAPTION
+            handles[::-1],
+            labels[::-1],
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1),
+            frameon=False,
+            title=CAPTION,
+            title_fontsize=10,
         )
         drawn = svg(drawing, curve, f"Mean regret by {look.heading}")
     size = f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{WIDTH}"'
@@ -75,17 +82,22 @@ def figure(table: pd.DataFrame, curve: str) -> str:
 def _series(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     colour, mark, line = SERIES[name]
     rows = rows.sort_values("at")
-    at = rows["at"].to_numpy()
+    at, regret = rows["at"].to_numpy(), rows.regret.to_numpy()
     if name in BANDS:
         axes.fill_between(at, rows.low.to_numpy(), rows.high.to_numpy(), color=colour, alpha=0.2, linewidth=0)
-    label = name.replace("unguarded", "default, whatever\nthe number")
-    axes.plot(at, rows.regret.to_numpy(), line + mark, color=colour, label=label, markersize=6, linewidth=1.8)
+    label = "default, whatever\nthe number" if name == "unguarded" else name
+    axes.plot(at, regret, line + mark, color=colour, label=label, markersize=6, linewidth=1.8)
+    hollow = (~(rows.gain_low > 0)).to_numpy()
+    axes.plot(at[hollow], regret[hollow], mark, color=colour, markerfacecolor="white", markersize=6)
 
 
 def _shifted(axes: Axes, rows: pd.DataFrame, name: str) -> None:
-    """What shifts by itself, as hollow marks of what chooses."""
+    """Tasks that shift by themselves: marks that no line joins."""
     colour, mark, _ = SERIES[name]
-    axes.plot(rows["at"], rows.regret, mark or "_", color=colour, markerfacecolor="none", markersize=9, clip_on=False)
+    axes.plot(rows["at"], rows.regret, mark or "_", color=colour, markerfacecolor="white", markersize=8)
+    if name == "default":
+        at, regret = rows.iloc[0][["at", "regret"]]
+        axes.annotate("shifted photos", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
 
 
 def _scale(axes: Axes, scale: str, settings: list[float]) -> None:

@@ -69,6 +69,14 @@ def test_a_shift_adds_what_normal_images_seem_anomalous_and_can_turn_the_order()
     assert blind > perfect
 
 
+def test_anomalies_among_the_validation_images_keep_the_order_while_they_are_fewer():
+    normal, anomalous, ratio = drawn(0, 20, 50, 0), drawn(1, 7, 50, 9), 0.4
+    for contamination in (0.1, 0.3, 0.6):
+        found = value("pu_auc", mixed(normal, anomalous, contamination), mixed(normal, anomalous, ratio))
+        expected = 0.5 + (ratio - contamination) * (auroc(normal, anomalous) - 0.5)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_it_is_saturated_where_the_tail_still_tells():
     """Of two perfect candidates one has three times the margin: contrast sees none of it, magnitudes do."""
     normal = drawn(0, 20, 50, 1)
