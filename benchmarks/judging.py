@@ -79,7 +79,8 @@ class Judged:
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""
-        return Evidence(**{f"{part}_scores": self.part(part, candidate) for part in (*PARTS, "test")})
+        scores: dict[str, Any] = {f"{part}_scores": self.part(part, candidate) for part in (*PARTS, "test")}
+        return Evidence(**scores)
 
     def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""

@@ -92,10 +92,10 @@ def _series(axes: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 def _shifted(axes: Axes, rows: pd.DataFrame, name: str) -> None:
-    """Tasks that shift by themselves: marks that no line joins."""
+    """Tasks that shift by themselves, where there are any: marks that no line joins."""
     colour, mark, _ = SERIES[name]
     axes.plot(rows["at"], rows.regret, mark or "_", color=colour, markerfacecolor="white", markersize=8)
-    if name == "default":
+    if name == "default" and len(rows):
         at, regret = rows.iloc[0][["at", "regret"]]
         axes.annotate("shifted photos", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
 

@@ -129,7 +129,9 @@ def _choices(
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        orders = {one: best_first(table, table, one) for one in dict.fromkeys(choosing.values())}
+        orders = {
+            one: [int(place) for place in best_first(table, table, one)] for one in dict.fromkeys(choosing.values())
+        }
         chosen = {name: auroc[orders[one][0]] for name, one in choosing.items()}
         members = frozenset(orders[choosing["default"]][:MEMBERS])
         yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
