@@ -8,7 +8,7 @@ import typer
 from joblib import Parallel, delayed
 
 from augmentations import InputError
-from benchmarks import leaderboard, speed, suites
+from benchmarks import curves, leaderboard, speed, suites
 from benchmarks.judging import judge_folder, merge
 from benchmarks.running import folder, load_settings, run
 
@@ -76,6 +76,18 @@ def report(
     Example: ssad benchmark report runs/quick
     """
     print(f"leaderboard  {leaderboard.write(out, to)}")
+
+
+@app.command("curves")
+def draw_curves(
+    out: Folder,
+    to: Annotated[Path, typer.Option("--out", help="Folder for the numbers, the tables and a figure a curve.")],
+) -> None:
+    """Draw how the regret of a choice falls with images and anomalies, from what a run kept, without training.
+
+    Example: ssad benchmark curves runs/development --out runs/curves
+    """
+    print(f"curves       {curves.write(out, to)}")
 
 
 app.command("speed")(speed.table)

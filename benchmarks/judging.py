@@ -84,14 +84,17 @@ class Judged:
         held, test = (torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
         return resemblance(held, test[rows]).is_shifted
 
+    def evidence(self, candidate: str) -> Evidence:
+        """Every score of a candidate that selection may see, of all images."""
+        scores: dict[str, Any] = {f"{part}_scores": self.part(part, candidate) for part in (*PARTS, "test")}
+        return Evidence(**scores)
+
     def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
         test = self.scores["test"][names].to_numpy()[rows.numpy()]
         found = {}
-        for place, name in enumerate(names):
-            v, u, b = (self.part(part, name) for part in PARTS)
-            t = torch.tensor(test[:, place])
-            evidence = Evidence(validation_scores=v, augmented_scores=u, pseudo_scores=b, test_scores=t)
+        for name in names:
+            evidence = self.evidence(name).with_rows(test_scores=rows)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
         table = pd.DataFrame(found).T
         if len(names) > 1:
@@ -125,7 +128,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
     names = zoo.trusted()
     deciding = partial(rule, "auto", len(zoo.scores["validation"]), True)
     for view in zoo.views:
-        table = _aurocs(zoo, view, names)
+        table = aurocs(zoo, view, names)
         tables.append(table)
         auroc = table.set_index("candidate").auroc
         trained = auroc[zoo.trained]
@@ -178,9 +181,7 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
         )
 
     def add_ensemble(criterion: str, members: list[str]) -> None:
-        scores = zoo.scores["test"][members].to_numpy()[view.rows.numpy()]
-        score = rank_average(torch.tensor(scores))
-        add(criterion, probability_above(score[view.labels == 0], score[view.labels == 1]).item())
+        add(criterion, ensemble_auroc(zoo, view, members))
 
     add("oracle", best, 1.0, 1.0)
     add("average", trained.mean())
@@ -198,6 +199,13 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
     return rows
 
 
+def ensemble_auroc(zoo: Judged, view: View, members: list[str]) -> float:
+    """The AUROC of several candidates' mean rank over all images of a view."""
+    scores = zoo.scores["test"][members].to_numpy()[view.rows.numpy()]
+    score = rank_average(torch.tensor(scores))
+    return probability_above(score[view.labels == 0], score[view.labels == 1]).item()
+
+
 def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     """0 where either is constant: it tells nothing of the other."""
     ranks = [rankdata(values) for values in (order, auroc)]
@@ -206,7 +214,8 @@ def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
+def aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
+    """The AUROC of every candidate and floor over all images of a view; those not ``trusted`` are collapsed."""
     described = zoo.candidates.reset_index(names="candidate")
     described["hyperparameters"] = described.hyperparameters.map(json.dumps)
     collapsed = described.candidate.isin(set(zoo.trained) - set(trusted))

@@ -36,15 +36,19 @@ class View:
         return cls(first.task, first.group, first.kind, rows, labels)
 
     def trials(self, ratios: tuple[float, ...], seed: int) -> Iterator[tuple[float, int, Tensor]]:
-        """Ratio, number and rows (r,) of every trial: all normal images, and anomalies drawn so that their share is
-        the ratio; all of them, or fewer normal ones, where there are too few."""
-        normal, anomalous = (self.rows[self.labels == label] for label in (0, 1))
+        """Ratio, number and rows (r,) of every trial, drawn as ``draw`` does."""
         for ratio in ratios:
             for number in range(TRIALS):
-                source = generator(seed, "trial", self.task, f"{ratio:g}", number)
-                # The rounding keeps at least one anomaly, so that there is something to find.
-                wanted = max(1, round(ratio / (1 - ratio) * len(normal)))
-                few = anomalous[torch.randperm(len(anomalous), generator=source)[:wanted]]
-                enough = round((1 - ratio) / ratio * len(few)) if wanted > len(anomalous) else len(normal)
-                some = normal[torch.randperm(len(normal), generator=source)[:enough]]
-                yield ratio, number, torch.cat([some, few])
+                yield ratio, number, self.draw(ratio, generator(seed, "trial", self.task, f"{ratio:g}", number))
+
+    def draw(self, ratio: float, source: torch.Generator, most: int | None = None) -> Tensor:
+        """Rows (r,) of which the share ``ratio`` is anomalous: all normal images, and anomalies drawn; all of them, or
+        fewer normal ones, where there are too few; no more than ``most`` in all, where that is given."""
+        normal, anomalous = (self.rows[self.labels == label] for label in (0, 1))
+        kept = len(normal) if most is None else min(len(normal), round((1 - ratio) * most))
+        # The rounding keeps at least one anomaly, so that there is something to find.
+        wanted = max(1, round(ratio / (1 - ratio) * kept)) if ratio else 0
+        few = anomalous[torch.randperm(len(anomalous), generator=source)[:wanted]]
+        enough = round((1 - ratio) / ratio * len(few)) if wanted > len(anomalous) else kept
+        some = normal[torch.randperm(len(normal), generator=source)[:enough]]
+        return torch.cat([some, few])

@@ -358,15 +358,15 @@ def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
     """
     if not rule.is_borda:
         return values[rule.names[0]]
-    return pd.concat([_beaten(values[name], rivals[name], name) for name in rule.names], axis=1).mean(axis=1)
+    other = values.index.to_numpy()[:, None] != rivals.index.to_numpy()
+    return pd.Series(np.mean([_beaten(values[n], rivals[n], other, n) for n in rule.names], axis=0), values.index)
 
 
-def _beaten(values: pd.Series, rivals: pd.Series, name: str) -> pd.Series:
+def _beaten(values: pd.Series, rivals: pd.Series, other: np.ndarray, name: str) -> np.ndarray:
     sign = 1 if criteria.get(name).higher_is_better else -1
     own, others = sign * values.to_numpy()[:, None], sign * rivals.to_numpy()
-    other = values.index.to_numpy()[:, None] != rivals.index.to_numpy()
     points = ((own > others) + 0.5 * (own == others)) * other
-    return pd.Series(points.sum(1) / np.maximum(other.sum(1), 1), values.index)
+    return points.sum(1) / np.maximum(other.sum(1), 1)
 
 
 def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
@@ -374,8 +374,9 @@ def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[s
     first = rule.names[0]
     sign = 1 if rule.criterion(first).higher_is_better else -1
     deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
-    keys = pd.DataFrame({"deciding": deciding, "first": sign * values[first]})
-    return list(keys.sort_values(["deciding", "first"], ascending=False, kind="stable").index)
+    # Of the keys the last comes first; nan is behind all numbers.
+    order = np.lexsort([-sign * values[first].to_numpy(float), -deciding.to_numpy(float)])
+    return list(values.index[order])
 
 
 def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
@@ -501,20 +502,24 @@ def _resampled(
         draws = evidence[candidate_id]
         for resample in np.flatnonzero(share).tolist():
             draw, (test, validation) = draws[resample % len(draws)], drawn[resample]
-            measured = _measured(draw.with_rows(**_rows(draw, test, validation, rule.reads)), rule)
+            measured = _measured(draw.with_rows(**rows_of(draw, test, validation, rule.reads)), rule)
             total[resample] += share[resample] * np.array([measured[name] for name in rule.names])
     return total
 
 
-def _rows(evidence: Evidence, test: Tensor, validation: Tensor, reads: Collection[str]) -> dict[str, Tensor]:
-    """The rows that belong to these images in every field that is read and that the evidence has.
+def rows_of(
+    evidence: Evidence, test: Tensor, validation: Tensor, reads: Collection[str] = EMBEDDINGS + SCORES
+) -> dict[str, Tensor]:
+    """The rows that belong to these test and validation images, by field of the evidence that is read.
 
     Pseudo anomalies come in blocks of one for each validation image, which go with it.
     """
+    assert evidence.validation_scores is not None
+    n = len(evidence.validation_scores)
     rows = dict.fromkeys(("test", "test_scores"), test) | dict.fromkeys(("validation", "validation_scores"), validation)
     for name in ("augmented_scores", "pseudo_scores"):
-        if evidence.has((name,)) and len(getattr(evidence, name)) % len(validation) == 0:
-            starts = torch.arange(0, len(getattr(evidence, name)), len(validation))
+        if evidence.has((name,)) and len(getattr(evidence, name)) % n == 0:
+            starts = torch.arange(0, len(getattr(evidence, name)), n)
             rows[name] = (starts[:, None] + validation).flatten()
     return {name: index for name, index in rows.items() if name in reads and evidence.has((name,))}
 

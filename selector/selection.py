@@ -17,7 +17,7 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
-from selector import checks, verdict
+from selector import checks, counts, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
@@ -245,9 +245,10 @@ class Selection:
     def verdict(self) -> list[str]:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
-        warnings = self.zoo.store.run.get("warnings", [])
+        store = self.zoo.store
+        few = counts.doubts(self.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
         told = [*verdict.sentences(self.result, self.best, second), *verdict.recommendation(self.members)]
-        return [*told, *(f"Beware: {warning}." for warning in warnings)]
+        return [*told, *(f"Beware: {warning}." for warning in (*store.run.get("warnings", []), *few))]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:

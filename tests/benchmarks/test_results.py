@@ -8,6 +8,7 @@ import pytest
 from benchmarks.judging import COLUMNS
 from benchmarks.leaderboard import write
 from benchmarks.suites import SUITES
+from selector.counts import TOLD_TEST, TOLD_VALIDATION
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -53,3 +54,18 @@ def test_the_readme_quotes_the_leaderboards_word_for_word():
     assert len(quoted) > 10
     known = {line for name in RAN for line in (RESULTS / name / "leaderboard.md").read_text("utf-8").splitlines()}
     assert set(quoted) <= known
+
+
+def test_the_page_on_selection_quotes_the_curves_word_for_word():
+    page, curves = ((ROOT / "docs" / name).read_text("utf-8") for name in ("selection.md", "curves/curves.md"))
+    section = page.partition("## How regret falls")[2]
+    quoted = [line for line in section.splitlines() if line.startswith("| ")]
+    assert quoted
+    assert set(quoted) <= set(curves.splitlines())
+
+
+@pytest.mark.parametrize(("curve", "constant"), [("validation", TOLD_VALIDATION), ("test", TOLD_TEST)])
+def test_images_are_few_where_the_curves_cannot_tell_the_default_from_a_random_pick(curve, constant):
+    table = pd.read_csv(ROOT / "docs" / "curves" / "curves.csv")
+    default = table[(table.curve == curve) & (table.chosen_by == "default")].sort_values("at")
+    assert (default["at"] >= constant).tolist() == (default.gain_low > 0).tolist()

@@ -15,7 +15,7 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.ranking import AUTO, COLLAPSE_AUROC, UNDER_SHIFT, Rule, _bootstraps, _rows, compare, rank, rule
+from selector.ranking import AUTO, COLLAPSE_AUROC, UNDER_SHIFT, Rule, _bootstraps, compare, rank, rows_of, rule
 from selector.shift import Comparison
 from selector.verdict import sentences
 
@@ -403,7 +403,7 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
     test, validation = _bootstraps(whole, torch.Generator().manual_seed(0))[0]
-    again = whole.with_rows(**_rows(whole, test, validation, SCORES))
+    again = whole.with_rows(**rows_of(whole, test, validation, SCORES))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
         assert torch.equal(made, again.validation_scores + offset)
