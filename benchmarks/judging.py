@@ -7,24 +7,26 @@ trials.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
 
+from benchmarks.decidable import FEWEST, half_labels
 from benchmarks.floors import FLOORS
+from benchmarks.pooling import Pool
 from benchmarks.running import OF_SCORES, change_settings, load_settings, read_table
 from benchmarks.trials import View
 from detectors import files
+from detectors.ensemble import Unit
 from selector import consensus, criteria
 from selector.criteria import probability_above
-from selector.ensemble import MEMBERS, rank_average
+from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rule
 
@@ -32,6 +34,7 @@ COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "ran
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
 FLOAT = "%.6g"
 PARTS = ("validation", "augmented", "pseudo")
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 # Among the strongest label-free aggregates of the literature: a published criterion, a consensus, a validation.
 BORDA = ("dsv", "hits", "pseudo_auc")
 
@@ -60,8 +63,9 @@ class Judged:
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
 
     def trusted(self) -> list[str]:
-        """The candidates that were trained and did not collapse."""
-        return [i for i in self.trained if self.proxy_auroc(i) >= COLLAPSE_AUROC]
+        """The candidates that were trained, did not collapse and tell validation images from each other."""
+        told = [i for i in self.trained if self.part("validation", i).unique().numel() > 1]
+        return [i for i in told if self.proxy_auroc(i) >= COLLAPSE_AUROC]
 
     @property
     def trained(self) -> list[str]:
@@ -75,10 +79,23 @@ class Judged:
 
     def part(self, part: str, candidate: str) -> torch.Tensor:
         """The scores (n,) of one part; parts may differ in length between candidates."""
-        return torch.tensor(self.scores[part][candidate].dropna().to_numpy(copy=True))
+        return self._parts[part][candidate]
 
-    def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
-        """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
+    @cached_property
+    def _parts(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {
+            part: {str(i): torch.tensor(column.dropna().to_numpy(copy=True)) for i, column in table.items()}
+            for part, table in self.scores.items()
+        }
+
+    def pool(self, view: View, names: list[str]) -> Pool:
+        """The named candidates' scores of a task's test images, to be made one."""
+        test = self.scores["test"][names].to_numpy()[view.rows.numpy()].T
+        units = {name: Unit.of([self.part("validation", name)], distance=True) for name in names}
+        return Pool(dict(zip(names, map(torch.tensor, test), strict=True)), units, view.labels)
+
+    def measure(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
+        """Criteria of scores by candidate in a trial whose test images are ``rows``."""
         test = self.scores["test"][names].to_numpy()[rows.numpy()]
         found = {}
         for place, name in enumerate(names):
@@ -86,8 +103,24 @@ class Judged:
             t = torch.tensor(test[:, place])
             evidence = Evidence(validation_scores=v, augmented_scores=u, pseudo_scores=b, test_scores=t)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
-        table = pd.DataFrame(found).T
+        return pd.DataFrame(found).T
+
+    def trials(
+        self, view: View, ratios: tuple[float, ...], measured: Callable[[torch.Tensor], pd.DataFrame]
+    ) -> Iterator[tuple[float, int, pd.DataFrame]]:
+        """Ratio, number, and what is ``measured`` of the images of every trial of a task."""
+        met: dict[tuple[int, ...], pd.DataFrame] = {}
+        for ratio, trial, images in view.trials(ratios, self.seed):
+            same = tuple(images.sort().values.tolist())  # where a ratio takes all images, trials differ in draws only
+            if same not in met:
+                met[same] = measured(images)
+            yield ratio, trial, met[same]
+
+    def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
+        """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
+        table = self.measure(rows, names)
         if len(names) > 1:
+            test = self.scores["test"][names].to_numpy()[rows.numpy()]
             families = list(self.candidates.augmentation[names])
             agreed = consensus.evaluate(test, families=families, seed=self.seed)
             table = table.assign(**{name: value.numpy() for name, value in agreed.items()})
@@ -118,7 +151,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
     names = zoo.trusted()
     deciding = rule("auto", len(zoo.scores["validation"]))
     for view in zoo.views:
-        table = _aurocs(zoo, view, names)
+        table = aurocs(zoo, view, names)
         tables.append(table)
         auroc = table.set_index("candidate").auroc
         trained = auroc[zoo.trained]
@@ -132,6 +165,11 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
             floor = {"criterion": name, "auroc": auroc[name], "regret": trained.max() - auroc[name]}
             floor |= {} if np.isfinite(auroc[name]) else {"reason": "its scores are not finite"}
             rows += [case | floor | {"anomaly_ratio": ratio} for ratio in ratios]
+        usable = zoo.scores["test"][trained.index[trained.notna()]].to_numpy()[view.rows.numpy()]
+        of_half, lost = half_labels(usable, view.labels, zoo.seed, view.task)
+        halves = {"criterion": "half_labels", "auroc": of_half, "regret": lost}
+        halves |= {} if np.isfinite(lost) else {"reason": f"no candidate, or fewer than {FEWEST} images of a label"}
+        rows += [case | halves | {"anomaly_ratio": ratio} for ratio in ratios]
     return pd.DataFrame(rows, columns=COLUMNS), pd.concat(tables, ignore_index=True)
 
 
@@ -144,18 +182,15 @@ def _choices(
         trial: rows.pivot(index="candidate", columns="criterion", values="value")
         for trial, rows in measured.groupby(["anomaly_ratio", "trial"])
     }
-    rows, met = [], {}
-    for ratio, trial, images in view.trials(ratios, zoo.seed):
-        same = tuple(images.sort().values.tolist())  # where a ratio takes all images, its trials differ in draws only
-        if same not in met:
-            met[same] = zoo.values(images, names)
-        values = met[same].join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, deciding)]
+    rows, pool = [], zoo.pool(view, names)
+    for ratio, trial, of_scores in zoo.trials(view, ratios, lambda images: zoo.values(images, names)):
+        values = of_scores.join(by_trial[ratio, trial])
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding)]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 
 
-def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, deciding: Rule) -> list[dict[str, Any]]:
+def _trial(values: pd.DataFrame, trained: pd.Series, pool: Pool, deciding: Rule) -> list[dict[str, Any]]:
     best, places = trained.max(), trained.rank(ascending=False)
     rows = []
 
@@ -164,15 +199,11 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
             {"criterion": criterion, "auroc": auroc, "regret": best - auroc, "rank": rank, "spearman": spearman}
         )
 
-    def add_ensemble(criterion: str, members: list[str]) -> None:
-        scores = zoo.scores["test"][members].to_numpy()[view.rows.numpy()]
-        score = rank_average(torch.tensor(scores))
-        add(criterion, probability_above(score[view.labels == 0], score[view.labels == 1]).item())
-
     add("oracle", best, 1.0, 1.0)
     add("average", trained.mean())
     add("random", trained.mean(), places.mean(), 0.0)
-    add_ensemble("ensemble_all", list(values.index))
+    add("highest_all", pool.highest(values.index))
+    add("ensemble_all", pool.ranks(values.index))
     auroc, place = (column[values.index].to_numpy() for column in (trained, places))
     for name, order in strategies(values, deciding).items():
         value = order.to_numpy(float)
@@ -181,19 +212,23 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
             chosen = usable[value[usable].argmax()]
             add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
-            add_ensemble("ensemble", list(order.sort_values(ascending=False, kind="stable").index[:MEMBERS]))
+            members = order.sort_values(ascending=False, kind="stable").index[:MEMBERS]
+            add("ensemble", pool.highest(members))
+            add("ensemble_ranks", pool.ranks(members))
     return rows
 
 
 def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     """0 where either is constant: it tells nothing of the other."""
-    ranks = [rankdata(values) for values in (order, auroc)]
+    # Ranks but for a constant, ties sharing the mean; scipy's rankdata takes ten times as long for so few.
+    ranks = [sum(np.sort(values).searchsorted(values, side) for side in SIDES) for values in (order, auroc)]
     if min(np.ptp(ranks[0]), np.ptp(ranks[1])) == 0:
         return 0.0
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
+def aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
+    """A row a candidate and floor, with CANDIDATE_COLUMNS; AUROC is nan where a score is not finite."""
     described = zoo.candidates.reset_index(names="candidate")
     described["hyperparameters"] = described.hyperparameters.map(json.dumps)
     collapsed = described.candidate.isin(set(zoo.trained) - set(trusted))
@@ -201,9 +236,17 @@ def _aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
     floors = pd.DataFrame({"candidate": list(FLOORS), "augmentation": list(FLOORS), "hyperparameters": "{}"})
     table = pd.concat([described, floors.assign(status="ok", reason="")], ignore_index=True)
     scores = zoo.floors.join(zoo.scores["test"]).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
-    usable = np.isfinite(scores).all(0)
-    table["auroc"] = [roc_auc_score(view.labels, s) if ok else np.nan for s, ok in zip(scores.T, usable, strict=True)]
+    normal, anomalous = (torch.tensor(scores[view.labels.numpy() == label]).T for label in (0, 1))
+    table["auroc"] = [probability_above(*pair).item() for pair in zip(normal, anomalous, strict=True)]
+    table.loc[~np.isfinite(scores).all(0), "auroc"] = np.nan
     return table.assign(task=view.task, seed=zoo.seed)[CANDIDATE_COLUMNS]
+
+
+def zoos(out: Path) -> list[tuple[Path, int]]:
+    """Folder and seed of every zoo of a run that is trained."""
+    frozen = load_settings(out)["frozen"]
+    every = [(out / "zoos" / f"{d['tasks'][0]}-{seed}", seed) for d in frozen["data_sets"] for seed in frozen["seeds"]]
+    return [(folder, seed) for folder, seed in every if (folder / "scores.parquet").is_file()]
 
 
 def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
@@ -216,13 +259,7 @@ def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
 
 def merge(out: Path) -> int:
     """Put the rows of all judged zoos together, and the tasks into the settings; returns the number of zoos."""
-    frozen = load_settings(out)["frozen"]
-    judged = [
-        folder
-        for data_set in frozen["data_sets"]
-        for seed in frozen["seeds"]
-        if (folder := out / "zoos" / f"{data_set['tasks'][0]}-{seed}").joinpath("leaderboard.csv").is_file()
-    ]
+    judged = [folder for folder, _ in zoos(out) if (folder / "leaderboard.csv").is_file()]
     for name in ("leaderboard.csv", "candidates.csv"):
         parts = [(folder / name).read_text("utf-8").partition("\n") for folder in judged]
         if parts:

@@ -1,0 +1,31 @@
+"""What ensembles of a zoo's candidates are worth."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detectors.ensemble import Unit, highest
+from selector.criteria import probability_above
+from selector.ensemble import rank_average
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """By candidate, the scores (k,) of a task's test images and the unit of its scores; labels (k,)."""
+
+    scores: Mapping[str, Tensor]
+    units: Mapping[str, Unit]
+    labels: Tensor
+
+    def highest(self, members: Iterable[str]) -> float:
+        """The AUROC of the highest of the members' standardised scores."""
+        return self._auroc(highest([self.scores[i] for i in members], [self.units[i] for i in members]))
+
+    def ranks(self, members: Iterable[str]) -> float:
+        """The AUROC of the mean of the members' ranks of an image: unlike ``highest``, of the images together."""
+        return self._auroc(rank_average(torch.stack([self.scores[i] for i in members], 1)))
+
+    def _auroc(self, scores: Tensor) -> float:
+        return probability_above(scores[self.labels == 0], scores[self.labels == 1]).item()
