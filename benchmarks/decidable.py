@@ -1,4 +1,4 @@
-"""Where labels can decide: elsewhere no candidate finds the defects, and the best of a zoo is the luckiest.
+"""Where labels can decide: elsewhere candidates differ by no more than chance, and the best of a zoo is the luckiest.
 
 The AUROC of a candidate that finds nothing is .5 give or take what the images happen to be, the best of 16 such is the
 maximum of noise, and a regret against it says nothing of a choice. What shows it is a choice by the labels themselves,

@@ -123,8 +123,8 @@ def undecided(found: tables.Decidable) -> str:
         for name, row in found.table.loc[found.others].iterrows()
     ]
     return (
-        f"{rule} Not decidable: {', '.join(of_each)}. No candidate finds the defects there, the best one is only the "
-        "luckiest on these images, and no choice can be told from a good one."
+        f"{rule} Not decidable: {', '.join(of_each)}. The candidates differ there by no more than chance, the best is "
+        "the luckiest on these images, and a good choice can't be told from a bad one."
     )
 
 
