@@ -31,7 +31,7 @@ SINGLES: tuple[Rule, ...] = tuple(combinations(range(len(OF_SCORES)), 1))
 # Rows of the table and what they are called there; the first ones are chosen here, the rest as ``judging`` left them.
 CHOSEN = {
     "chosen_borda": f"Borda of {SIZE}, chosen on the others",
-    "chosen_ensemble": f"its {MEMBERS} best, an ensemble",
+    "chosen_ensemble": f"ensemble of {MEMBERS} by that Borda",
     "chosen_single": "single criterion, chosen on the others",
 }
 FIXED = ("default", "ensemble", "dsv", "random")

@@ -12,6 +12,8 @@ from benchmarks.leaderboard.result import Result
 
 OWN_PLACE = ("suite", "description", "command", "tasks", "versions")  # settings that stand elsewhere in the page
 
+CAUTION = " Cases of one task share images and candidates, so that p-values over cases are too small."
+
 
 @dataclass(frozen=True, eq=False)
 class Content:
@@ -30,6 +32,7 @@ class Content:
     ratios: tuple[str, ...]
     clusters: str  # what intervals are drawn by
     units: str  # what the tests take as independent
+    caution: str  # against p-values, where cases of one task stand for independent ones
     ranks: tables.Ranks | None
     tests: pd.DataFrame | None
     by_task: tuple[tables.ByTask, ...]
@@ -63,6 +66,7 @@ def gather(result: Result) -> Content:
         ratios=tuple(result.ratios),
         clusters=tables.LEVELS[tables.level(result, 2)],
         units=tables.LEVELS[tables.unit(result)],
+        caution=CAUTION if "case" in map(tables.unit, (result, without)) else "",
         ranks=tables.ranks(result),
         tests=tables.against_default(result),
         by_task=tuple(tables.by_task(result, summary)),

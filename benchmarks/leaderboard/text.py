@@ -63,9 +63,11 @@ def markdown(content: Content) -> str:
         "",
         markdown_escaped(content.undecided),
     ]
+    last = f"In italics: baselines. p to default: Wilcoxon's over {content.units}, corrected by Holm"
     if content.decidable_summary is not None:
         lines += ["", *_markdown_table(content.decidable_summary)]
-    return "\n".join([*lines, "", "In italics: baselines.", ""])
+        last += f"; of the decidable data sets over {content.decidable_units}"
+    return "\n".join([*lines, "", f"{last}.{content.caution}", ""])
 
 
 def _markdown_table(summary: pd.DataFrame) -> Iterator[str]:
