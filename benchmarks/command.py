@@ -1,4 +1,4 @@
-"""`ssad benchmark`: run a suite, judge it again, write its leaderboard, time the parts."""
+"""`ssad benchmark`: run a suite, judge it again, write its leaderboard, leave data sets out, time the parts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +8,8 @@ import typer
 from joblib import Parallel, delayed
 
 from augmentations import InputError
-from benchmarks import curves, leaderboard, speed, suites
-from benchmarks.judging import judge_folder, merge
+from benchmarks import curves, leaderboard, leave_one_out, speed, suites
+from benchmarks.judging import judge_folder, merge, zoos
 from benchmarks.running import folder, load_settings, run
 
 app = typer.Typer(help="Run the benchmarks and write their leaderboards.", no_args_is_help=True)
@@ -56,12 +56,8 @@ def judge(out: Folder) -> None:
 
     Example: ssad benchmark judge runs/quick
     """
-    frozen = load_settings(out)["frozen"]
-    zoos = [
-        (out / "zoos" / f"{data['tasks'][0]}-{seed}", seed) for data in frozen["data_sets"] for seed in frozen["seeds"]
-    ]
-    kept = [(zoo, seed) for zoo, seed in zoos if (zoo / "scores.parquet").is_file()]
-    Parallel(n_jobs=-1)(delayed(judge_folder)(zoo, seed, tuple(frozen["ratios"])) for zoo, seed in kept)
+    ratios = tuple(load_settings(out)["frozen"]["ratios"])
+    Parallel(n_jobs=-1)(delayed(judge_folder)(zoo, seed, ratios) for zoo, seed in zoos(out))
     merge(out)
     _tell(out)
 
@@ -88,6 +84,15 @@ def draw_curves(
     Example: ssad benchmark curves runs/development --out runs/curves
     """
     print(f"curves       {curves.write(out, to)}")
+
+
+@app.command("leave-one-out")
+def validate(out: Folder) -> None:
+    """Choose rules on all data sets of a judged run but one, and ask how good they are on that one.
+
+    Example: ssad benchmark leave-one-out runs/development
+    """
+    print(f"tables       {leave_one_out.write(out)}")
 
 
 app.command("speed")(speed.table)

@@ -7,25 +7,25 @@ trials.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
 
+from benchmarks.decidable import FEWEST, half_labels
 from benchmarks.floors import FLOORS
+from benchmarks.pooling import Pool
 from benchmarks.running import OF_SCORES, change_settings, load_settings, read_table
 from benchmarks.trials import View
 from detectors import files
 from selector import consensus, criteria
 from selector.criteria import probability_above
-from selector.ensemble import MEMBERS, rank_average
+from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rule
 from selector.shift import resemblance
@@ -34,6 +34,7 @@ COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "ran
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
 FLOAT = "%.6g"
 PARTS = ("validation", "augmented", "pseudo")
+Measured = TypeVar("Measured")
 # Among the strongest label-free aggregates of the literature: a published criterion, a consensus, a validation.
 BORDA = ("dsv", "hits", "pseudo_auc")
 
@@ -62,8 +63,9 @@ class Judged:
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
 
     def trusted(self) -> list[str]:
-        """The candidates that were trained and did not collapse."""
-        return [i for i in self.trained if self.proxy_auroc(i) >= COLLAPSE_AUROC]
+        """The candidates that were trained, did not collapse and tell validation images from each other."""
+        told = [i for i in self.trained if self.part("validation", i).unique().numel() > 1]
+        return [i for i in told if self.proxy_auroc(i) >= COLLAPSE_AUROC]
 
     @property
     def trained(self) -> list[str]:
@@ -77,7 +79,7 @@ class Judged:
 
     def part(self, part: str, candidate: str) -> torch.Tensor:
         """The scores (n,) of one part; parts may differ in length between candidates."""
-        return torch.tensor(self.scores[part][candidate].dropna().to_numpy(copy=True))
+        return self._parts[part][candidate]
 
     def is_shifted(self, rows: torch.Tensor, names: list[str]) -> bool:
         """Whether a trial whose test images are ``rows`` is found not to resemble the validation images."""
@@ -89,15 +91,43 @@ class Judged:
         scores: dict[str, Any] = {f"{part}_scores": self.part(part, candidate) for part in (*PARTS, "test")}
         return Evidence(**scores)
 
-    def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
-        """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
-        test = self.scores["test"][names].to_numpy()[rows.numpy()]
+    @cached_property
+    def _parts(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {
+            part: {str(i): torch.tensor(column.dropna().to_numpy(copy=True)) for i, column in table.items()}
+            for part, table in self.scores.items()
+        }
+
+    def pool(self, view: View, names: list[str]) -> Pool:
+        """The named candidates' scores of a task's test images, to be made one."""
+        test = self.scores["test"][names].to_numpy()[view.rows.numpy()].T
+        normal = {name: self.part("validation", name).mean().item() for name in names}
+        return Pool(dict(zip(names, map(torch.tensor, test), strict=True)), normal, view.labels)
+
+    def measure(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
+        """Criteria of scores by candidate in a trial whose test images are ``rows``."""
         found = {}
         for name in names:
             evidence = self.evidence(name).with_rows(test_scores=rows)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
-        table = pd.DataFrame(found).T
+        return pd.DataFrame(found).T
+
+    def trials(
+        self, view: View, ratios: tuple[float, ...], measured: Callable[[torch.Tensor], Measured]
+    ) -> Iterator[tuple[float, int, Measured]]:
+        """Ratio, number, and what is ``measured`` of the images of every trial of a task."""
+        met: dict[tuple[int, ...], Measured] = {}
+        for ratio, trial, images in view.trials(ratios, self.seed):
+            same = tuple(images.sort().values.tolist())  # where a ratio takes all images, trials differ in draws only
+            if same not in met:
+                met[same] = measured(images)
+            yield ratio, trial, met[same]
+
+    def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
+        """Criteria of scores by candidate in a trial whose test images are ``rows``, and consensus between them."""
+        table = self.measure(rows, names)
         if len(names) > 1:
+            test = self.scores["test"][names].to_numpy()[rows.numpy()]
             families = list(self.candidates.augmentation[names])
             agreed = consensus.evaluate(test, families=families, seed=self.seed)
             table = table.assign(**{name: value.numpy() for name, value in agreed.items()})
@@ -142,6 +172,11 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
             floor = {"criterion": name, "auroc": auroc[name], "regret": trained.max() - auroc[name]}
             floor |= {} if np.isfinite(auroc[name]) else {"reason": "its scores are not finite"}
             rows += [case | floor | {"anomaly_ratio": ratio} for ratio in ratios]
+        usable = zoo.scores["test"][trained.index[trained.notna()]].to_numpy()[view.rows.numpy()]
+        of_half, lost = half_labels(usable, view.labels, zoo.seed, view.task)
+        halves = {"criterion": "half_labels", "auroc": of_half, "regret": lost}
+        halves |= {} if np.isfinite(lost) else {"reason": f"no candidate, or fewer than {FEWEST} images of a label"}
+        rows += [case | halves | {"anomaly_ratio": ratio} for ratio in ratios]
     return pd.DataFrame(rows, columns=COLUMNS), pd.concat(tables, ignore_index=True)
 
 
@@ -159,19 +194,19 @@ def _choices(
         trial: rows.pivot(index="candidate", columns="criterion", values="value")
         for trial, rows in measured.groupby(["anomaly_ratio", "trial"])
     }
-    rows, met = [], {}
-    for ratio, trial, images in view.trials(ratios, zoo.seed):
-        same = tuple(images.sort().values.tolist())  # where a ratio takes all images, its trials differ in draws only
-        if same not in met:
-            met[same] = zoo.values(images, names)
-        values = met[same].join(by_trial[ratio, trial])
-        decides = deciding(zoo.is_shifted(images, names))
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(zoo, view, values, trained, decides)]
+    rows, pool = [], zoo.pool(view, names)
+
+    def seen(images: torch.Tensor) -> tuple[pd.DataFrame, bool]:
+        return zoo.values(images, names), zoo.is_shifted(images, names)
+
+    for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, seen):
+        values = of_scores.join(by_trial[ratio, trial])
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding(shifted))]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 
 
-def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, deciding: Rule) -> list[dict[str, Any]]:
+def _trial(values: pd.DataFrame, trained: pd.Series, pool: Pool, deciding: Rule) -> list[dict[str, Any]]:
     best, places = trained.max(), trained.rank(ascending=False)
     rows = []
 
@@ -180,13 +215,11 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
             {"criterion": criterion, "auroc": auroc, "regret": best - auroc, "rank": rank, "spearman": spearman}
         )
 
-    def add_ensemble(criterion: str, members: list[str]) -> None:
-        add(criterion, ensemble_auroc(zoo, view, members))
-
     add("oracle", best, 1.0, 1.0)
     add("average", trained.mean())
     add("random", trained.mean(), places.mean(), 0.0)
-    add_ensemble("ensemble_all", list(values.index))
+    add("highest_all", pool.highest(values.index))
+    add("ensemble_all", pool.ranks(values.index))
     auroc, place = (column[values.index].to_numpy() for column in (trained, places))
     for name, order in strategies(values, deciding).items():
         value = order.to_numpy(float)
@@ -195,27 +228,28 @@ def _trial(zoo: Judged, view: View, values: pd.DataFrame, trained: pd.Series, de
             chosen = usable[value[usable].argmax()]
             add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
-            add_ensemble("ensemble", list(order.sort_values(ascending=False, kind="stable").index[:MEMBERS]))
+            members = order.sort_values(ascending=False, kind="stable").index[:MEMBERS]
+            add("ensemble", pool.highest(members))
+            add("ensemble_ranks", pool.ranks(members))
     return rows
-
-
-def ensemble_auroc(zoo: Judged, view: View, members: list[str]) -> float:
-    """The AUROC of several candidates' mean rank over all images of a view."""
-    scores = zoo.scores["test"][members].to_numpy()[view.rows.numpy()]
-    score = rank_average(torch.tensor(scores))
-    return probability_above(score[view.labels == 0], score[view.labels == 1]).item()
 
 
 def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     """0 where either is constant: it tells nothing of the other."""
-    ranks = [rankdata(values) for values in (order, auroc)]
+    ranks = [_twice_ranks(values) for values in (order, auroc)]
     if min(np.ptp(ranks[0]), np.ptp(ranks[1])) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def _twice_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks but for a constant and a factor, ties sharing the mean; scipy's take far longer for so few values."""
+    ordered = np.sort(values)
+    return ordered.searchsorted(values, "left") + ordered.searchsorted(values, "right")
 
 
 def aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
-    """The AUROC of every candidate and floor over all images of a view; those not ``trusted`` are collapsed."""
+    """A row a candidate and floor, with CANDIDATE_COLUMNS; AUROC is nan where a score is not finite."""
     described = zoo.candidates.reset_index(names="candidate")
     described["hyperparameters"] = described.hyperparameters.map(json.dumps)
     collapsed = described.candidate.isin(set(zoo.trained) - set(trusted))
@@ -223,9 +257,17 @@ def aurocs(zoo: Judged, view: View, trusted: list[str]) -> pd.DataFrame:
     floors = pd.DataFrame({"candidate": list(FLOORS), "augmentation": list(FLOORS), "hyperparameters": "{}"})
     table = pd.concat([described, floors.assign(status="ok", reason="")], ignore_index=True)
     scores = zoo.floors.join(zoo.scores["test"]).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
-    usable = np.isfinite(scores).all(0)
-    table["auroc"] = [roc_auc_score(view.labels, s) if ok else np.nan for s, ok in zip(scores.T, usable, strict=True)]
+    normal, anomalous = (torch.tensor(scores[view.labels.numpy() == label]).T for label in (0, 1))
+    table["auroc"] = [probability_above(*pair).item() for pair in zip(normal, anomalous, strict=True)]
+    table.loc[~np.isfinite(scores).all(0), "auroc"] = np.nan
     return table.assign(task=view.task, seed=zoo.seed)[CANDIDATE_COLUMNS]
+
+
+def zoos(out: Path) -> list[tuple[Path, int]]:
+    """Folder and seed of every zoo of a run that is trained."""
+    frozen = load_settings(out)["frozen"]
+    every = [(out / "zoos" / f"{d['tasks'][0]}-{seed}", seed) for d in frozen["data_sets"] for seed in frozen["seeds"]]
+    return [(folder, seed) for folder, seed in every if (folder / "scores.parquet").is_file()]
 
 
 def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
@@ -238,13 +280,7 @@ def judge_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
 
 def merge(out: Path) -> int:
     """Put the rows of all judged zoos together, and the tasks into the settings; returns the number of zoos."""
-    frozen = load_settings(out)["frozen"]
-    judged = [
-        folder
-        for data_set in frozen["data_sets"]
-        for seed in frozen["seeds"]
-        if (folder := out / "zoos" / f"{data_set['tasks'][0]}-{seed}").joinpath("leaderboard.csv").is_file()
-    ]
+    judged = [folder for folder, _ in zoos(out) if (folder / "leaderboard.csv").is_file()]
     for name in ("leaderboard.csv", "candidates.csv"):
         parts = [(folder / name).read_text("utf-8").partition("\n") for folder in judged]
         if parts:

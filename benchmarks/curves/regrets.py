@@ -12,7 +12,8 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.curves.dials import DIALS, Dial
-from benchmarks.judging import Judged, aurocs, ensemble_auroc
+from benchmarks.judging import Judged, aurocs
+from benchmarks.pooling import Pool
 from benchmarks.running import OF_SCORES
 from benchmarks.statistics import bootstrap
 from benchmarks.trials import View
@@ -82,7 +83,7 @@ def measure(zoo: Judged) -> pd.DataFrame:
     tables = []
     for view in zoo.views:
         auroc = aurocs(zoo, view, zoo.trusted()).set_index("candidate").auroc[zoo.trained].to_numpy()
-        of_ensemble = cache(partial(_of_ensemble, zoo, view))
+        of_ensemble = cache(partial(_of_ensemble, zoo.pool(view, zoo.trained), zoo.trained))
         met: dict[bytes, pd.Series] = {}
         for dial in DIALS.values():
             for at in dial.settings:
@@ -98,8 +99,8 @@ def measure(zoo: Judged) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).assign(seed=zoo.seed)
 
 
-def _of_ensemble(zoo: Judged, view: View, members: frozenset[int]) -> float:
-    return ensemble_auroc(zoo, view, sorted(zoo.trained[place] for place in members))
+def _of_ensemble(pool: Pool, names: Sequence[str], members: frozenset[int]) -> float:
+    return pool.highest(names[place] for place in sorted(members))
 
 
 def _draws(zoo: Judged, view: View, dial: Dial, at: float) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ from benchmarks.leaderboard.result import Result
 
 OWN_PLACE = ("suite", "description", "command", "tasks", "versions")  # settings that stand elsewhere in the page
 
+CAUTION = " Cases of one task share images and candidates, so that p-values over cases are too small."
+
 
 @dataclass(frozen=True, eq=False)
 class Content:
@@ -23,9 +25,14 @@ class Content:
     verdict: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     summary: pd.DataFrame
+    decidable: tables.Decidable
+    undecided: str  # which data sets are not decidable, and why
+    decidable_summary: pd.DataFrame | None  # where it is another one than the summary
+    decidable_units: str
     ratios: tuple[str, ...]
     clusters: str  # what intervals are drawn by
     units: str  # what the tests take as independent
+    caution: str  # against p-values, where cases of one task stand for independent ones
     ranks: tables.Ranks | None
     tests: pd.DataFrame | None
     by_task: tuple[tables.ByTask, ...]
@@ -42,17 +49,24 @@ class Content:
 
 def gather(result: Result) -> Content:
     """Every sentence and table of the leaderboard."""
-    settings, summary = result.settings, tables.summary(result)
+    settings, summary, decidable = result.settings, tables.summary(result), tables.decidable(result)
+    without = result.restrict(decidable.names) if decidable.some else result
+    decided = tables.summary(without) if decidable.some else None
     return Content(
         suite=settings["suite"],
         description=str(settings.get("description", "")),
         command=str(settings.get("command", "")),
-        verdict=tuple(verdict(result, summary)),
+        verdict=(*verdict(result, summary), *(on_decidable(decided, decidable) if decided is not None else ())),
         facts=tuple(_facts(result)),
         summary=summary,
+        decidable=decidable,
+        undecided=undecided(decidable),
+        decidable_summary=decided,
+        decidable_units=tables.LEVELS[tables.unit(without)],
         ratios=tuple(result.ratios),
         clusters=tables.LEVELS[tables.level(result, 2)],
         units=tables.LEVELS[tables.unit(result)],
+        caution=CAUTION if "case" in map(tables.unit, (result, without)) else "",
         ranks=tables.ranks(result),
         tests=tables.against_default(result),
         by_task=tuple(tables.by_task(result, summary)),
@@ -75,12 +89,7 @@ def verdict(result: Result, summary: pd.DataFrame) -> Iterator[str]:
     if best is None:
         yield f"Nothing chose a candidate in enough of the {n} cases to be compared."
         return
-    others = {"default": "default", "random": "a random pick", "dsv": "DSV"}
-    rest = [
-        f"{words} {summary.mean_regret[name]:.3f}"
-        for name, words in others.items()
-        if name != best and name in summary.index and pd.notna(summary.mean_regret[name])
-    ]
+    rest = _mean_regrets(summary, but=best)
     low, high = summary.loc[best, ["mean_regret_low", "mean_regret_high"]]
     between = f" (95% interval {low:.3f} to {high:.3f})" if pd.notna(low) else ""
     against = f"; {', '.join(rest)}" if rest else ""
@@ -89,6 +98,38 @@ def verdict(result: Result, summary: pd.DataFrame) -> Iterator[str]:
         f"{summary.mean_regret[best]:.3f} AUROC on average{between}{against}."
     )
     yield f"That {best} is the best was found on these very cases, which flatters it a little."
+
+
+def on_decidable(summary: pd.DataFrame, found: tables.Decidable) -> Iterator[str]:
+    """The same of the decidable data sets alone."""
+    regrets = ", ".join(_mean_regrets(summary))
+    yield f"Without {' and '.join(found.others)}, where labels can't choose either: {regrets or 'no regret'}."
+
+
+def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
+    named = {"default": "default", "ensemble": "the ensemble of its five best", "random": "a random pick", "dsv": "DSV"}
+    known = [name for name in named if name != but and name in summary.index and pd.notna(summary.mean_regret[name])]
+    return [f"{named[name]} {summary.mean_regret[name]:.3f}" for name in known]
+
+
+def undecided(found: tables.Decidable) -> str:
+    """Which data sets are not decidable and why, in plain words."""
+    if not found.is_known:
+        return "Where labels can choose is not known: no case was judged with half of them (ssad benchmark judge)."
+    rule = (
+        "A data set is decidable where labels of half of the images, asked to choose, lose less than half of what a "
+        "random pick does."
+    )
+    if not found.others:
+        return f"{rule} All are."
+    of_each = [
+        f"{name} (labels lose {row.half_labels:.3f}, a random pick {row.random:.3f})"
+        for name, row in found.table.loc[found.others].iterrows()
+    ]
+    return (
+        f"{rule} Not decidable: {', '.join(of_each)}. The candidates differ there by no more than chance, the best is "
+        "the luckiest on these images, and a good choice can't be told from a bad one."
+    )
 
 
 def _facts(result: Result) -> Iterator[tuple[str, str, str]]:

@@ -7,14 +7,19 @@ BASELINES = {
     "random": "A candidate picked at random; its regret is what that costs on average.",
     "trained_random": "One detector whose augmentation and hyperparameters are drawn anew for every image it sees.",
     "oracle": "The best candidate by the labels: no choice can do better.",
-    "ensemble_all": "The mean rank of a test image over all candidates that did not collapse: nothing is chosen.",
+    "half_labels": "An oracle with half of the labels: the best candidate on half of the images, judged on the other "
+    "half against the best there. Where it loses as much as a random pick, the best is only the luckiest.",
+    "highest_all": "As ensemble, of all candidates that did not collapse: nothing is chosen.",
+    "ensemble_all": "As ensemble_ranks, of all candidates that did not collapse: nothing is chosen.",
     "untrained": "An encoder as its training begins with it: what is detected before any pseudo anomaly was seen.",
     "pixels": "The same scorer on raw pixels: no encoder, no training.",
 }
 STRATEGIES = {
     "default": "What select_best does unless told otherwise.",
+    "ensemble": "What select_best recommends: the highest of the scores of the five candidates that default places "
+    "highest, each in multiples of what held-out normal images score on average.",
+    "ensemble_ranks": "The mean rank of a test image over these five: it takes all test images together.",
     "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
-    "ensemble": "The mean rank of a test image over the few candidates that default places highest.",
 }
 COLUMNS = {
     "kind": "A criterion looks at one candidate, a consensus at the scores of all; a strategy combines or replaces "

@@ -57,12 +57,19 @@ def write(folder: Path, out: Path | None = None) -> Path:
         "index.html": render(content),
         "leaderboard.md": text.markdown(content),
         "leaderboard.tex": text.latex(content),
-        "summary.csv": content.summary.to_csv(),
+        "summary.csv": _both(content).to_csv(),
     }
     with storing(out, kept="the run itself is untouched"):
         for name, whole in written.items():
             files.write_bytes(out / name, whole.encode())
     return out / "index.html"
+
+
+def _both(content: Content) -> pd.DataFrame:
+    """The summary, and beside its columns, as ``decidable_...``, those over the decidable data sets alone."""
+    if content.decidable_summary is None:
+        return content.summary
+    return content.summary.join(content.decidable_summary.drop(columns="kind").add_prefix("decidable_"))
 
 
 def render(content: Content) -> str:

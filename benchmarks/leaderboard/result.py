@@ -1,7 +1,8 @@
 """The three files that a benchmark run leaves, read and checked."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ class Result:
     def ratios(self) -> list[str]:
         """The anomaly ratios as text, ascending."""
         return list(dict.fromkeys(self.rows.sort_values("anomaly_ratio").ratio))
+
+    def restrict(self, data_sets: Collection[str]) -> "Result":
+        """The same of these data sets alone."""
+        tasks = self.tasks[self.tasks.data_set.isin(data_sets)]
+        rows, candidates = (table[table.task.isin(tasks.index)] for table in (self.rows, self.candidates))
+        return replace(self, rows=rows, candidates=candidates, tasks=tasks)
 
 
 def read(folder: Path) -> Result:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmarks import decidable as decide
 from benchmarks import statistics
 from benchmarks.leaderboard import meanings
 from benchmarks.leaderboard.result import CASE, Result
@@ -37,6 +38,33 @@ class Ranks:
     difference: float
     names: tuple[str, ...]
     bars: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Decidable:
+    """Data sets with the mean regrets ``half_labels`` and ``random`` and whether they are ``decidable``."""
+
+    table: pd.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """Those where labels decide."""
+        return list(self.table.index[self.table.decidable])
+
+    @property
+    def others(self) -> list[str]:
+        """Those where they don't."""
+        return list(self.table.index[~self.table.decidable])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the run was judged with half of the labels at all."""
+        return bool(self.table.half_labels.notna().any())
+
+    @property
+    def some(self) -> bool:
+        """Whether there are such and such, so that a table of the decidable is another one."""
+        return bool(self.names and self.others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +165,11 @@ def summary(result: Result) -> pd.DataFrame:
     return table.sort_values("mean_regret", kind="stable")
 
 
+def decidable(result: Result) -> Decidable:
+    """Where labels of half of the images choose well."""
+    return Decidable(decide.decidable(result.rows))
+
+
 def comparable(result: Result, table: pd.DataFrame) -> list[str]:
     """The rows of a summary that choose a candidate in all but MISSING of the cases, least mean regret first."""
     enough = table.index[table.cases >= (1 - MISSING) * cases(result)]
@@ -160,7 +193,8 @@ def ranks(result: Result) -> Ranks | None:
 
 def against_default(result: Result) -> pd.DataFrame | None:
     """Wilcoxon's test of every row's regret against default's, least regret first; None where it can't be made."""
-    idle = ("oracle", "average")  # the one has no regret, the other is a random pick's
+    # The first has no regret, the second a random pick's, the third is judged on other images.
+    idle = ("oracle", "average", "half_labels")
     table = blocks(result, [name for name in result.rows.criterion.unique() if name not in idle])
     if "default" not in table or len(table) < 2 or table.shape[1] < 2:
         return None
@@ -170,7 +204,7 @@ def against_default(result: Result) -> pd.DataFrame | None:
 def by_task(result: Result, table: pd.DataFrame) -> list[ByTask]:
     """A table an anomaly ratio, of the best rows of a summary, the references and the baselines."""
     best = comparable(result, table)[:BEST_BY_TASK]
-    wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "random", "untrained", "pixels")
+    wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "ensemble", "random", "untrained", "pixels")
     columns = [name for name in wanted if name in table.index]
     found = []
     for ratio in result.ratios:

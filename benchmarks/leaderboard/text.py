@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -50,40 +51,59 @@ def latex_escaped(text: str) -> str:
 
 
 def markdown(content: Content) -> str:
-    """The verdict and the summary as a Markdown table, baselines in italics."""
+    """The verdict and the summary as a Markdown table, baselines in italics; then that of the decidable data sets."""
     lines = [
         f"# Leaderboard: {markdown_escaped(content.suite)}",
         "",
         markdown_escaped(" ".join(content.verdict)),
         "",
-        "| " + " | ".join(["chosen by", *COLUMNS.values()]) + " |",
-        "|---" + "|--:" * len(COLUMNS) + "|",
+        *_markdown_table(content.summary),
+        "",
+        "## Decidable data sets",
+        "",
+        markdown_escaped(content.undecided),
     ]
-    for name, row in content.summary.iterrows():
+    last = f"In italics: baselines. p to default: Wilcoxon's over {content.units}, corrected by Holm"
+    if content.decidable_summary is not None:
+        lines += ["", *_markdown_table(content.decidable_summary)]
+        last += f"; of the decidable data sets over {content.decidable_units}"
+    return "\n".join([*lines, "", f"{last}.{content.caution}", ""])
+
+
+def _markdown_table(summary: pd.DataFrame) -> Iterator[str]:
+    yield "| " + " | ".join(["chosen by", *COLUMNS.values()]) + " |"
+    yield "|---" + "|--:" * len(COLUMNS) + "|"
+    for name, row in summary.iterrows():
         shown = markdown_escaped(str(name))
         cells = [f"*{shown}*" if row.kind == "baseline" else shown, *_numbers(row)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "In italics: baselines.", ""])
+        yield "| " + " | ".join(cells) + " |"
 
 
 def latex(content: Content) -> str:
-    """The summary as a table for the package booktabs, baselines emphasized."""
+    """The summary as a table for the package booktabs, baselines emphasized; then that of the decidable data sets."""
+    tables = _latex_table(content.summary, " ".join(content.verdict), "leaderboard")
+    if content.decidable_summary is not None:
+        tables += ["", *_latex_table(content.decidable_summary, content.undecided, "leaderboard-decidable")]
+    return "\n".join([*tables, ""])
+
+
+def _latex_table(summary: pd.DataFrame, caption: str, label: str) -> list[str]:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_escaped(' '.join(content.verdict))} Emphasized: baselines.}}",
-        r"\label{tab:leaderboard}",
+        rf"\caption{{{latex_escaped(caption)} Emphasized: baselines.}}",
+        rf"\label{{tab:{label}}}",
         rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
         r"\toprule",
         " & ".join(["chosen by", *COLUMNS.values()]) + r" \\",
         r"\midrule",
     ]
-    for name, row in content.summary.iterrows():
+    for name, row in summary.iterrows():
         shown = latex_escaped(str(name))
         name_cell = rf"\emph{{{shown}}}" if row.kind == "baseline" else shown
         numbers = [number.replace(NONE, "--").replace("<", "$<$") for number in _numbers(row)]
         lines.append(" & ".join([name_cell, *numbers]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
 def _numbers(row: pd.Series) -> list[str]:

@@ -1,11 +1,16 @@
-"""A suite that runs in seconds."""
+"""A suite that runs in seconds, and a zoo without any training."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import benchmarks
+from benchmarks.floors import FLOORS
+from benchmarks.judging import Judged
 from benchmarks.suites import SUITES, DataSet, Suite
 from benchmarks.task import Task
+from benchmarks.trials import View
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,42 @@ def tiny_suite(tiny, stripes, scratched):
     del SUITES["tiny"]
     for name in names:
         del benchmarks.LOADERS[name]
+
+
+@pytest.fixture(scope="session")
+def made_zoo():
+    """Makes a judged zoo without training: of ``specialists``, each finds one kind of anomaly alone (so the fewer, the
+    better each one's AUROC), and ``blind`` ones, which find nothing; all tell their pseudo anomalies."""
+
+    def make(specialists=6, blind=6, seed=0, group="made", task="made"):
+        source = np.random.default_rng((seed, specialists, blind))
+        names = [f"{'specialist' if i < specialists else 'blind'}-{i}" for i in range(specialists + blind)]
+        normal, anomalous = 60, 60
+        kind = np.arange(anomalous) % max(specialists, 1)
+        logs = {
+            "validation": source.normal(size=(30, len(names))),
+            "augmented": source.normal(size=(30, len(names))) + 3,
+            "pseudo": source.normal(size=(60, len(names))) + 1,
+            "test": source.normal(size=(normal + anomalous, len(names))),
+        }
+        for i in range(specialists):
+            logs["test"][normal:, i] += 6.0 * (kind == i)
+        unit = source.uniform(0.5, 2, len(names))  # scores of different detectors are no numbers to compare
+        scores = {part: pd.DataFrame(np.exp(unit * values), columns=names) for part, values in logs.items()}
+        labels = torch.tensor([0] * normal + [1] * anomalous)
+        view = View(task, group, "", torch.arange(normal + anomalous), labels)
+        candidates = pd.DataFrame(
+            {"augmentation": ["cutout", "cutpaste"] * len(names), "hyperparameters": [{}] * 2 * len(names)}
+        )[: len(names)].set_axis(names)
+        measured = [
+            (task, ratio, trial, name, "dsv", source.uniform())
+            for ratio, trial, _ in view.trials((0.2, 0.5), seed)
+            for name in names
+        ]
+        columns = ["task", "anomaly_ratio", "trial", "candidate", "criterion", "value"]
+        floors = pd.DataFrame(np.exp(source.normal(size=(normal + anomalous, len(FLOORS)))), columns=list(FLOORS))
+        of_embeddings = pd.DataFrame(measured, columns=columns)
+        candidates = candidates.assign(status="ok", reason="").rename_axis("id")
+        return Judged(seed, candidates, (view,), scores, floors, of_embeddings)
+
+    return make

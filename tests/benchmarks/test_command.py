@@ -51,6 +51,15 @@ def test_a_zoo_that_can_not_be_judged_is_no_silent_loss(done, tmp_path):
         call("run", "tiny", "--out", copy, "--jobs", 1, "--device", "cpu")
 
 
+def test_every_data_set_is_left_out_once(done, tmp_path):
+    copy = shutil.copytree(done, tmp_path / "copy")
+    told = call("leave-one-out", copy)
+    assert str(copy / "leave_one_out.md") in told
+    rows = pd.read_csv(copy / "leave_one_out.csv")
+    assert len(rows.groupby(["task", "seed", "anomaly_ratio"])) == 12
+    assert rows.groupby([rows.task.str.partition("-")[0], "criterion"]).rule.nunique().eq(1).all()
+
+
 def test_a_report_may_go_elsewhere(done, tmp_path):
     assert str(tmp_path / "page" / "index.html") in call("report", done, "--to", tmp_path / "page")
     assert (tmp_path / "page" / "leaderboard.tex").is_file()
@@ -63,6 +72,7 @@ def test_a_report_may_go_elsewhere(done, tmp_path):
         (["run", "tiny", "--out", "x", "--root", "mvtec"], r"--root mvtec.*NAME=FOLDER"),
         (["judge", "nowhere"], r"settings.json"),
         (["report", "nowhere"], r"settings.json"),
+        (["leave-one-out", "nowhere"], r"settings.json"),
     ],
 )
 def test_bad_input_is_refused(tiny_suite, words, message, tmp_path, monkeypatch):

@@ -5,15 +5,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks import leave_one_out
 from benchmarks.judging import COLUMNS
 from benchmarks.leaderboard import write
+from benchmarks.leaderboard.result import read
 from benchmarks.suites import SUITES
 from selector.counts import TOLD_TEST, TOLD_VALIDATION
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 RAN = ("quick", "development", "held-out", "alignment")
-BASELINES = {"average", "random", "trained_random", "oracle", "ensemble_all", "untrained", "pixels", "default"}
+BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_labels"}
+ENSEMBLES = {"ensemble", "ensemble_ranks", "highest_all", "ensemble_all"}
 
 
 @pytest.fixture(params=RAN)
@@ -30,7 +33,7 @@ def test_every_case_of_the_suite_is_there(folder):
     assert set(rows.anomaly_ratio) == set(suite.ratios)
     cases = rows.groupby(["task", "seed", "anomaly_ratio"]).criterion.agg(set)
     assert len(cases) == rows.task.nunique() * len(suite.seeds) * len(suite.ratios)
-    assert all(cases.map(BASELINES.issubset))
+    assert all(cases.map((BASELINES | ENSEMBLES).issubset))
     by = rows.set_index(["task", "seed", "anomaly_ratio", "criterion"]).auroc.unstack()
     choosing = rows[rows["rank"].notna()].criterion.unique()
     assert (by[choosing].le(by.oracle + 1e-5, axis=0) | by[choosing].isna()).all().all()
@@ -46,14 +49,21 @@ def test_the_report_is_that_of_the_rows(folder, tmp_path):
         assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
 
 
+def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():
+    folder = RESULTS / "development"
+    rows = pd.read_csv(folder / leave_one_out.CSV, keep_default_na=False)
+    assert (folder / leave_one_out.MARKDOWN).read_text("utf-8") == leave_one_out.markdown(read(folder), rows)
+
+
 def test_the_readme_quotes_the_leaderboards_word_for_word():
     """A table row of the README's section on benchmarks is a row of a suite's leaderboard."""
     readme = (ROOT / "README.md").read_text("utf-8")
     section = readme.partition("<!-- leaderboards -->")[2].partition("<!-- /leaderboards -->")[0]
     quoted = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| chosen by")]
     assert len(quoted) > 10
-    known = {line for name in RAN for line in (RESULTS / name / "leaderboard.md").read_text("utf-8").splitlines()}
-    assert set(quoted) <= known
+    tables = [RESULTS / name / "leaderboard.md" for name in RAN]
+    tables.append(RESULTS / "development" / leave_one_out.MARKDOWN)
+    assert set(quoted) <= {line for path in tables for line in path.read_text("utf-8").splitlines()}
 
 
 def test_the_page_on_selection_quotes_the_curves_word_for_word():
