@@ -77,7 +77,7 @@ def test_patches_scores_and_maps(name, size):
             local = LocationGaussians(
                 torch.empty(rows, columns, spec.width), torch.empty(rows, columns, spec.width, spec.width)
             )
-        patches = dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_stride)
+        patches = dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_strides)
         maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(spec.width), local)]
     assert patches.shape == (2, rows, columns, spec.width)
     for tensor in maps:
