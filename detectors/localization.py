@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from augmentations import InputError
+from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors import base
 from detectors.base import Images, as_float, as_images
@@ -19,7 +20,7 @@ from detectors.devices import repeatable
 from detectors.encoders import ENCODERS, extend, stages
 from detectors.files import State
 from detectors.gaussian import LocationGaussians
-from detectors.layout import LEAST_IMAGES, PER_LOCATION, SHARED, choose, hold_out
+from detectors.layout import LAYOUTS, LEAST_IMAGES, PER_LOCATION, SHARED, choose, hold_out
 from detectors.scorers import scorer
 from detectors.settings import Settings, patch_settings
 from detectors.training import crop, random_corners, windows
@@ -154,21 +155,33 @@ class PatchClassifier(Classifier):
     def own_settings(cls, settings: Settings) -> Settings:
         return settings if settings.patch else patch_settings(settings, settings.image_size)
 
-    def fit_scorer(self, images: Images) -> Self:
-        """The second stage: the density of the patches of un-augmented images, shared or by location."""
+    def fit_scorer(self, images: Images, *, layout: str | None = None) -> Self:
+        """The second stage: the density of the patches of un-augmented images, shared or by location.
+
+        layout: ``SHARED`` or ``PER_LOCATION`` where that is known; None leaves it to held-out images. Raises InputError
+        for another one, and for one Gaussian a location where too few images or too little memory forbid it.
+        """
         self._require("encoder")
+        if layout not in (None, *LAYOUTS):
+            raise unknown_name("layout", layout, list(LAYOUTS))
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
         obstacle, kept = self._room_for_locations(whole)
+        if obstacle and layout == PER_LOCATION:
+            raise InputError(f"layout={layout!r}", f"is out of reach ({obstacle})", "leave the layout out")
         rows, features = [], []
         start = 0
         for patches in map(relative, self._patches(whole)):
             rows.append(some_rows(patches, share, source))
             features.append(patches[kept[start : start + len(patches)].to(patches.device)].cpu())
             start += len(patches)
-        layout, reason, everywhere = SHARED, obstacle, torch.cat(features)
-        if not obstacle:
+        everywhere = torch.cat(features)
+        if layout is not None:
+            reason = f"{layout}: as asked for."
+        elif obstacle:
+            layout, reason = SHARED, obstacle
+        else:
             held = hold_out(len(everywhere), generator(self.seed, "layout"))
             layout, reason = choose(everywhere, held, self._planted_patches(whole[kept][held]))
         if layout == PER_LOCATION:

@@ -22,7 +22,7 @@ from detectors.layout import PER_LOCATION, SHARED, _log_likelihood, _standard_er
 from detectors.localization import positions, relative
 from tests.detectors.test_base import DetectorContract
 
-BRIEF = Settings("small", 32, head=(8,), steps=3, batch=4)
+BRIEF = Settings("small", 32, head=(8,), steps=1, batch=4)
 UNPADDED = ENCODERS["valid"]
 
 
@@ -35,7 +35,7 @@ class TestPatchClassifier(DetectorContract):
         return patch_detector(seed=seed)
 
     def learn(self):
-        settings = dataclasses.replace(BRIEF, head=(16,), steps=60)
+        settings = dataclasses.replace(BRIEF, head=(16,), steps=15)
         return PatchClassifier(augmentations.make("cutpaste", area=(0.03, 0.15)), settings, device="cpu")
 
 
@@ -251,7 +251,7 @@ def shifted(n, size=48, channels=1, seed=0):
     )
 
 
-TOY = dataclasses.replace(preset("quick"), image_size=48, steps=40)
+TOY = dataclasses.replace(preset("quick"), image_size=48, steps=10)
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +336,22 @@ class TestLayout:
         assert detector.layout == SHARED
         assert said in detector.layout_reason
         assert detector.score_map(images).shape == images[:, 0].shape
+
+    @pytest.mark.parametrize("layout", [SHARED, PER_LOCATION])
+    def test_a_known_layout_is_taken(self, layout):
+        images = aligned(9, size=32)
+        detector = patch_detector().leave_untrained(images).fit_scorer(images, layout=layout)
+        assert (detector.layout, detector.layout_reason) == (layout, f"{layout}: as asked for.")
+        assert isinstance(detector.scorer, {SHARED: Gaussian, PER_LOCATION: LocationGaussians}[layout])
+        assert detector.score_map(images).shape == images[:, 0].shape
+
+    def test_a_layout_that_cannot_be_is_refused(self):
+        images = aligned(7, size=32)
+        detector = patch_detector().leave_untrained(images)
+        with pytest.raises(InputError, match=r"layout='per location': is out of reach .*there were 7"):
+            detector.fit_scorer(images, layout=PER_LOCATION)
+        with pytest.raises(InputError, match="did you mean shared"):
+            detector.fit_scorer(images, layout="shard")
 
     def test_few_kept_images_bound_memory(self, monkeypatch):
         monkeypatch.setattr(localization, "LOCATION_VALUES", 112 * 25 * 9)
