@@ -2,7 +2,8 @@
 
 python -m benchmarks.localization elpv-mono-generated --seed 0 --seed 1
 
-The detectors are trained with CutPaste at its published ranges: nothing here is chosen by the labels.
+The detectors are trained with CutPaste at its published ranges: nothing here is chosen by the labels. Untrained, the
+patch detector may choose a poor layout, too; the floor by location shows what the encoder alone is worth.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from benchmarks.metrics import LocalizationMetrics
 from benchmarks.task import Task
 from detectors import Classifier, PatchClassifier, preset
 from detectors.classifier import upsample
+from detectors.layout import PER_LOCATION
 from selector.execution import one_thread
 
 IMAGE_SIZE = 128
@@ -44,9 +46,14 @@ def maps_of(task: Task, seed: int) -> dict[str, Callable[[], Tensor]]:
         prepare = detector.train if trained else detector.leave_untrained
         return prepare(task.train).fit_scorer(task.train).score_map(task.test)
 
+    def untrained_by_location() -> Tensor:
+        detector = PatchClassifier(augmentation, settings, seed=seed, device="cpu").leave_untrained(task.train)
+        return detector.fit_scorer(task.train, layout=PER_LOCATION).score_map(task.test)
+
     return {
         "patch": lambda: made(PatchClassifier, True),
         "patch, untrained": lambda: made(PatchClassifier, False),
+        "patch, untrained, by location": untrained_by_location,
         "image-level": lambda: made(Classifier, True),
         "image-level, untrained": lambda: made(Classifier, False),
         "raw pixels": lambda: pixel_distance(task),

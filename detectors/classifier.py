@@ -50,12 +50,17 @@ class Classifier(Detector):
         device: torch.device | str = "auto",
     ) -> None:
         self.augmentation = augmentation
-        self.settings = settings
+        self.settings = self.own_settings(settings)
         self.seed = seed
         self.scorer_name = scorer_name
         self.score_is_distance = scorer(scorer_name).score_is_distance
         self.device = resolve(device)
         self.losses: Tensor | None = None
+
+    @classmethod
+    def own_settings(cls, settings: Settings) -> Settings:
+        """The settings that a detector of this kind trains with, when it is given these."""
+        return settings
 
     def fit(self, images: Images, *, on_progress: Progress | None = None) -> Self:
         """Train on normal images, then fit the scorer to them. Raises TrainingDivergedError, InputError."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 LARGEST_SMALL_IMAGE = 64  # px; the usual stem would leave such an image too few locations
 VALID_SEES, VALID_SEES_DEEP = 15, 31  # px that a location of the valid encoder sees: without, with its last block
-VALID_STRIDE = 4  # px between its locations
+VALID_STRIDES = (2, 2, 4, 4)  # px between the locations of its stages
 
 
 class Residual(nn.Module):
@@ -99,21 +99,31 @@ class Encoder:
     """What is known of an encoder before it is built.
 
     build: (channels, side of the images in px) to the network. width: d. smallest: px a patch must have.
-    dense_stride: px between two locations, if the features of a crop are a window of the features of the whole
-    image (crops then lie on multiples of it); None where padding lets borders in.
+    dense_strides: px between two locations of each of its ``stages``, if the features of a crop are a window of the
+    features of the whole image (crops then lie on multiples of the last); None where padding lets borders in.
     """
 
     build: Callable[[int, int], nn.Sequential]
     width: int
     smallest: int
-    dense_stride: int | None = None
+    dense_strides: tuple[int, ...] | None = None
 
 
 ENCODERS = {
     "small": Encoder(small, width=64, smallest=8),
     "resnet18": Encoder(resnet18, width=512, smallest=8),
-    "valid": Encoder(valid, width=64, smallest=VALID_SEES, dense_stride=VALID_STRIDE),
+    "valid": Encoder(valid, width=64, smallest=VALID_SEES, dense_strides=VALID_STRIDES),
 }
+
+
+def stages(encoder: nn.Sequential, images: Tensor) -> list[Tensor]:
+    """The features (N,d,h,w) that each depth of an encoder makes: of its stem, of every block; the last are its own."""
+    found, features = [], images
+    for layer in encoder:
+        features = layer(features)
+        if isinstance(layer, nn.ReLU | Residual | nn.Sequential):
+            found.append(features)
+    return found
 
 
 def pool(features: Tensor) -> Tensor:

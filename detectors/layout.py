@@ -12,7 +12,7 @@ from augmentations import InputError
 from detectors.classifier import LOCATION_ROWS, some_rows
 from detectors.gaussian import Gaussian, LocationGaussians
 
-SHARED, PER_LOCATION = "shared", "per location"
+LAYOUTS = SHARED, PER_LOCATION = "shared", "per location"
 LEAST_IMAGES = 8  # to hold two out, and fit to six
 HELD_OUT_SHARE = 4  # one image in so many is held out,
 HELD_OUT_MOST = 64  # and no more than these

@@ -10,16 +10,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from augmentations import Augmentation, InputError
+from augmentations import InputError
+from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors import base
 from detectors.base import Images, as_float, as_images
 from detectors.classifier import LOCATION_ROWS, Classifier, some_rows, within
 from detectors.devices import repeatable
-from detectors.encoders import ENCODERS, extend
+from detectors.encoders import ENCODERS, extend, stages
 from detectors.files import State
 from detectors.gaussian import LocationGaussians
-from detectors.layout import LEAST_IMAGES, PER_LOCATION, SHARED, choose, hold_out
+from detectors.layout import LAYOUTS, LEAST_IMAGES, PER_LOCATION, SHARED, choose, hold_out
 from detectors.scorers import scorer
 from detectors.settings import Settings, patch_settings
 from detectors.training import crop, random_corners, windows
@@ -41,40 +42,48 @@ def positions(length: int, patch: int, stride: int) -> list[int]:
 
 
 def dense_embeddings(
-    encoder: nn.Module, images: Tensor, patch: int, stride: int, dense_stride: int | None = None
+    encoder: nn.Sequential, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...] | None = None
 ) -> Tensor:
-    """(N,h,w,d) L2-normalised embeddings of the patches of (N,C,H,W) images, one for each of ``positions``.
+    """(N,h,w,d) embeddings of the patches of (N,C,H,W) images, one for each of ``positions``.
+
+    An embedding holds the features of every depth of the encoder (``detectors.encoders.stages``), fine to coarse, each
+    averaged over the patch: what training made the last ones blind to, such as brightness, the first ones still see
+    (as Defard et al., 2021, PaDiM, concatenate those of three depths).
 
     In one convolutional pass where the features of a patch are a window of those of the image, every
-    ``dense_stride`` px (``detectors.encoders.Encoder``); otherwise patch by patch, a bounded number at once. Both
+    ``dense_strides`` px (``detectors.encoders.Encoder``); otherwise patch by patch, a bounded number at once. Both
     give the same. Images smaller than a patch are extended to its size.
     """
     images = extend(images, patch)
-    if dense_stride is not None and stride % dense_stride == 0:
-        # The last patch need not lie on the grid of the others: a strip of its own reaches it.
-        below, right = (_strips(length, patch, stride) for length in images.shape[2:])
-        step = stride // dense_stride
-        grid = [[_convolved(encoder, images[:, :, y:, x:], patch, stride, step) for x in right] for y in below]
-        embeddings = torch.cat([torch.cat(row, dim=3) for row in grid], dim=2).movedim(1, -1)
-    else:
-        embeddings = _unfolded(encoder, images, patch, stride)
-    return nn.functional.normalize(embeddings, dim=-1)
+    if dense_strides is None or stride % dense_strides[-1]:
+        return _unfolded(encoder, images, patch, stride)
+    # The last patch need not lie on the grid of the others: a strip of its own reaches it.
+    below, right = (_strips(length, patch, stride) for length in images.shape[2:])
+    grid = [[_convolved(encoder, images[:, :, y:, x:], patch, stride, dense_strides) for x in right] for y in below]
+    return torch.cat([torch.cat(row, dim=3) for row in grid], dim=2).movedim(1, -1)
 
 
 def _strips(length: int, patch: int, stride: int) -> list[int]:
     return [0] if (length - patch) % stride == 0 else [0, length - patch]
 
 
-def _convolved(encoder: nn.Module, images: Tensor, patch: int, stride: int, step: int) -> Tensor:
-    """(N,d,h,w): to pool windows of the features, ``step`` apart, is to embed patches of the image."""
+def _convolved(
+    encoder: nn.Sequential, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...]
+) -> Tensor:
+    """(N,d,h,w): to pool windows of the features, a stride apart, is to embed patches of the image."""
     height, width = ((length - patch) // stride for length in images.shape[2:])
     images = images[:, :, : patch + height * stride, : patch + width * stride]
-    features = encoder(images.contiguous(memory_format=torch.channels_last))
-    # Along a side, the features of the first patch and then ``step`` more for each other patch.
-    return nn.functional.avg_pool2d(features, features.shape[2] - height * step, step)
+    pooled = []
+    # One for small patches has a stage less.
+    found = stages(encoder, images.contiguous(memory_format=torch.channels_last))
+    for features, apart in zip(found, dense_strides, strict=False):
+        # Along a side, the features of the first patch and then ``step`` more for each other patch.
+        step = stride // apart
+        pooled.append(nn.functional.avg_pool2d(features, features.shape[2] - height * step, step))
+    return torch.cat(pooled, dim=1)
 
 
-def _unfolded(encoder: nn.Module, images: Tensor, patch: int, stride: int) -> Tensor:
+def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -> Tensor:
     """(N,h,w,d), at most ``PATCHES`` of them in a forward pass."""
     rows, columns = (
         torch.tensor(positions(length, patch, stride), device=images.device) for length in images.shape[2:]
@@ -83,8 +92,21 @@ def _unfolded(encoder: nn.Module, images: Tensor, patch: int, stride: int) -> Te
     pooled = []
     for some in torch.arange(len(images) * len(corners), device=images.device).split(PATCHES):
         patches = crop(images, some // len(corners), corners[some % len(corners)], patch)
-        pooled.append(encoder(patches.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
+        found = stages(encoder, patches.contiguous(memory_format=torch.channels_last))
+        pooled.append(torch.cat([features.mean((2, 3)) for features in found], dim=1))
     return torch.cat(pooled).view(len(images), len(rows), len(columns), -1)
+
+
+def relative(patches: Tensor) -> Tensor:
+    """(N,h,w,d) embeddings of the patches of images, each seen against its image: scaled to a mean square of 1 over
+    the image, and less their mean.
+
+    What all of an image's patches share, such as its exposure, does not say where a defect is. Of a single patch,
+    which has nothing to be seen against, only the scale is taken off.
+    """
+    scale = patches.square().mean((1, 2, 3), keepdim=True).sqrt()
+    scaled = patches / scale.clamp(min=torch.finfo(patches.dtype).tiny)
+    return scaled - scaled.mean((1, 2), keepdim=True) if patches.shape[1] * patches.shape[2] > 1 else scaled
 
 
 def dense_map(scores: Tensor, patch: int, stride: int, size: tuple[int, int]) -> Tensor:
@@ -107,7 +129,8 @@ def _spread(length: int, patch: int, stride: int, device: torch.device) -> Tenso
 
 
 class PatchClassifier(Classifier):
-    """The classifier trained on random crops, with a density of the embeddings of all patches.
+    """The classifier trained on random crops, with a density of the embeddings of all patches, ``relative`` to their
+    image.
 
     embed: the L2-normalised mean of an image's patch embeddings.
     score: the highest score of a patch, the map not smoothed.
@@ -128,34 +151,37 @@ class PatchClassifier(Classifier):
     layout_reason: str
     size: tuple[int, int]
 
-    def __init__(
-        self,
-        augmentation: Augmentation,
-        settings: Settings,
-        *,
-        seed: int = 0,
-        scorer_name: str = "gaussian",
-        device: torch.device | str = "auto",
-    ) -> None:
-        if settings.patch == 0:
-            settings = patch_settings(settings, settings.image_size)
-        super().__init__(augmentation, settings, seed=seed, scorer_name=scorer_name, device=device)
+    @classmethod
+    def own_settings(cls, settings: Settings) -> Settings:
+        return settings if settings.patch else patch_settings(settings, settings.image_size)
 
-    def fit_scorer(self, images: Images) -> Self:
-        """The second stage: the density of the patches of un-augmented images, shared or by location."""
+    def fit_scorer(self, images: Images, *, layout: str | None = None) -> Self:
+        """The second stage: the density of the patches of un-augmented images, shared or by location.
+
+        layout: ``SHARED`` or ``PER_LOCATION`` where that is known; None leaves it to held-out images. Raises InputError
+        for another one, and for one Gaussian a location where too few images or too little memory forbid it.
+        """
         self._require("encoder")
+        if layout not in (None, *LAYOUTS):
+            raise unknown_name("layout", layout, list(LAYOUTS))
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
         obstacle, kept = self._room_for_locations(whole)
+        if obstacle and layout == PER_LOCATION:
+            raise InputError(f"layout={layout!r}", f"is out of reach ({obstacle})", "leave the layout out")
         rows, features = [], []
         start = 0
-        for patches in self._patches(whole):
+        for patches in map(relative, self._patches(whole)):
             rows.append(some_rows(patches, share, source))
             features.append(patches[kept[start : start + len(patches)].to(patches.device)].cpu())
             start += len(patches)
-        layout, reason, everywhere = SHARED, obstacle, torch.cat(features)
-        if not obstacle:
+        everywhere = torch.cat(features)
+        if layout is not None:
+            reason = f"{layout}: as asked for."
+        elif obstacle:
+            layout, reason = SHARED, obstacle
+        else:
             held = hold_out(len(everywhere), generator(self.seed, "layout"))
             layout, reason = choose(everywhere, held, self._planted_patches(whole[kept][held]))
         if layout == PER_LOCATION:
@@ -203,12 +229,12 @@ class PatchClassifier(Classifier):
         """(n,h,w,d) embeddings of the patches of a few images at a time."""
         self._require("encoder")
         patch, stride = self.settings.patch, self.settings.stride
-        dense_stride = ENCODERS[self.settings.encoder].dense_stride
+        dense_strides = ENCODERS[self.settings.encoder].dense_strides
         for batch in self.batches(images):
             height, width = (max(patch, length) for length in batch.shape[2:])
             for few in batch.split(max(1, base.BATCH_PIXELS // (height * width))):
                 with repeatable(self.device):
-                    embeddings = dense_embeddings(self.encoder, few, patch, stride, dense_stride)
+                    embeddings = dense_embeddings(self.encoder, few, patch, stride, dense_strides)
                 yield embeddings
 
     def _patch_scores(self, images: Tensor) -> Iterator[Tensor]:
@@ -220,7 +246,7 @@ class PatchClassifier(Classifier):
                 f"this detector has one Gaussian for each location of {self.size[0]}x{self.size[1]} px",
                 "resize them, or train on images like these",
             )
-        for patches in self._patches(images):
+        for patches in map(relative, self._patches(images)):
             if self.layout == PER_LOCATION:
                 yield self.scorer.score(patches)
             else:
@@ -228,8 +254,7 @@ class PatchClassifier(Classifier):
 
     def _room_for_locations(self, images: Tensor) -> tuple[str, Tensor]:
         """What is in the way of one Gaussian a location, if anything, and which images to keep for them (N,)."""
-        settings, d = self.settings, ENCODERS[self.settings.encoder].width
-        rows, columns = (len(positions(length, settings.patch, settings.stride)) for length in images.shape[2:])
+        _, rows, columns, d = next(self._patches(images[:1])).shape
         values = rows * columns * d
         n = min(len(images), LOCATION_VALUES // values)
         obstacle = ""
@@ -247,7 +272,7 @@ class PatchClassifier(Classifier):
     def _planted_patches(self, images: Tensor) -> Iterator[Tensor]:
         source = generator(self.seed, "layout", "planted")
         for _ in range(DRAWS):
-            yield from self._patches(self._planted(images, source))
+            yield from map(relative, self._patches(self._planted(images, source)))
 
     @torch.no_grad()
     def _planted(self, images: Tensor, source: torch.Generator) -> Tensor:

@@ -150,6 +150,7 @@ def plan(
             ranges = tuple(augmentation.hyperparameters().items())
             for detector in detector_names:
                 for scorer in scorers:
-                    candidate = Candidate(Training(name, ranges, detector, settings, seed), scorer)
+                    own = detectors.get(detector).own_settings(settings)
+                    candidate = Candidate(Training(name, ranges, detector, own, seed), scorer)
                     candidates[candidate.id] = candidate
     return list(candidates.values())

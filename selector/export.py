@@ -25,6 +25,7 @@ from detectors.classifier import locations, upsample
 from detectors.encoders import ENCODERS, pool
 from detectors.ensemble import highest
 from detectors.layout import PER_LOCATION
+from detectors.localization import relative
 from selector.decision import false_alarm_rate, p_values, smallest_rate
 from selector.store import storing
 
@@ -151,9 +152,9 @@ class PatchProgram(DetectorProgram):
     def __init__(self, detector: PatchClassifier, image_size: int) -> None:
         super().__init__(detector, image_size)
         self.patch, self.stride, encoder = detector.settings.patch, detector.settings.stride, detector.settings.encoder
-        self.dense_stride = ENCODERS[encoder].dense_stride
+        self.dense_strides = ENCODERS[encoder].dense_strides
         self.by_location = detector.layout == PER_LOCATION
-        if self.dense_stride is None or self.stride % self.dense_stride:
+        if self.dense_strides is None or self.stride % self.dense_strides[-1]:
             raise InputError(
                 f"encoder {encoder!r} every {self.stride} px",
                 "scores patch by patch, which has no program to export",
@@ -161,7 +162,7 @@ class PatchProgram(DetectorProgram):
             )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        patches = dense_embeddings(self.encoder, images, self.patch, self.stride, self.dense_stride)
+        patches = relative(dense_embeddings(self.encoder, images, self.patch, self.stride, self.dense_strides))
         if self.by_location:
             scores = self.score_rows("scorer", patches)
         else:

@@ -13,7 +13,7 @@ from augmentations.randomness import generator
 from detectors.classifier import locations, upsample
 from detectors.encoders import ENCODERS, pool
 from detectors.gaussian import Gaussian, LocationGaussians
-from detectors.localization import dense_embeddings, dense_map, positions
+from detectors.localization import dense_embeddings, dense_map, positions, relative
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 
@@ -71,15 +71,14 @@ def test_features_scores_and_maps(name, channels, image_size, size):
 def test_patches_scores_and_maps(name, size):
     spec = ENCODERS[name]
     rows, columns = (len(positions(side, 16, 4)) for side in size)
+    d = {"small": 128, "resnet18": 1024, "valid": 112}[name]
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
             encoder = spec.build(3, 16).eval()
-            local = LocationGaussians(
-                torch.empty(rows, columns, spec.width), torch.empty(rows, columns, spec.width, spec.width)
-            )
-        patches = dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_stride)
-        maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(spec.width), local)]
-    assert patches.shape == (2, rows, columns, spec.width)
+            local = LocationGaussians(torch.empty(rows, columns, d), torch.empty(rows, columns, d, d))
+        patches = relative(dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_strides))
+        maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(d), local)]
+    assert patches.shape == (2, rows, columns, d)
     for tensor in maps:
         assert (tensor.device.type, tensor.dtype, tensor.shape) == ("cuda", torch.float32, (2, *size))
 

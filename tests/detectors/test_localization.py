@@ -16,13 +16,13 @@ import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Classifier, PatchClassifier, Settings, base, dense_embeddings, dense_map, localization, preset
-from detectors.encoders import ENCODERS
+from detectors.encoders import ENCODERS, Extend
 from detectors.gaussian import Gaussian, LocationGaussians
 from detectors.layout import PER_LOCATION, SHARED, _log_likelihood, _standard_error, _wins, choose, hold_out
-from detectors.localization import positions
+from detectors.localization import positions, relative
 from tests.detectors.test_base import RegisteredContract
 
-BRIEF = Settings("small", 32, head=(8,), steps=3, batch=4)
+BRIEF = Settings("small", 32, head=(8,), steps=1, batch=4)
 UNPADDED = ENCODERS["valid"]
 
 
@@ -35,7 +35,7 @@ class TestPatchClassifier(RegisteredContract):
         return patch_detector(seed=seed)
 
     def learn(self):
-        settings = dataclasses.replace(BRIEF, head=(16,), steps=60)
+        settings = dataclasses.replace(BRIEF, head=(16,), steps=15)
         return PatchClassifier(augmentations.make("cutpaste", area=(0.03, 0.15)), settings, device="cpu")
 
 
@@ -59,9 +59,26 @@ def windows_of(images, patch, stride):
 def naive_embeddings(encoder, images, patch, stride):
     rows = []
     for row in windows_of(images, patch, stride):
-        means = [encoder(window.contiguous()).mean((2, 3)) for window in row]
-        rows.append(torch.stack([mean / mean.square().sum(1, keepdim=True).sqrt() for mean in means], 1))
+        rows.append(torch.stack([every_depth(encoder, window.contiguous()) for window in row], 1))
     return torch.stack(rows, 1)
+
+
+def every_depth(encoder, window):
+    means = []
+    for layer in encoder:
+        window = layer(window)
+        if type(layer) not in (Extend, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d):
+            means.append(window.mean((2, 3)))
+    return torch.cat(means, 1)
+
+
+def naive_relative(embeddings):
+    """In numpy, image by image."""
+    seen = []
+    for image in embeddings.double().numpy():
+        scaled = image / np.sqrt((image**2).mean())
+        seen.append(scaled - scaled.reshape(-1, image.shape[-1]).mean(0))
+    return np.stack(seen)
 
 
 SIZES = [(32, 32), (16, 16), (64, 40), (37, 50), (16, 33), (35, 16)]
@@ -73,51 +90,75 @@ class TestDenseEmbeddings:
     def test_are_those_of_every_window(self, name, channels, size):
         encoder, images = initialised(name, channels), torch.rand(2, channels, *size)
         with torch.no_grad():
-            fast = dense_embeddings(encoder, images, 16, 4, ENCODERS[name].dense_stride)
+            fast = dense_embeddings(encoder, images, 16, 4, ENCODERS[name].dense_strides)
         torch.testing.assert_close(fast, naive_embeddings(encoder, images, 16, 4), rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize(("patch", "stride"), [(16, 4), (16, 8), (15, 4), (18, 12), (32, 4), (35, 8), (31, 4)])
     def test_convolution_equals_unfolding(self, patch, stride):
         encoder, images = initialised(patch=patch), torch.rand(3, 1, 61, 52)
         with torch.no_grad():
-            convolved, unfolded = (dense_embeddings(encoder, images, patch, stride, each) for each in (4, None))
+            convolved, unfolded = (
+                dense_embeddings(encoder, images, patch, stride, each) for each in (UNPADDED.dense_strides, None)
+            )
         torch.testing.assert_close(convolved, unfolded, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize("stride", [1, 3, 6])
     def test_a_stride_off_the_grid_of_the_encoder_is_unfolded(self, stride):
         encoder, images = initialised(), torch.rand(1, 1, 21, 26)
         with torch.no_grad():
-            embeddings = dense_embeddings(encoder, images, 16, stride, 4)
+            embeddings = dense_embeddings(encoder, images, 16, stride, UNPADDED.dense_strides)
         torch.testing.assert_close(embeddings, naive_embeddings(encoder, images, 16, stride), rtol=1e-5, atol=1e-5)
 
     def test_a_padded_encoder_is_not_convolutional(self):
         encoder, images = initialised("small"), torch.rand(1, 1, 64, 64)
         with torch.no_grad():
-            convolved, unfolded = (dense_embeddings(encoder, images, 16, 8, each) for each in (8, None))
-        assert ENCODERS["small"].dense_stride is None
+            convolved, unfolded = (dense_embeddings(encoder, images, 16, 8, each) for each in ((2, 2, 4, 8), None))
+        assert ENCODERS["small"].dense_strides is None
         assert (convolved - unfolded).abs().max() > 1e-2
 
     def test_images_smaller_than_a_patch_are_extended(self):
         image = torch.rand(1, 1, 5, 20)
         with torch.no_grad():
-            small = dense_embeddings(initialised(), image, 16, 4, 4)
-            large = dense_embeddings(initialised(), torch.cat([image, *[image[:, :, 4:]] * 11], 2), 16, 4, 4)
+            small, large = (
+                dense_embeddings(initialised(), each, 16, 4, UNPADDED.dense_strides)
+                for each in (image, torch.cat([image, *[image[:, :, 4:]] * 11], 2))
+            )
         assert torch.equal(small, large)
-        assert small.shape == (1, 1, 2, 64)
+        assert small.shape == (1, 1, 2, 16 + 32 + 64)
 
     @pytest.mark.parametrize("most", [1, 7, 1000])
     def test_unfolding_sees_a_bounded_number_of_patches_at_once(self, monkeypatch, most):
         monkeypatch.setattr(localization, "PATCHES", most)
         encoder, images = initialised("small"), torch.rand(3, 1, 32, 24)
         sizes = []
-        encoder.register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
+        encoder[0].register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
         with torch.no_grad():
             embeddings = dense_embeddings(encoder, images, 16, 4)
         assert max(n for n, *_ in sizes) <= most
         assert sum(n for n, *_ in sizes) == 3 * 5 * 3
         assert {tuple(shape) for _, *shape in sizes} == {(1, 16, 16)}
-        encoder._forward_hooks.clear()
+        encoder[0]._forward_hooks.clear()
         torch.testing.assert_close(embeddings, naive_embeddings(encoder, images, 16, 4), rtol=1e-5, atol=1e-5)
+
+
+class TestRelative:
+    def test_is_the_scale_and_the_mean_of_each_image_taken_off(self):
+        patches = torch.randn(3, 4, 5, 6, generator=generator(0, "patches"))
+        torch.testing.assert_close(relative(patches).double(), torch.tensor(naive_relative(patches)))
+
+    def test_exposure_of_an_image_is_not_seen(self):
+        patches = torch.rand(1, 4, 5, 6, generator=generator(0, "patches"))
+        brighter = torch.cat([patches, 1.7 * patches])
+        torch.testing.assert_close(*relative(brighter))
+
+    def test_a_single_patch_keeps_its_direction(self):
+        patches = torch.rand(2, 1, 1, 6, generator=generator(0, "patches"))
+        torch.testing.assert_close(
+            nn.functional.normalize(relative(patches), dim=-1), nn.functional.normalize(patches, dim=-1)
+        )
+
+    def test_features_of_zero_stay_finite(self):
+        assert torch.equal(relative(torch.zeros(1, 3, 3, 4)), torch.zeros(1, 3, 3, 4))
 
 
 def naive_map(scores, patch, stride, size):
@@ -210,7 +251,7 @@ def shifted(n, size=48, channels=1, seed=0):
     )
 
 
-TOY = dataclasses.replace(preset("quick"), image_size=48, steps=40)
+TOY = dataclasses.replace(preset("quick"), image_size=48, steps=10)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +279,7 @@ class TestLayout:
         assert by_location.layout_reason.startswith("per location: ")
         assert "AUROC" in by_location.layout_reason
         assert isinstance(by_location.scorer, LocationGaussians)
-        assert by_location.scorer.mean.shape == (9, 9, 64)
+        assert by_location.scorer.mean.shape == (9, 9, 16 + 32 + 64)
 
     def test_textures_share_one(self, by_texture):
         assert by_texture.layout == SHARED
@@ -259,7 +300,7 @@ class TestLayout:
             with pytest.raises(InputError, match=r"48x48 px; resize them"):
                 getattr(by_location, method)(images)
             assert getattr(by_texture, method)(images).shape == {"score": (2,), "score_map": (2, *size)}[method]
-        assert by_location.embed(images).shape == (2, 64)
+        assert by_location.embed(images).shape == (2, 16 + 32 + 64)
 
     @pytest.mark.parametrize("which", ["by_location", "by_texture"])
     def test_saved_and_loaded_it_is_the_same(self, which, request, tmp_path):
@@ -280,8 +321,8 @@ class TestLayout:
         [
             ({"scorer": "other"}, "the scorer other has no form by location"),
             ({"n": 7}, "takes 8 images or more, and there were 7"),
-            ({"LOCATION_VALUES": 64 * 25 * 8 - 1}, "takes 8 images or more, and there were 7"),
-            ({"MODEL_VALUES": 64 * 64 * 25 - 1}, "each of 5x5 locations would take too much memory"),
+            ({"LOCATION_VALUES": 112 * 25 * 8 - 1}, "takes 8 images or more, and there were 7"),
+            ({"MODEL_VALUES": 112 * 112 * 25 - 1}, "each of 5x5 locations would take too much memory"),
         ],
         ids=str,
     )
@@ -296,8 +337,24 @@ class TestLayout:
         assert said in detector.layout_reason
         assert detector.score_map(images).shape == images[:, 0].shape
 
+    @pytest.mark.parametrize("layout", [SHARED, PER_LOCATION])
+    def test_a_known_layout_is_taken(self, layout):
+        images = aligned(9, size=32)
+        detector = patch_detector().leave_untrained(images).fit_scorer(images, layout=layout)
+        assert (detector.layout, detector.layout_reason) == (layout, f"{layout}: as asked for.")
+        assert isinstance(detector.scorer, {SHARED: Gaussian, PER_LOCATION: LocationGaussians}[layout])
+        assert detector.score_map(images).shape == images[:, 0].shape
+
+    def test_a_layout_that_cannot_be_is_refused(self):
+        images = aligned(7, size=32)
+        detector = patch_detector().leave_untrained(images)
+        with pytest.raises(InputError, match=r"layout='per location': is out of reach .*there were 7"):
+            detector.fit_scorer(images, layout=PER_LOCATION)
+        with pytest.raises(InputError, match="did you mean shared"):
+            detector.fit_scorer(images, layout="shard")
+
     def test_few_kept_images_bound_memory(self, monkeypatch):
-        monkeypatch.setattr(localization, "LOCATION_VALUES", 64 * 25 * 9)
+        monkeypatch.setattr(localization, "LOCATION_VALUES", 112 * 25 * 9)
         counts = []
         fit = LocationGaussians.fit
         monkeypatch.setattr(LocationGaussians, "fit", lambda rows: (counts.append(len(rows)), fit(rows))[1])
@@ -413,11 +470,12 @@ class TestDetector:
         """From windows one by one to scikit-learn's Ledoit-Wolf and a sum of Gaussians."""
         detector = request.getfixturevalue(which)
         train, test = (aligned if which == "by_location" else shifted)(40), aligned(2, seed=3)
-        known, seen = (naive_embeddings(detector.encoder, images, 16, 4).double().numpy() for images in (train, test))
+        pooled = [naive_embeddings(detector.encoder, images, 16, 4) for images in (train, test)]
+        known, seen = map(naive_relative, pooled)
         scores = np.zeros(seen.shape[:3])
         for i in range(9):
             for j in range(9):
-                rows = known[:, i, j] if which == "by_location" else known.reshape(-1, 64)
+                rows = known[:, i, j] if which == "by_location" else known.reshape(-1, known.shape[-1])
                 if which == "by_location" or (i, j) == (0, 0):
                     covariance, _ = ledoit_wolf(rows)
                     mean, precision = rows.mean(0), np.linalg.inv(covariance)
@@ -428,7 +486,7 @@ class TestDetector:
         torch.testing.assert_close(
             detector.score(test), torch.tensor(scores).amax((1, 2)).float(), rtol=1e-2, atol=1e-2
         )
-        embeddings = torch.tensor(seen).mean((1, 2))
+        embeddings = pooled[1].mean((1, 2))
         embeddings = (embeddings / embeddings.norm(dim=1, keepdim=True)).float()
         torch.testing.assert_close(detector.embed(test), embeddings, rtol=1e-4, atol=1e-5)
 
@@ -463,15 +521,16 @@ class TestDetector:
         assert detector.score_map(images).shape == (9, 32, 32)
 
     @pytest.mark.parametrize(
-        ("name", "patch", "stride", "channels"), [("small", 16, 8, 1), ("resnet18", 16, 16, 3), ("valid", 20, 6, 1)]
+        ("name", "patch", "stride", "channels", "width"),
+        [("small", 16, 8, 1, 128), ("resnet18", 16, 16, 3, 1024), ("valid", 20, 6, 1, 112)],
     )
-    def test_any_encoder_with_a_patch_of_ones_own(self, name, patch, stride, channels, tmp_path):
+    def test_any_encoder_with_a_patch_of_ones_own(self, name, patch, stride, channels, width, tmp_path):
         settings = dataclasses.replace(BRIEF, encoder=name, patch=patch, stride=stride)
         detector = patch_detector(settings)
         images = aligned(4, size=32, channels=channels)
         detector.fit(images)
         assert detector.settings == settings
-        assert detector.embed(images).shape == (4, ENCODERS[name].width)
+        assert detector.embed(images).shape == (4, width)
         assert detector.score_map(images).shape == (4, 32, 32)
         loaded = detectors.load(detector.save(tmp_path / "detector"), device="cpu")
         assert torch.equal(loaded.score_map(images), detector.score_map(images))
@@ -519,7 +578,7 @@ class TestDetector:
         small = by_texture.score(torch.ones(9, 1, 1, 1))
         monkeypatch.setattr(base, "BATCH_PIXELS", 3 * 48 * 48)
         sizes = []
-        hook = by_texture.encoder.register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
+        hook = by_texture.encoder[0].register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
         pieces = by_texture.embed(images), by_texture.score_map(images), by_texture.score(images)
         assert [n for n, *_ in sizes] == [3, 3, 1] * 3
         monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 16 * 16)

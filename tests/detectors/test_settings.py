@@ -106,6 +106,7 @@ def test_settings_written_before_there_were_patches_still_load():
 def test_patch_settings(name, size, patch):
     settings = patch_settings(preset(name), size)
     expected = {"encoder": "valid", "image_size": size, "patch": patch, "stride": 4, "batch": 64}
+    expected["steps"] = 4 * preset(name).steps
     assert settings == dataclasses.replace(preset(name), **expected)
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
