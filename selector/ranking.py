@@ -148,6 +148,49 @@ def rank(
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
     missing = {name: _missing(given, rule.criterion(name)) for name in known}
     names = [name for name, fields in missing.items() if not fields or name in rule.names]
+    judged = _judge(candidates, records, evidence, rule, names)
+    order, statuses = judged.order, judged.statuses
+    n_trusted = sum(statuses[i] == "ok" for i in order)
+    found = _uncertainty(order[:n_trusted], judged.members, evidence, judged.deciding, rule, seed)
+    rows = [_find(candidates, i) for i in order]
+    table = _table(rows, judged.deciding, statuses, judged.reasons, judged.values, found.tied)
+    absent = {
+        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
+    }
+    return Ranking(table, judged.spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    records: Mapping[str, dict[str, Any]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+) -> str:
+    """The id of the candidate that ``rank`` puts first, by the rule's criteria alone."""
+    return _judge(candidates, records, evidence, rule, rule.names).order[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What a ranking is made of; all but ``statuses`` by the candidate that stands for its seeds."""
+
+    values: pd.DataFrame
+    spread: pd.DataFrame
+    statuses: Mapping[str, str]
+    reasons: Mapping[str, str]
+    members: Mapping[str, list[str]]
+    deciding: pd.Series
+    order: list[str]
+
+
+def _judge(
+    candidates: Sequence[Candidate],
+    records: Mapping[str, dict[str, Any]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+    names: Sequence[str],
+) -> _Judged:
+    """The order of the candidates, and the named criteria, which hold the rule's."""
     values = pd.DataFrame(index=[c.id for c in candidates], columns=names, dtype=float)
     spread = values.copy()
     statuses, reasons = {}, {}
@@ -178,13 +221,7 @@ def rank(
         *best_first(values.loc[collapsed], rivals, rule),
         *failed,
     ]
-
-    found = _uncertainty(order[: len(trusted)], members, evidence, deciding, rule, seed)
-    table = _table([_find(candidates, i) for i in order], deciding, statuses, reasons, values, found.tied)
-    absent = {
-        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
-    }
-    return Ranking(table, spread.loc[order], rule, found.margin, found.margin_spread, found.share_first, absent)
+    return _Judged(values, spread, statuses, reasons, members, deciding, order)
 
 
 def _configurations(

@@ -5,7 +5,7 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +17,13 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
-from selector import checks, verdict
+from selector import checks, jackknife, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, plan
 from selector.criteria import Criterion
-from selector.decision import benjamini_hochberg
+from selector.decision import benjamini_hochberg, p_values
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
 from selector.evidence import Evidence
@@ -139,7 +139,7 @@ def select_best(
         zoo = Zoo(store, candidates, place)
         with display(zoo, progress) as on_done:
             zoo.train(workers, on_done)
-        selection = Selection(zoo, _rank(zoo, chosen_rule, seed))
+        selection = Selection(zoo, *_rank(zoo, chosen_rule, seed))
         selection._temporary = temporary
         selection._keep()
     return selection
@@ -166,22 +166,30 @@ def installed_version(library: str) -> str:
         return "not installed"
 
 
-def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> Ranking:
+def _rank(zoo: Zoo, chosen_rule: Rule, seed: int) -> tuple[Ranking, tuple[jackknife.Held, ...]]:
     records = {candidate.id: record for candidate, record in zoo.records()}
     usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
     if not usable:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
     evidence = {candidate_id: zoo.evidence(candidate_id) for candidate_id in usable}
-    return rank(zoo.candidates, records, evidence, chosen_rule, seed)
+    result = rank(zoo.candidates, records, evidence, chosen_rule, seed)
+    if "test" not in zoo.store.images:
+        return result, ()
+    chosen = jackknife.choices(zoo.candidates, records, evidence, chosen_rule, seed)
+    return result, jackknife.held(result.table.candidate[0], chosen, zoo.store.images["test"])
 
 
 class Selection:
-    """The answer: the ranking of all candidates, and the best one's detector."""
+    """The answer: the ranking of all candidates, and the best one's detector.
 
-    def __init__(self, zoo: Zoo, result: Ranking) -> None:
+    held: the test images that took part in the choice in such a way that another candidate decides on them.
+    """
+
+    def __init__(self, zoo: Zoo, result: Ranking, held: tuple[jackknife.Held, ...] = ()) -> None:
         self.zoo = zoo
         self.result = result
+        self.held = held
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -230,6 +238,27 @@ class Selection:
                 return cross_calibration(store, self.best, engine(None, self.zoo.device), self.zoo.device)
         kept = store.calibration(self.best.id)
         return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
+
+    @cached_property
+    def test_p_values(self) -> torch.Tensor:
+        """The p-values (k,) of the test images, each by the candidate that would have been chosen without it."""
+        store = self.zoo.store
+        deciders = dict.fromkeys([self.best.id, *(one.candidate for one in self.held)])
+        by = {i: p_values(store.calibration(i)["scores"], self.zoo.evidence(i)[0].test_scores) for i in deciders}
+        p = by[self.best.id].clone()
+        for one in self.held:
+            p[one.row] = by[one.candidate][one.row]
+        return p
+
+    def _without(self, pixels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """The p-values of images, those of test images by the candidate that would have been chosen without them."""
+        deciders = {one.digest: one.candidate for one in self.held}
+        chosen = [deciders.get(jackknife.digest(image)) for image in pixels] if deciders else []
+        for other in dict.fromkeys(filter(None, chosen)):
+            rows = torch.tensor([row for row, decider in enumerate(chosen) if decider == other])
+            scores = self.zoo.detector(other).score(pixels[rows])
+            p[rows] = p_values(self.zoo.store.calibration(other)["scores"], scores)
+        return p
 
     def detect(
         self,
@@ -288,6 +317,7 @@ class Selection:
         for batch in batches:
             scores, maps = self.detector.score_and_map(batch.pixels)
             p = calibration.p_values(batch.pixels, scores)
+            p = p if calibration.is_cross else self._without(batch.pixels, p)
             yield (
                 Detections(
                     names=batch.names,
@@ -333,6 +363,7 @@ class Selection:
             "ranking": rows,
             "spread": result.spread.to_dict("index"),
             "absent": dict(result.absent),
+            "held": [asdict(one) for one in self.held],
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -347,10 +378,11 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     try:
         candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
         result = _ranking_from(kept)
+        held = tuple(jackknife.Held(**one) for one in kept.get("held", ()))
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"
         raise InputError(str(path), reason, "run the same `ssad select` again") from error
-    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result)
+    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, held)
 
 
 def _ranking_from(kept: dict[str, Any]) -> Ranking:

@@ -14,8 +14,9 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from selector import select_best
+from selector import jackknife, load, select_best
 from selector.criteria import CRITERIA
+from selector.decision import p_values
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -375,3 +376,30 @@ class TestWithoutTestImages:
     def test_a_run_goes_on_only_without_them(self, alone, data):
         with pytest.raises(InputError, match="test images"):
             select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=alone.path)
+
+
+class TestImagesThatTookPart:
+    """A test image without which another candidate would have been chosen is held against that one."""
+
+    @pytest.fixture
+    def doubtful(self, run, data):
+        other = run.ranking.candidate[1]
+        return selector.Selection(run.zoo, run.result, (jackknife.Held(3, jackknife.digest(data[1][3]), other),))
+
+    def test_its_p_value_is_the_other_candidates_and_no_other_image_changes(self, run, doubtful, data):
+        other = run.ranking.candidate[1]
+        calibration = run.zoo.store.calibration(other)["scores"]
+        expected = run.detect(data[1][:6]).p_values.clone()
+        expected[3] = p_values(calibration, run.zoo.detector(other).score(data[1][3:4]))[0]
+        assert torch.equal(doubtful.detect(data[1][:6]).p_values, expected)
+        assert torch.equal(doubtful.test_p_values[:6], expected)
+        assert torch.equal(doubtful.detect(data[1][:3]).p_values, expected[:3])
+
+    def test_what_decides_is_kept(self, run, data):
+        best, chosen = run.best.id, run.held
+        assert load(run.path).held == chosen
+        records = {candidate.id: record for candidate, record in run.zoo.records()}
+        gathered = {i: run.zoo.evidence(i) for i in records}
+        again = jackknife.choices(run.zoo.candidates, records, gathered, run.result.rule, seed=0)
+        assert [one.row for one in chosen] == [row for row, i in enumerate(again) if i != best]
+        assert all(one.digest == jackknife.digest(data[1][one.row]) for one in chosen)
