@@ -15,6 +15,7 @@ exchangeable then.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -88,19 +89,18 @@ class Scores:
         """
         distance = bool((self.validation > 0).all() and (self.test > 0).all())
         columns = []
-        for name in self.deciding.names:
-            criterion = criteria.get(name)
-
-            def value(v: Tensor, t: Tensor, compute=criterion.compute) -> Tensor:
-                return compute(Evidence(validation_scores=v, test_scores=t, score_is_distance=distance))
-
-            sign = 1 if criterion.higher_is_better else -1
-            columns.append(sign * torch.vmap(torch.vmap(value, in_dims=1), in_dims=(None, 0))(self.validation, seen))
+        for criterion in map(criteria.get, self.deciding.names):
+            value = torch.vmap(torch.vmap(partial(_value, criterion, distance), in_dims=1), in_dims=(None, 0))
+            columns.append(value(self.validation, seen) * (1 if criterion.higher_is_better else -1))
         values = torch.stack(columns, -1)
         beaten = (values[:, :, None] > values[:, None]).double() + (values[:, :, None] == values[:, None]).double() / 2
         share = beaten.sum((2, 3))
         most = share == share.amax(1, keepdim=True)
         return values[..., 0].where(most, -torch.inf).argmax(1)
+
+
+def _value(criterion: criteria.Criterion, distance: bool, validation: Tensor, test: Tensor) -> Tensor:
+    return criterion.compute(Evidence(validation_scores=validation, test_scores=test, score_is_distance=distance))
 
 
 def p_by_candidate(calibration: Tensor, scores: Tensor) -> Tensor:

@@ -242,13 +242,16 @@ class Selection:
     @cached_property
     def test_p_values(self) -> torch.Tensor:
         """The p-values (k,) of the test images, each by the candidate that would have been chosen without it."""
-        store = self.zoo.store
-        deciders = dict.fromkeys([self.best.id, *(one.candidate for one in self.held)])
-        by = {i: p_values(store.calibration(i)["scores"], self.zoo.evidence(i)[0].test_scores) for i in deciders}
-        p = by[self.best.id].clone()
-        for one in self.held:
-            p[one.row] = by[one.candidate][one.row]
+        p = self._p_values_by(self.best.id)
+        for other in dict.fromkeys(one.candidate for one in self.held):
+            rows = [one.row for one in self.held if one.candidate == other]
+            p[rows] = self._p_values_by(other)[rows]
         return p
+
+    def _p_values_by(self, candidate_id: str) -> torch.Tensor:
+        scores = self.zoo.evidence(candidate_id)[0].test_scores
+        assert scores is not None
+        return p_values(self.zoo.store.calibration(candidate_id)["scores"], scores)
 
     def _without(self, pixels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         """The p-values of images, those of test images by the candidate that would have been chosen without them."""

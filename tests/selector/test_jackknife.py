@@ -43,7 +43,7 @@ def test_the_choice_is_the_first_of_the_ranking(criterion):
     assert choose(CANDIDATES, RECORDS, given, deciding) == ranking.candidate[0]
 
 
-@pytest.mark.parametrize(("criterion", "seed"), [("auto", 1), ("score_shift", 4), ("dsv", 2)])
+@pytest.mark.parametrize(("criterion", "seed"), [("auto", 1), ("dsv", 2)])
 def test_of_few_images_each_is_left_out_alone(criterion, seed):
     given, deciding = evidence(FOLDS, seed), rule(criterion, 30)
     expected = [choose(CANDIDATES, RECORDS, without(given, row), deciding) for row in range(FOLDS)]
@@ -57,7 +57,7 @@ def test_an_image_has_no_say_in_what_decides_on_it():
     other = next(c.id for c in CANDIDATES if c.id != best)
     for row in (0, 40, 89):
         (one, *_), pushed = given[other], given[other][0].test_scores.clone()
-        pushed[row] *= 1e9
+        pushed[row] *= 1e36
         moved = given | {other: 2 * [Evidence(**dict(one.items()) | {"test_scores": pushed})]}
         assert choose(CANDIDATES, RECORDS, moved, deciding) == other
         assert choices(CANDIDATES, RECORDS, moved, deciding, seed=0)[row] == before[row]

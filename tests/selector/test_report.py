@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from augmentations import InputError
-from selector import criteria, load, select_best
+from selector import criteria, jackknife, load, select_best
 from selector.decision import p_values
 from selector.evidence import Evidence
 from selector.report import figures, write_report
@@ -291,6 +291,17 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
     assert found.expected <= found.rate + 1e-12
     assert found.between[0] < found.expected < found.between[1]
     np.testing.assert_allclose(found.share.sum(), 1)
+
+
+def test_an_image_that_another_candidate_decides_on_is_counted_and_shows_its_p_value(selection, tmp_path):
+    other = selection.ranking.candidate[1]
+    one = jackknife.Held(5, jackknife.digest(selection.zoo.store.images["test"][5]), other)
+    doubtful = Selection(selection.zoo, selection.result, (one,))
+    own = p_values(selection.zoo.store.calibration(other)["scores"], selection.zoo.evidence(other)[0].test_scores)
+    page = write_report(doubtful, tmp_path).read_text("utf-8")
+    assert "for 1 of them another one" in page
+    shown = json.loads((tmp_path / "report.json").read_text("utf-8"))["decision"]["test"]
+    assert shown[5]["p_value"] == pytest.approx(own[5].item())
 
 
 def test_the_interval_of_the_rate_holds_over_calibration_sets():
