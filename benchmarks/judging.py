@@ -58,7 +58,9 @@ class Judged:
         trained = scores.columns.drop(list(FLOORS))
         by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
         views = tuple(View.of(rows) for _, rows in by_task)
-        parts = {part: scores[trained].query("part == @part").droplevel("part") for part in (*PARTS, "test")}
+        parts = {
+            part: scores[trained].query("part == @part").droplevel("part") for part in (*PARTS, "calibration", "test")
+        }
         floors = scores[list(FLOORS)].query("part == 'test'").droplevel("part")
         return cls(seed, candidates, views, parts, floors, read_table(folder / "criteria.parquet"))
 

@@ -145,8 +145,7 @@ class Ranking:
 
     def first(self, count: int) -> tuple[str, ...]:
         """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
-        trusted = self.table.candidate[self.table.status == "ok"]
-        return tuple(trusted[:count]) or (self.table.candidate[0],)
+        return first(self.table, count)
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -265,26 +264,38 @@ def _place(candidates: Sequence[Candidate], measured: Mapping[str, Measured], ru
     return _Places(order, len(trusted), members, deciding, statuses, reasons, values, spread)
 
 
+def first(table: pd.DataFrame, count: int) -> tuple[str, ...]:
+    """The ids of the best trusted candidates of a ranking, ``count`` at most; where none is trusted, of the first."""
+    trusted = table.candidate[table.status == "ok"]
+    return tuple(trusted[:count]) or (table.candidate[0],)
+
+
 def compare(evidence: Iterable[Sequence[Evidence]], seed: int) -> Comparison:
     """Test against validation images, by the scores of all candidates that did not collapse; or why not.
 
     evidence: the draws of each candidate, of which no more than one's need be in memory.
     """
+    scores = comparable(evidence)
+    return Comparison(reason=scores) if isinstance(scores, str) else compare_scores(*scores, seed)
+
+
+def comparable(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tensor] | str:
+    """The validation (h,c) and test scores (k,c) of all candidates that did not collapse; or why there are none."""
     of_validation, of_test = [], []
     for draws in evidence:
         v, t = draws[0].validation_scores, draws[0].test_scores
         if t is None:
-            return Comparison(reason="no test images were given")
+            return "no test images were given"
         assert v is not None
         usable = not any(_is_constant(scores) or not scores.isfinite().all() for scores in (v, t))
         if usable and _proxy_auroc(draws[0]) >= COLLAPSE_AUROC:
             of_validation.append(v.double().cpu())
             of_test.append(t.double().cpu())
     if not of_test:
-        return Comparison(reason="no candidate can be trusted")
+        return "no candidate can be trusted"
     if len(of_validation[0]) < FEWEST_VALIDATION:
-        return Comparison(reason=f"{len(of_validation[0])} validation images are fewer than {FEWEST_VALIDATION}")
-    return compare_scores(torch.stack(of_validation, 1), torch.stack(of_test, 1), seed)
+        return f"{len(of_validation[0])} validation images are fewer than {FEWEST_VALIDATION}"
+    return torch.stack(of_validation, 1), torch.stack(of_test, 1)
 
 
 def _proxy_auroc(evidence: Evidence) -> float:
@@ -359,14 +370,15 @@ def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
     if not rule.is_borda:
         return values[rule.names[0]]
     other = values.index.to_numpy()[:, None] != rivals.index.to_numpy()
-    return pd.Series(np.mean([_beaten(values[n], rivals[n], other, n) for n in rule.names], axis=0), values.index)
+    # Points are halves, whose sum is exact: equal shares are equal, and their tie is broken as ``best_first`` says.
+    points = np.sum([_points(values[name], rivals[name], other, name) for name in rule.names], axis=0)
+    return pd.Series(points / (len(rule.names) * np.maximum(other.sum(1), 1)), values.index)
 
 
-def _beaten(values: pd.Series, rivals: pd.Series, other: np.ndarray, name: str) -> np.ndarray:
+def _points(values: pd.Series, rivals: pd.Series, other: np.ndarray, name: str) -> np.ndarray:
     sign = 1 if criteria.get(name).higher_is_better else -1
     own, others = sign * values.to_numpy()[:, None], sign * rivals.to_numpy()
-    points = ((own > others) + 0.5 * (own == others)) * other
-    return points.sum(1) / np.maximum(other.sum(1), 1)
+    return (((own > others) + 0.5 * (own == others)) * other).sum(1)
 
 
 def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:

@@ -17,13 +17,13 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from detectors import Detector, files
-from selector import checks, counts, verdict
+from selector import checks, counts, jackknife, verdict
 from selector import images as reading
 from selector.calibration import Calibration, Fold
 from selector.calibration import cross as cross_calibration
 from selector.candidates import Candidate, Grids, joint_id
 from selector.criteria import Criterion
-from selector.decision import benjamini_hochberg
+from selector.decision import benjamini_hochberg, p_values
 from selector.decision import false_alarm_rate as checked_rate
 from selector.detections import Detections
 from selector.ensemble import MEMBERS
@@ -158,7 +158,7 @@ def select_best(
         with display(zoo, progress) as on_done:
             study.run(workers, on_done)
         ranked = _rank(zoo, rule_of, seed)
-        selection = Selection(zoo, ranked, ranked.first(members))
+        selection = Selection(zoo, ranked, ranked.first(members), _held(zoo, ranked, rule_of, seed, members))
         study.keep(selection.ranking)
         selection._temporary = temporary
         selection._keep()
@@ -198,12 +198,34 @@ def _rank(zoo: Zoo, rule_of: Callable[[bool], Rule], seed: int) -> Ranking:
     return rank(zoo.candidates, records, evidence, rule_of(comparison.is_shifted), seed, comparison)
 
 
-class Selection:
-    """The answer: the ranking of all candidates, and the detector that the best of them make together."""
+def _held(
+    zoo: Zoo, result: Ranking, rule_of: Callable[[bool], Rule], seed: int, members: int
+) -> tuple[jackknife.Held, ...]:
+    if "test" not in zoo.store.images:
+        return ()
+    records = {candidate.id: record for candidate, record in zoo.records()}
+    evidence = StoredEvidence(zoo.store, [i for i, record in records.items() if record["status"] == "ok"])
+    chosen = jackknife.choices(zoo.candidates, records, evidence, rule_of, seed, members)
+    calibration = partial(_calibration_scores, zoo.store)
+    return jackknife.others(result.first(members), chosen, zoo.store.images["test"], evidence, calibration)
 
-    def __init__(self, zoo: Zoo, result: Ranking, members: Sequence[str]) -> None:
+
+def _calibration_scores(store: Store, candidate_id: str) -> torch.Tensor:
+    return store.calibration(candidate_id)["scores"]
+
+
+class Selection:
+    """The answer: the ranking of all candidates, and the detector that the best of them make together.
+
+    held: the test images that took part in the choice in such a way that other candidates decide on them.
+    """
+
+    def __init__(
+        self, zoo: Zoo, result: Ranking, members: Sequence[str], held: tuple[jackknife.Held, ...] = ()
+    ) -> None:
         self.zoo = zoo
         self.result = result
+        self.held = held
         self._members = tuple(members)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -269,6 +291,24 @@ class Selection:
         kept = self.zoo.calibration(self._members)
         return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
 
+    @cached_property
+    def test_p_values(self) -> torch.Tensor:
+        """The p-values (k,) of the test images, each by the detector that would have been chosen without it."""
+        test = self.zoo.scores(self._members).test_scores
+        assert test is not None
+        p = p_values(self.zoo.calibration(self._members)["scores"], test)
+        for one in self.held:
+            p[one.row] = one.p_value
+        return p
+
+    def _without(self, pixels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """The p-values of images, those of test images by the detector that would have been chosen without them."""
+        known = {one.digest: one.p_value for one in self.held}
+        if not known:
+            return p
+        given = zip(map(jackknife.digest, pixels), p.tolist(), strict=True)
+        return torch.tensor([known.get(digest, own) for digest, own in given], dtype=p.dtype)
+
     def detect(
         self,
         images: Any,
@@ -326,6 +366,7 @@ class Selection:
         for batch in batches:
             scores, maps = self.detector.score_and_map(batch.pixels)
             p = calibration.p_values(batch.pixels, scores)
+            p = p if calibration.is_cross else self._without(batch.pixels, p)
             yield (
                 Detections(
                     names=batch.names,
@@ -387,6 +428,7 @@ class Selection:
             "absent": dict(result.absent),
             "comparison": asdict(result.comparison),
             "members": list(self._members),
+            "held": [asdict(one) for one in self.held],
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -401,11 +443,12 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     try:
         candidates = in_order(begun(store)) or [Candidate.from_json(c) for c in run["settings"]["candidates"]]
         result = _ranking_from(kept)
+        held = tuple(jackknife.Held(**one) for one in kept.get("held", ()))
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"
         raise InputError(str(path), reason, "run the same `ssad select` again") from error
     members = kept.get("members", [result.table.candidate[0]])
-    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, members)
+    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, members, held)
 
 
 def _ranking_from(kept: dict[str, Any]) -> Ranking:

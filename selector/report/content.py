@@ -112,6 +112,7 @@ class Content:
     versions: Mapping[str, str]
     settings: Mapping[str, str]
     has_test: bool
+    held: int  # test images that another candidate than the best decides on
     glossary: tuple[Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
 
@@ -144,6 +145,7 @@ def gather(selection: Selection) -> Content:
         versions=store.run["versions"],
         settings=_settings(selection),
         has_test=bool(store.names("test")),
+        held=len(selection.held),
         glossary=result.criteria,
         absent=result.absent,
     )
@@ -272,7 +274,8 @@ def _chosen(selection: Selection) -> Chosen:
     store, best = selection.zoo.store, selection.best
     members = [member.id for member in selection.members]
     calibration = selection.zoo.calibration(members)
-    verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"))
+    p = selection.test_p_values if store.names("test") else None
+    verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
     normal = store.images["fit"][:PAIRS]
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
@@ -284,7 +287,7 @@ def _chosen(selection: Selection) -> Chosen:
         decision=verdicts,
         highest=_samples(selection, verdicts, high),
         lowest=_samples(selection, verdicts, low),
-        sheet=_samples(selection, verdicts, order[::-1][:SHEET]),  # p-values fall where scores rise
+        sheet=_samples(selection, verdicts, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=selection.map_scale,
         map_threshold=threshold(calibration["map_maxima"], verdicts.rate),
     )
@@ -316,8 +319,15 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
     return Projection(rank, candidate.describe(), pd.concat(pieces, ignore_index=True), explained, thinned)
 
 
-def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decision:
+def _most_unusual(table: pd.DataFrame) -> np.ndarray:
+    """Rows by p-value, the smallest first, and by score where it is the same."""
+    return np.lexsort((-table.score, table.p_value))
+
+
+def decision(evidence: Evidence, calibration: Tensor, names: list[str], p: Tensor | None = None) -> Decision:
     """Scores and threshold at the default false-alarm rate; no test images, an empty table.
+
+    p: the test images' p-values (k,), where they are not those of their scores among the calibration scores.
 
     The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them
     lie above the threshold (Vovk, 2012, proposition 2b).
@@ -325,7 +335,7 @@ def decision(evidence: Evidence, calibration: Tensor, names: list[str]) -> Decis
     sets = {name: getattr(evidence, f"{name}_scores") for name in ("validation", "augmented", "test")}
     scores = {name: values for name, values in sets.items() if values is not None}
     test = scores.get("test", calibration[:0])
-    p = p_values(calibration, test)
+    p = p_values(calibration, test) if p is None else p
     h = len(calibration)
     rate = false_alarm_rate(None, h)
     threshold = calibration[p_values(calibration, calibration) > rate].max().item()

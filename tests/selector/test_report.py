@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from augmentations import InputError
-from selector import consensus, criteria, load, select_best
+from selector import consensus, criteria, jackknife, load, select_best
 from selector.decision import p_values
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
@@ -376,6 +376,15 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
     assert found.expected <= found.rate + 1e-12
     assert found.between[0] < found.expected < found.between[1]
     np.testing.assert_allclose(found.share.sum(), 1)
+
+
+def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selection, tmp_path):
+    one = jackknife.Held(5, jackknife.digest(selection.zoo.store.images["test"][5]), 0.125)
+    members = [member.id for member in selection.members]
+    page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
+    assert "for 1 of them others" in page
+    shown = json.loads((tmp_path / "report.json").read_text("utf-8"))["decision"]["test"]
+    assert shown[5]["p_value"] == 0.125
 
 
 def test_the_interval_of_the_rate_holds_over_calibration_sets():

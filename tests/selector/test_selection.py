@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from selector import select_best
+from selector import jackknife, load, ranking, select_best
 from selector.criteria import CRITERIA
+from selector.decision import p_values
 from selector.ensemble import MEMBERS
 
 ROOT = Path(__file__).parents[2]
@@ -429,3 +431,34 @@ class TestWithoutTestImages:
     def test_a_run_goes_on_only_without_them(self, alone, data):
         with pytest.raises(InputError, match="test images"):
             select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=alone.path)
+
+
+class TestImagesThatTookPart:
+    """A test image without which others would have been chosen is held against those."""
+
+    @pytest.fixture
+    def doubtful(self, run, data):
+        held = (jackknife.Held(3, jackknife.digest(data[1][3]), 0.125),)
+        return selector.Selection(run.zoo, run.result, run.result.first(MEMBERS), held)
+
+    def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
+        expected = run.detect(data[1][:6]).p_values.clone()
+        expected[3] = 0.125
+        assert torch.equal(doubtful.detect(data[1][:6]).p_values, expected)
+        assert torch.equal(doubtful.test_p_values[:6], expected)
+        assert torch.equal(doubtful.detect(data[1][:3]).p_values, expected[:3])
+
+    def test_what_decides_is_kept(self, data, tmp_path):
+        """Of one member, so that the choice changes with an image somewhere."""
+        run = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, criterion="rtm", members=1, out=tmp_path)
+        assert load(run.path).held == run.held
+        records = {candidate.id: record for candidate, record in run.zoo.records()}
+        gathered = {i: run.zoo.evidence(i) for i in records}
+        rule_of = partial(ranking.rule, "rtm", 6, True)
+        again = jackknife.choices(run.zoo.candidates, records, gathered, rule_of, seed=0, members=1)
+        assert [one.row for one in run.held] == [row for row, ids in enumerate(again) if ids != (run.best.id,)]
+        for one in run.held:
+            (other,) = again[one.row]
+            p = p_values(run.zoo.calibration([other])["scores"], run.zoo.evidence(other)[0].test_scores)
+            assert one.p_value == p[one.row].item()
+            assert one.digest == jackknife.digest(data[1][one.row])
