@@ -78,7 +78,7 @@ def in_order(proposals: Iterable[Proposal]) -> list[Candidate]:
 def quiet() -> Iterator[None]:
     """Optuna without its notes on standard error, which are about us and not about what the user asked for."""
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
