@@ -222,7 +222,7 @@ def _spearman(order: np.ndarray, auroc: np.ndarray) -> float:
     ranks = [_twice_ranks(values) for values in (order, auroc)]
     if min(np.ptp(ranks[0]), np.ptp(ranks[1])) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _twice_ranks(values: np.ndarray) -> np.ndarray:
