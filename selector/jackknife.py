@@ -1,7 +1,7 @@
 """The choice without an image: what decides on the images that took part in the selection.
 
 The conformal promise is exact for an image that, like the calibration images, the choice did not look at. At a test
-image it looked; so that one is held against the candidates that would have been chosen without it, mostly the same.
+image it looked; so that one is held against the candidates that would have been chosen without it, often the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
