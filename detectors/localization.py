@@ -98,11 +98,11 @@ def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -
 
 
 def relative(patches: Tensor) -> Tensor:
-    """(N,h,w,d) embeddings of the patches of images, each seen against its image: scaled to a mean square of 1 over
-    the image, and less their mean.
+    """(N,h,w,d) embeddings of patches, each seen against its image: their root mean square is scaled to 1, then their
+    mean is taken off.
 
-    What all of an image's patches share, such as its exposure, does not say where a defect is. Of a single patch,
-    which has nothing to be seen against, only the scale is taken off.
+    What all patches of an image share, such as its exposure, does not say where a defect is. A single patch has
+    nothing to be seen against and is scaled only.
     """
     scale = patches.square().mean((1, 2, 3), keepdim=True).sqrt()
     scaled = patches / scale.clamp(min=torch.finfo(patches.dtype).tiny)

@@ -12,7 +12,7 @@ import pytest
 
 import augmentations
 from augmentations import InputError
-from detectors import Settings
+from detectors import Settings, patch_settings
 from selector.candidates import Candidate, Training, interval, plan
 
 SETTINGS = Settings("small", 64, head=(64,), steps=200, batch=16)
@@ -129,6 +129,11 @@ class TestPlan:
         assert [(c.hyperparameters["area"], c.scorer) for c in found] == [
             (area, scorer) for area in ((0.02, 0.1), (0.02, 0.15)) for scorer in two_scorers
         ]
+
+    def test_each_detector_has_its_own_settings(self):
+        whole, patches = planned({"cutout": [{}]}, detectors=("classifier", "patch"))
+        settings = whole.training.settings
+        assert patches.training.settings == patch_settings(settings, settings.image_size)
 
     def test_a_set_of_names_has_one_order(self):
         assert planned({"cutpaste", "cutout"}) == planned(["cutout", "cutpaste"])
