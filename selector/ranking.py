@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from selector import criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.execution import MOST_THREADS, in_threads
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 # Of every three criteria of scores, those whose Borda lost least, averaged over data sets, on the suite `development`.
@@ -55,6 +57,11 @@ class Rule:
         """The fields of the evidence that it looks at; all, where the user's function does not say."""
         needs = [self.criterion(name).needs for name in self.names]
         return frozenset(EMBEDDINGS + SCORES if self.own is not None else sum(needs, ()))
+
+    @property
+    def at_once(self) -> int:
+        """How many threads may evaluate it: a user's function need not bear more than one."""
+        return MOST_THREADS if self.own is None else 1
 
     def to_json(self) -> dict[str, Any]:
         """What is kept; of the user's criterion all but the function."""
@@ -160,12 +167,11 @@ def rank(
     for candidate in candidates:
         record = records[candidate.id]
         statuses[candidate.id], reasons[candidate.id] = record["status"], record["reason"]
-        if record["status"] != "ok":
-            continue
-        mean, spread.loc[candidate.id], statuses[candidate.id], reasons[candidate.id] = _judge(
-            evidence[candidate.id], names, rule
-        )
-        values.loc[candidate.id] = mean.where(np.isfinite(mean))
+    trained = [c.id for c in candidates if records[c.id]["status"] == "ok"]
+    judged = in_threads(lambda i: _judge(evidence[i], names, rule), trained, rule.at_once)
+    for i, (mean, deviation, status, reason) in zip(trained, judged, strict=True):
+        values.loc[i], spread.loc[i] = mean.where(np.isfinite(mean)), deviation
+        statuses[i], reasons[i] = status, reason
 
     members = _configurations(candidates, statuses, values, evidence, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
@@ -361,7 +367,7 @@ def _uncertainty(
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
     made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
-    Candidates are visited one after another, so that no more than one's evidence is in memory.
+    Evidence is read a candidate at a time, so that memory does not grow with them.
     """
     if len(order) < 2:
         return _Uncertainty(tied=frozenset(order))
@@ -370,7 +376,8 @@ def _uncertainty(
     of_seeds = generator(seed, "resamples", "seeds")
     picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
     drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
-    resampled = np.stack([_resampled(members[i], picked, evidence, drawn, rule) for i in order])
+    of_one = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
+    resampled = np.stack(in_threads(lambda i: of_one(members[i]), order, rule.at_once))
     margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
         table = pd.DataFrame(resampled[:, resample], order, list(rule.names))

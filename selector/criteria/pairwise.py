@@ -21,9 +21,9 @@ def precise(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64)
 
 
-def root(square: Tensor) -> Tensor:
+def root(square: Tensor, into: Tensor | None = None) -> Tensor:
     """Square root with gradient 0 instead of nan where rounding leaves a square at or below 0."""
-    return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt_()
+    return torch.clamp(square, min=torch.finfo(square.dtype).tiny, out=into).sqrt_()
 
 
 def origin(*sets: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ def origin(*sets: Tensor) -> Tensor:
     return first + torch.stack([(precise(rows) - first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
 
 
-def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor) -> Tensor:
+def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor, into: Tensor | None = None) -> Tensor:
     """|a_i - b_j|^2, shape (rows of a, rows of b), from centred rows and their squared norms."""
-    return torch.addmm(b_square, a, b.T, alpha=-2).add_(a_square[:, None])
+    return torch.addmm(b_square, a, b.T, alpha=-2, out=into).add_(a_square[:, None])
 
 
 def mean_nearest_distance(
@@ -156,11 +156,14 @@ class Pairwise:
         symmetric = first == second
         step = max(1, self._pairs_at_once // len(b))
         total = a.new_zeros(len(kinds))
+        # Memory that is given back and asked for again at every chunk costs as much as a pass over it.
+        scratch = None if self._with_gradient else a.new_empty(2, min(step, len(a)) * len(b))
         for start in range(0, len(a), step):
             rows, columns = slice(start, start + step), slice(start if symmetric else 0, None)
             arguments = (
                 (a[rows], b[columns], a_square[rows], b_square[columns], a_raw[rows], b_raw[columns]),
                 (self.gamma, kinds, symmetric),
+                scratch,
             )
             if self._with_gradient:  # recomputing a chunk in the backward pass keeps memory bounded there too
                 sums = checkpoint(_sums, *arguments, use_reentrant=False, preserve_rng_state=False)
@@ -176,21 +179,27 @@ class Pairwise:
 def _sums(
     tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     settings: tuple[float, tuple[Kind, ...], bool],
+    scratch: Tensor | None,
 ) -> Tensor:
-    """Sums over one chunk of pairs, one a kind; the upper triangle of a symmetric block counts twice."""
+    """Sums over one chunk of pairs, one a kind; the upper triangle of a symmetric block counts twice.
+
+    ``scratch``: (2, as many values as there are pairs, or more) to work in, where nothing wants gradients.
+    """
     a, b, a_square, b_square, a_raw, b_raw = tensors
     gamma, kinds, symmetric = settings
-    squares = squared_distances(a, b, a_square, b_square)
+    n, m = len(a), len(b)
+    own, into = (None, None) if scratch is None else (piece[: n * m].view(n, m) for piece in scratch)
+    squares = squared_distances(a, b, a_square, b_square, own)
     sums = []
     for kind in kinds:
         if kind == "distance":
-            values = root(squares)
+            values = root(squares, into)
         elif kind == "rbf":
-            values = (squares * -gamma).exp_()
+            values = torch.mul(squares, -gamma, out=into).exp_()
         else:  # 2 <a,b> = |a|^2 + |b|^2 - |a-b|^2, with the norms of the embeddings as they came
             half = gamma / 2
-            base = torch.add(b_raw * half, squares, alpha=-half).add_((1 + a_raw * half)[:, None])
-            values = base.pow(3)
+            base = torch.add(b_raw * half, squares, alpha=-half, out=into).add_((1 + a_raw * half)[:, None])
+            values = torch.pow(base, 3, out=into)
         total = values.sum()
         sums.append(2 * total - values[:, : len(a)].sum() if symmetric else total)
     return torch.stack(sums)
