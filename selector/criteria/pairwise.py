@@ -21,6 +21,11 @@ def precise(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64)
 
 
+def minus(rows: Tensor, at: Tensor) -> Tensor:
+    """Rows (n,d) minus a float64 row (d,), in float64, on the CPU as ``precise``."""
+    return (rows.cpu() if rows.device.type == "mps" else rows) - at
+
+
 def root(square: Tensor, into: Tensor | None = None) -> Tensor:
     """Square root with gradient 0 instead of nan where rounding leaves a square at or below 0."""
     return torch.clamp(square, min=torch.finfo(square.dtype).tiny, out=into).sqrt_()
@@ -32,8 +37,13 @@ def origin(*sets: Tensor) -> Tensor:
     Distances as |a|^2 + |b|^2 - 2ab lose all digits far from the origin. Subtracting a row before the mean
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
-    first = precise(sets[0])[0]
-    return first + torch.stack([(precise(rows) - first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
+    first = precise(sets[0][0])
+    return first + torch.stack([minus(rows, first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
+
+
+def squared_norms(rows: Tensor) -> Tensor:
+    """|a_i|^2, shape (rows,), without a tensor of the squares of all values."""
+    return torch.linalg.vector_norm(rows, dim=1).square()
 
 
 def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor, into: Tensor | None = None) -> Tensor:
@@ -46,8 +56,8 @@ def mean_nearest_distance(
 ) -> Tensor:
     """Mean Euclidean distance (q,) of each query to its ``count`` nearest references, to all where fewer."""
     mean = origin(queries, references)
-    queries, references = precise(queries) - mean, precise(references) - mean
-    query_square, reference_square = queries.square().sum(1), references.square().sum(1)
+    queries, references = minus(queries, mean), minus(references, mean)
+    query_square, reference_square = squared_norms(queries), squared_norms(references)
     step = max(1, pairs_at_once // len(references))
     count = min(count, len(references))
     means = []
@@ -102,7 +112,7 @@ class Pairwise:
         if "origin" not in self._of_all_draws:
             with torch.no_grad():  # distances know no origin, so neither do their gradients
                 self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
-        return self.once(("centred", rows), lambda: precise(self._sets[rows]) - self._of_all_draws["origin"])
+        return self.once(("centred", rows), lambda: minus(self._sets[rows], self._of_all_draws["origin"]))
 
     def centre(self, rows: Rows) -> Tensor:
         """The mean (d,) of the centred rows of a set."""
@@ -110,7 +120,7 @@ class Pairwise:
 
     def squares(self, rows: Rows) -> Tensor:
         """The squared norm of each centred row of a set."""
-        return self.once(("squares", rows), lambda: self.centred(rows).square().sum(1))
+        return self.once(("squares", rows), lambda: squared_norms(self.centred(rows)))
 
     def mean_squared_distance(self, first: Rows, second: Rows) -> Tensor:
         """Mean of |a-b|^2 over all pairs, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
@@ -173,7 +183,7 @@ class Pairwise:
         return total / (len(a) * len(b))
 
     def _raw_squares(self, rows: Rows) -> Tensor:
-        return self.once(("raw squares", rows), lambda: precise(self._sets[rows]).square().sum(1))
+        return self.once(("raw squares", rows), lambda: squared_norms(precise(self._sets[rows])))
 
 
 def _sums(
