@@ -94,5 +94,5 @@ class Evidence:
         """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
         again = replace(self, augmented=augmented)
         if self.has(("train", "augmented", "test")):
-            vars(again)["pairwise"] = self.pairwise.redrawn(again.augmented)
+            vars(again)["pairwise"] = self.pairwise.redrawn(*given(again, ("augmented",)))
         return again

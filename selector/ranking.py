@@ -418,7 +418,7 @@ def _resampled(
     for place, candidate_id in enumerate(seeds):
         share = (picked % len(seeds) == place).mean(axis=1)
         draws = evidence[candidate_id]
-        for resample in np.flatnonzero(share):
+        for resample in np.flatnonzero(share).tolist():
             draw = draws[resample % len(draws)]
             measured = _measured(draw.with_rows(**_rows(draw, *drawn[resample], rule.reads)), rule)
             total[resample] += share[resample] * np.array([measured[name] for name in rule.names])
