@@ -93,6 +93,6 @@ class Evidence:
     def redrawn(self, augmented: Tensor) -> "Evidence":
         """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
         again = replace(self, augmented=augmented)
-        if self.has(("train", "augmented", "test")) and again.augmented is not None:
-            vars(again)["pairwise"] = self.pairwise.redrawn(again.augmented)
+        if self.has(("train", "augmented", "test")):
+            vars(again)["pairwise"] = self.pairwise.redrawn(*given(again, ("augmented",)))
         return again

@@ -9,8 +9,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -23,6 +23,8 @@ from threadpoolctl import threadpool_limits
 from augmentations import InputError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+MOST_THREADS = 8  # that hold the evidence of a candidate each
 TRIES_ALONE = 2  # of an item whose worker died, before the item itself is blamed
 ORPHAN_SECONDS = 0.5  # between a worker's looks at whether the process that started it still lives
 
@@ -55,6 +57,16 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], at_once: int = MOST_THREADS) -> list[Result]:
+    """The results, in order, for numeric work of one process: as many threads as torch has, one item each at a time.
+
+    For what copies to worker processes would cost more than it takes; ``at_once`` bounds the items in memory.
+    """
+    at_once = min(at_once, torch.get_num_threads())
+    with one_thread(), ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(function, items))
 
 
 class ThisProcess:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from selector import consensus, criteria, own
 from selector.candidates import Candidate
 from selector.criteria import Criterion, probability_above
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.execution import MOST_THREADS, in_threads
 from selector.shift import NOT_COMPARED, Comparison
 from selector.shift import compare as compare_scores
 
@@ -66,6 +68,11 @@ class Rule:
         """The fields of the evidence that it looks at; all, where the user's function does not say."""
         needs = [self.criterion(name).needs for name in self.names]
         return frozenset(EMBEDDINGS + SCORES if self.own is not None else sum(needs, ()))
+
+    @property
+    def at_once(self) -> int:
+        """How many threads may evaluate it: a user's function need not bear more than one."""
+        return MOST_THREADS if self.own is None else 1
 
     def to_json(self) -> dict[str, Any]:
         """What is kept; of the user's criterion all but the function."""
@@ -183,7 +190,8 @@ def rank(
     known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
     missing = {name: _missing(fields, rule.criterion(name)) for name in known}
     names = [name for name, fields in missing.items() if not fields or name in rule.names]
-    measured = {c.id: measure(records[c.id], evidence.get(c.id, ()), names, rule) for c in candidates}
+    every = in_threads(lambda i: measure(records[i], evidence.get(i, ()), names, rule), list(records), rule.at_once)
+    measured = dict(zip(records, every, strict=True))
     places = _place(candidates, measured, rule)
     found = _uncertainty(places, evidence, rule, seed)
     absent = {
@@ -461,7 +469,7 @@ def _uncertainty(places: _Places, evidence: Mapping[str, Sequence[Evidence]], ru
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
     made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
-    Candidates are visited one after another, so that no more than one's evidence is in memory.
+    Evidence is read a candidate at a time, so that memory does not grow with them.
     """
     order, members, deciding = places.order[: places.n_trusted], places.members, places.deciding
     if len(order) < 2:
@@ -471,7 +479,8 @@ def _uncertainty(places: _Places, evidence: Mapping[str, Sequence[Evidence]], ru
     of_seeds = generator(seed, "resamples", "seeds")
     picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
     drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
-    resampled = np.stack([_resampled(members[i], picked, evidence, drawn, rule) for i in order])
+    of_one = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
+    resampled = np.stack(in_threads(lambda i: of_one(members[i]), order, rule.at_once))
     margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
         table = pd.DataFrame(resampled[:, resample], order, list(rule.names))

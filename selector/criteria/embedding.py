@@ -131,10 +131,10 @@ def alignment(evidence: Evidence) -> Tensor:
     Source: ST-SSAD, its validation loss.
     """
     pairwise = evidence.pairwise
-    rows = {name: pairwise.size(name) for name in SETS}
-    total = sum(rows.values())
-    mean = torch.stack([rows[name] * pairwise.centre(name) for name in SETS]).sum(0) / total
-    scale = torch.sqrt(total / (sum(pairwise.squares(name).sum() for name in SETS) - total * mean.square().sum()))
+    rows = sum(pairwise.size(name) for name in SETS)
+    mean = torch.stack([pairwise.size(name) * pairwise.centre(name) for name in SETS]).sum(0) / rows
+    squares = torch.stack([pairwise.squares(name).sum() for name in SETS]).sum()
+    scale = torch.sqrt(rows / (squares - rows * mean.square().sum()))
 
     def to_mean(name: Rows) -> Tensor:
         return torch.linalg.vector_norm(pairwise.centred("test") - pairwise.centre(name), dim=1).mean()

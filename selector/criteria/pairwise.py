@@ -21,9 +21,14 @@ def precise(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64)
 
 
-def root(square: Tensor) -> Tensor:
+def minus(rows: Tensor, at: Tensor) -> Tensor:
+    """Rows (n,d) minus a float64 row (d,), in float64, on the CPU as ``precise``."""
+    return (rows.cpu() if rows.device.type == "mps" else rows) - at
+
+
+def root(square: Tensor, into: Tensor | None = None) -> Tensor:
     """Square root with gradient 0 instead of nan where rounding leaves a square at or below 0."""
-    return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt_()
+    return torch.clamp(square, min=torch.finfo(square.dtype).tiny, out=into).sqrt_()
 
 
 def origin(*sets: Tensor) -> Tensor:
@@ -32,13 +37,18 @@ def origin(*sets: Tensor) -> Tensor:
     Distances as |a|^2 + |b|^2 - 2ab lose all digits far from the origin. Subtracting a row before the mean
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
-    first = precise(sets[0])[0]
-    return first + torch.stack([(precise(rows) - first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
+    first = precise(sets[0][0])
+    return first + torch.stack([minus(rows, first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
 
 
-def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor) -> Tensor:
+def squared_norms(rows: Tensor) -> Tensor:
+    """|a_i|^2, shape (rows,), without a tensor of the squares of all values."""
+    return torch.linalg.vector_norm(rows, dim=1).square()
+
+
+def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor, into: Tensor | None = None) -> Tensor:
     """|a_i - b_j|^2, shape (rows of a, rows of b), from centred rows and their squared norms."""
-    return torch.addmm(b_square, a, b.T, alpha=-2).add_(a_square[:, None])
+    return torch.addmm(b_square, a, b.T, alpha=-2, out=into).add_(a_square[:, None])
 
 
 def mean_nearest_distance(
@@ -46,8 +56,8 @@ def mean_nearest_distance(
 ) -> Tensor:
     """Mean Euclidean distance (q,) of each query to its ``count`` nearest references, to all where fewer."""
     mean = origin(queries, references)
-    queries, references = precise(queries) - mean, precise(references) - mean
-    query_square, reference_square = queries.square().sum(1), references.square().sum(1)
+    queries, references = minus(queries, mean), minus(references, mean)
+    query_square, reference_square = squared_norms(queries), squared_norms(references)
     step = max(1, pairs_at_once // len(references))
     count = min(count, len(references))
     means = []
@@ -102,7 +112,7 @@ class Pairwise:
         if "origin" not in self._of_all_draws:
             with torch.no_grad():  # distances know no origin, so neither do their gradients
                 self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
-        return self.once(("centred", rows), lambda: precise(self._sets[rows]) - self._of_all_draws["origin"])
+        return self.once(("centred", rows), lambda: minus(self._sets[rows], self._of_all_draws["origin"]))
 
     def centre(self, rows: Rows) -> Tensor:
         """The mean (d,) of the centred rows of a set."""
@@ -110,7 +120,7 @@ class Pairwise:
 
     def squares(self, rows: Rows) -> Tensor:
         """The squared norm of each centred row of a set."""
-        return self.once(("squares", rows), lambda: self.centred(rows).square().sum(1))
+        return self.once(("squares", rows), lambda: squared_norms(self.centred(rows)))
 
     def mean_squared_distance(self, first: Rows, second: Rows) -> Tensor:
         """Mean of |a-b|^2 over all pairs, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
@@ -156,11 +166,14 @@ class Pairwise:
         symmetric = first == second
         step = max(1, self._pairs_at_once // len(b))
         total = a.new_zeros(len(kinds))
+        # Memory that is given back and asked for again at every chunk costs as much as a pass over it.
+        scratch = None if self._with_gradient else a.new_empty(2, min(step, len(a)) * len(b))
         for start in range(0, len(a), step):
             rows, columns = slice(start, start + step), slice(start if symmetric else 0, None)
             arguments = (
                 (a[rows], b[columns], a_square[rows], b_square[columns], a_raw[rows], b_raw[columns]),
                 (self.gamma, kinds, symmetric),
+                scratch,
             )
             if self._with_gradient:  # recomputing a chunk in the backward pass keeps memory bounded there too
                 sums = checkpoint(_sums, *arguments, use_reentrant=False, preserve_rng_state=False)
@@ -170,27 +183,33 @@ class Pairwise:
         return total / (len(a) * len(b))
 
     def _raw_squares(self, rows: Rows) -> Tensor:
-        return self.once(("raw squares", rows), lambda: precise(self._sets[rows]).square().sum(1))
+        return self.once(("raw squares", rows), lambda: squared_norms(precise(self._sets[rows])))
 
 
 def _sums(
     tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     settings: tuple[float, tuple[Kind, ...], bool],
+    scratch: Tensor | None,
 ) -> Tensor:
-    """Sums over one chunk of pairs, one a kind; the upper triangle of a symmetric block counts twice."""
+    """Sums over one chunk of pairs, one a kind; the upper triangle of a symmetric block counts twice.
+
+    ``scratch``: (2, as many values as there are pairs, or more) to work in, where nothing wants gradients.
+    """
     a, b, a_square, b_square, a_raw, b_raw = tensors
     gamma, kinds, symmetric = settings
-    squares = squared_distances(a, b, a_square, b_square)
+    n, m = len(a), len(b)
+    own, into = (None, None) if scratch is None else (piece[: n * m].view(n, m) for piece in scratch)
+    squares = squared_distances(a, b, a_square, b_square, own)
     sums = []
     for kind in kinds:
         if kind == "distance":
-            values = root(squares)
+            values = root(squares, into)
         elif kind == "rbf":
-            values = (squares * -gamma).exp_()
+            values = torch.mul(squares, -gamma, out=into).exp_()
         else:  # 2 <a,b> = |a|^2 + |b|^2 - |a-b|^2, with the norms of the embeddings as they came
             half = gamma / 2
-            base = torch.add(b_raw * half, squares, alpha=-half).add_((1 + a_raw * half)[:, None])
-            values = base.pow(3)
+            base = torch.add(b_raw * half, squares, alpha=-half, out=into).add_((1 + a_raw * half)[:, None])
+            values = torch.pow(base, 3, out=into)
         total = values.sum()
         sums.append(2 * total - values[:, : len(a)].sum() if symmetric else total)
     return torch.stack(sums)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from augmentations import InputError
 from selector import execution
-from selector.execution import LocalWorkers, ThisProcess, WorkerDiedError, engine, one_thread
+from selector.execution import LocalWorkers, ThisProcess, WorkerDiedError, engine, in_threads, one_thread
 
 ITEMS = list(range(5))
 
@@ -282,3 +283,24 @@ def alive(pid):
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_threads_give_results_in_order_and_have_one_thread_each():
+    before, seen = torch.get_num_threads(), []
+
+    def work(i):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.02 * (5 - i))
+        return i
+
+    try:
+        torch.set_num_threads(3)
+        assert in_threads(work, range(6)) == list(range(6))
+        assert {threads for _, threads in seen} == {1}
+        assert 1 < len({ident for ident, _ in seen}) <= 3
+        seen.clear()
+        assert in_threads(work, range(3), at_once=1) == list(range(3))
+        assert len({ident for ident, _ in seen}) == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

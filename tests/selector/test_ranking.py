@@ -266,8 +266,9 @@ class Lazy(Mapping):
 
 
 @pytest.mark.parametrize("names", [AUTO, ("dsv",)])
-def test_evidence_is_read_one_candidate_at_a_time(names):
+def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
     made = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
+    monkeypatch.setattr("selector.ranking.MOST_THREADS", 1)
     lazy = Lazy({c.id: draws for c, draws in made.items()})
     records = dict.fromkeys(lazy, OK)
     result = rank(list(made), records, lazy, Rule(names), seed=0)
