@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from selector.execution import in_threads
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -28,8 +30,9 @@ def kendall(ranks: Integers, others: Integers) -> Floats:
 def kendall_matrix(ranks: Integers) -> Floats:
     """Kendall's tau-b of every two of (m, k) dense ranks, (m, m), each pair computed once; 1 on the diagonal."""
     matrix = np.eye(len(ranks))
-    for i in range(len(ranks) - 1):
-        matrix[i, i + 1 :] = matrix[i + 1 :, i] = kendall(ranks[i], ranks[i + 1 :])
+    rows = in_threads(lambda i: kendall(ranks[i], ranks[i + 1 :]), range(len(ranks) - 1))
+    for i, row in enumerate(rows):
+        matrix[i, i + 1 :] = matrix[i + 1 :, i] = row
     return matrix
 
 
