@@ -85,7 +85,7 @@ class Rule:
         return cls(tuple(kept["names"]), kept["reason"], users and own.from_json(users))
 
     def describe(self) -> str:
-        return f"Borda over {' and '.join(self.names)}" if self.is_borda else self.names[0]
+        return f"Borda over {', '.join(self.names[:-1])} and {self.names[-1]}" if self.is_borda else self.names[0]
 
 
 def rule(
