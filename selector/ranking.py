@@ -26,7 +26,7 @@ COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below i
 AUTO = ("score_upper_95", "score_upper", "npd", "rtm")
 # Of single criteria and Bordas, what lost least on `development` under controlled shifts (benchmarks/shifts.py).
 UNDER_SHIFT = ("rtm",)
-FEWEST_VALIDATION = 20  # images; with fewer, statistics of their scores are too noisy to decide with
+FEWEST_VALIDATION = 20  # images; with fewer, npd is too noisy to decide with alone, and no shift can be found
 STATUSES = ("ok", "collapsed", "failed")  # best first
 COLUMNS = (  # of the table, beside those of criteria
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
@@ -92,7 +92,7 @@ def rule(
     criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True, is_shifted: bool = False
 ) -> Rule:
     """The deciding rule of a criterion, or of its name; "auto" is Borda over what loses least on the development
-    benchmark, or rtm alone where few images validate or test images do not resemble them (``is_shifted``).
+    benchmark, or rtm alone where test images do not resemble validation images (``is_shifted``).
 
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
     name, a user's criterion without a free one, or one that needs test images where there are none.
@@ -109,9 +109,6 @@ def rule(
         return Rule((chosen.name,), "chosen by the user", None if built_in else chosen)
     if not has_test:
         return _inductive(n_validation)
-    if n_validation < FEWEST_VALIDATION:
-        few = f"{n_validation} validation images are fewer than {FEWEST_VALIDATION}"
-        return Rule(("rtm",), f"auto: {few}, too few to hold test scores against")
     if is_shifted:
         return Rule(
             UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so test scores alone decide"

@@ -16,7 +16,6 @@ from selector.report.figures import CHOSEN, OTHER, STYLE, TEST, panel, svg
 WIDTH, HEIGHT, LEGEND = 700, 380, 180  # pixels: a figure, and the room for its legend
 SERIES = {  # colour, mark and line, the first on top
     "default": (CHOSEN, "D", "-"),
-    "unguarded": (CHOSEN, "d", ":"),
     "ensemble": (TEST, "s", "-"),
     "pu_auc": ("#CC79A7", "o", "--"),
     "rtm": ("#56B4E9", "^", "--"),
@@ -24,7 +23,7 @@ SERIES = {  # colour, mark and line, the first on top
     "dsv": ("#D55E00", "X", ""),
     "random": (OTHER, "", "-"),
 }
-ALONE = ("unguarded", "dsv")  # shown in one curve only
+ALONE = ("dsv",)  # shown in one curve only
 BANDS = ("random", "default")
 SMALLEST = 0.01  # ratio of anomalies above which its axis is logarithmic
 CAPTION = "95% bands over data sets;\nhollow: not told from random"
@@ -41,7 +40,7 @@ class Look:
 
 
 FIGURES = {
-    "validation": Look("Fewer held-out normal images", "validation images, at most", also="unguarded"),
+    "validation": Look("Fewer held-out normal images", "validation images, at most"),
     "test": Look("Fewer unlabeled test images", "test images, at most"),
     "ratio": Look("Fewer anomalies", "share of anomalies among the test images", "symlog", also="dsv"),
     "shift": Look("Normal images that shift", "AUROC of normal test images against validation images", "linear"),
@@ -85,8 +84,7 @@ def _series(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     at, regret = rows["at"].to_numpy(), rows.regret.to_numpy()
     if name in BANDS:
         axes.fill_between(at, rows.low.to_numpy(), rows.high.to_numpy(), color=colour, alpha=0.2, linewidth=0)
-    label = "default, whatever\nthe number" if name == "unguarded" else name
-    axes.plot(at, regret, line + mark, color=colour, label=label, markersize=6, linewidth=1.8)
+    axes.plot(at, regret, line + mark, color=colour, label=name, markersize=6, linewidth=1.8)
     hollow = (~(rows.gain_low > 0)).to_numpy()
     axes.plot(at[hollow], regret[hollow], mark, color=colour, markerfacecolor="white", markersize=6)
 

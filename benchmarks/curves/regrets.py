@@ -21,7 +21,7 @@ from selector import criteria
 from selector.criteria import probability_above
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, FEWEST_VALIDATION, Rule, best_first, rows_of, rule
+from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rows_of, rule
 
 DRAWS = 20  # selections of every task and seed at a setting
 SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default
@@ -32,11 +32,11 @@ Function = Callable[[Evidence], Tensor]
 
 
 def rules(n_validation: int) -> dict[str, Rule]:
-    """What chooses, by name; ``unguarded`` is the default as it is where validation images suffice.
+    """What chooses, by name.
 
     Raises InputError where the default reads embeddings.
     """
-    found = {"default": rule("auto", n_validation), "unguarded": rule("auto", FEWEST_VALIDATION)}
+    found = {"default": rule("auto", n_validation)}
     found |= {name: Rule((name,)) for name in SINGLE}
     unknown = {name for one in found.values() for name in one.names} - set(OF_SCORES)
     if unknown:
