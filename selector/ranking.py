@@ -33,6 +33,7 @@ COLUMNS = (  # of the table, beside those of criteria
     *("criterion", "status", "reason", "tied"),
 )
 TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be told from it
+SCORES_AT_ONCE = 2**20  # of all resamples of a candidate: some 8 MB a temporary
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
 
 
@@ -490,39 +491,63 @@ def _uncertainty(places: _Places, evidence: Mapping[str, Sequence[Evidence]], ru
     return _Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
 
 
-def _bootstraps(evidence: Evidence, source: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Which test and which validation images each resample is made of; of test images, where there are any.
+def _bootstraps(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which test images (resamples, k), where there are any, and which validation images (resamples, h) they take.
 
     Test images are drawn by their place in the order of one candidate's scores, and not by that in which they were
     read: names of files set the latter, and must not matter.
     """
     assert evidence.validation_scores is not None
-    h = len(evidence.validation_scores)
     places = torch.empty(0, dtype=torch.long) if evidence.test_scores is None else evidence.test_scores.argsort()
-    k = len(places)
-    return [
+    k, h = len(places), len(evidence.validation_scores)
+    drawn = [
         (places[torch.randint(max(k, 1), (k,), generator=source)], torch.randint(h, (h,), generator=source))
         for _ in range(RESAMPLES)
     ]
+    test, validation = zip(*drawn, strict=True)
+    return torch.stack(test), torch.stack(validation)
 
 
 def _resampled(
     seeds: Sequence[str],
     picked: np.ndarray,
     evidence: Mapping[str, Sequence[Evidence]],
-    drawn: Sequence[tuple[Tensor, Tensor]],
+    drawn: tuple[Tensor, Tensor],
     rule: Rule,
 ) -> np.ndarray:
     """What decides of one configuration in each resample, (resamples, names): the mean over the seeds it picked."""
     total = np.zeros((RESAMPLES, len(rule.names)))
     for place, candidate_id in enumerate(seeds):
         share = (picked % len(seeds) == place).mean(axis=1)
-        draws = evidence[candidate_id]
-        for resample in np.flatnonzero(share).tolist():
-            draw, (test, validation) = draws[resample % len(draws)], drawn[resample]
-            measured = _measured(draw.with_rows(**rows_of(draw, test, validation, rule.reads)), rule)
-            total[resample] += share[resample] * np.array([measured[name] for name in rule.names])
+        taken = np.flatnonzero(share)
+        total[taken] += share[taken, None] * _each_resample(evidence[candidate_id], taken, drawn, rule)
     return total
+
+
+def _each_resample(
+    draws: Sequence[Evidence], taken: np.ndarray, drawn: tuple[Tensor, Tensor], rule: Rule
+) -> np.ndarray:
+    """What decides of one candidate in the resamples that are taken, (taken, names)."""
+    tests, validations = (rows[taken] for rows in drawn)
+
+    def again(draw: Evidence, test: Tensor, validation: Tensor) -> Evidence:
+        return draw.with_rows(**rows_of(draw, test, validation, rule.reads))
+
+    if not rule.reads <= frozenset(SCORES):
+        measured = [
+            _measured(again(draws[resample % len(draws)], test, validation), rule)
+            for resample, test, validation in zip(taken.tolist(), tests, validations, strict=True)
+        ]
+        return np.array([[values[name] for name in rule.names] for values in measured])
+
+    # Scores are few, so that calling functions costs more than what they do: all resamples at once.
+    def of_scores(test: Tensor, validation: Tensor) -> Tensor:
+        resample = again(draws[0], test, validation)
+        return torch.stack([rule.criterion(name)(resample) for name in rule.names])
+
+    at_once = max(1, SCORES_AT_ONCE // (tests.shape[1] + validations.shape[1]))
+    with torch.no_grad():
+        return torch.vmap(of_scores, chunk_size=at_once)(tests, validations).numpy()
 
 
 def rows_of(

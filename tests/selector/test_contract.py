@@ -190,7 +190,8 @@ MAPS = {
     "scores in the same order": (
         on(SCORES, lambda scores: np.arctan(scores / 5)), True,
         dict.fromkeys(
-            ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_variance", "score_skew", "score_skew3",
+            ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_variance",
+             "score_skew", "score_skew3",
              "score_otsu", "rtm", "npd"),
             HOW_FAR,
         ),
@@ -275,6 +276,19 @@ class CriterionContract(Contract):
             assert np.isnan(value) or value == pytest.approx(0, abs=1e-100)
             if subject.name not in MAPS["embeddings in another unit"][2] | {"discordance": ""}:
                 assert np.isnan(value)
+
+    def test_of_scores_it_can_be_mapped_over_resamples(self, subject):
+        if set(subject.needs) <= set(SCORES):
+            evidence = Evidence(**arrays(), score_is_distance=True)
+            rows = {name: torch.randint(len(scores), (5, len(scores))) for name, scores in evidence.items()}
+            rows = {name: rows[name] for name in subject.needs}
+
+            def of_one(*taken):
+                return subject(evidence.with_rows(**dict(zip(rows, taken, strict=True))))
+
+            found = torch.vmap(of_one)(*rows.values())
+            one_by_one = [float(of_one(*taken)) for taken in zip(*rows.values(), strict=True)]
+            self.same(found, one_by_one)
 
     def test_it_runs_on_a_gpu_without_waiting_for_it(self, subject):
         # Fake tensors refuse whatever needs a value on the host: .item(), branches, boolean masks.

@@ -286,6 +286,15 @@ def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
     assert taken == {*EMBEDDINGS, *SCORES} - {"train", "augmented"}
 
 
+def test_resamples_of_scores_at_once_are_those_one_by_one(pool, monkeypatch):
+    at_once = ranked(pool, Rule(AUTO))
+    monkeypatch.setattr("selector.ranking.SCORES", ())
+    one_by_one = ranked(pool, Rule(AUTO))
+    assert at_once.margin_spread == pytest.approx(one_by_one.margin_spread, rel=1e-9)
+    assert at_once.share_first == one_by_one.share_first
+    assert at_once.table.equals(one_by_one.table)
+
+
 def test_one_candidate_has_no_margin():
     only = candidate(0.01)
     result = ranked({only: evidence()}, Rule(("rtm",)))
@@ -400,7 +409,7 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
-    test, validation = _bootstraps(whole, torch.Generator().manual_seed(0))[0]
+    test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
     again = whole.with_rows(**rows_of(whole, test, validation, SCORES))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
