@@ -48,7 +48,7 @@ def select(
     ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. [default: the preset's]")] = None,
-    criterion: Annotated[str, typer.Option(help="A criterion's name, or auto.")] = "auto",
+    criterion: Annotated[str, typer.Option(help="A criterion's name, several with commas (Borda), or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
     members: Annotated[
@@ -75,7 +75,7 @@ def select(
         train,
         test,
         augmentations=augmentation or ("cutout", "cutpaste"),
-        criterion=criterion,
+        criterion=criterion.split(",") if "," in criterion else criterion,
         preset=preset,
         image_size=image_size,
         seed=seed,

@@ -44,6 +44,7 @@ class Rule:
     names: tuple[str, ...]
     reason: str = ""
     own: Criterion | None = None  # the user's, which decides alone
+    asked: bool = False  # for by name, so that none may be left out
 
     @property
     def is_borda(self) -> bool:
@@ -58,7 +59,10 @@ class Rule:
         return self.own if self.own is not None and name == self.own.name else criteria.get(name)
 
     def common(self, fields: Sequence[frozenset[str]]) -> "Rule":
-        """Of a Borda, the criteria that each candidate supports, by the fields that it holds; all where none is."""
+        """The criteria that every candidate supports, by the fields that each holds; all, where the user asked for them
+        or none is supported."""
+        if self.asked:
+            return self
         shared = tuple(
             name for name in self.names if all(set(self.criterion(name).needs) <= set(one) for one in fields)
         )
@@ -89,25 +93,28 @@ class Rule:
         return f"Borda over {', '.join(self.names[:-1])} and {self.names[-1]}" if self.is_borda else self.names[0]
 
 
-def rule(
-    criterion: str | Criterion | own.Function, n_validation: int, has_test: bool = True, is_shifted: bool = False
-) -> Rule:
-    """The deciding rule of a criterion, or of its name; "auto" is Borda over what loses least on the development
-    benchmark, or rtm alone where test images do not resemble validation images (``is_shifted``).
+Deciding = str | Criterion | own.Function | Sequence[str]  # what a user may name
 
+
+def rule(criterion: Deciding, n_validation: int, has_test: bool = True, is_shifted: bool = False) -> Rule:
+    """The deciding rule of a criterion, of its name, or of several names, whose Borda it is.
+
+    "auto" is Borda over what loses least on the development benchmark, or rtm alone where test images do not resemble
+    validation images (``is_shifted``).
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
-    name, a user's criterion without a free one, or one that needs test images where there are none.
+    name, a user's criterion without a free one, several of which one comes twice or is a function, or one that needs
+    test images where there are none.
     """
+    if isinstance(criterion, Sequence) and not isinstance(criterion, str):
+        if not criterion or len(set(criterion)) < len(criterion) or not all(isinstance(c, str) for c in criterion):
+            remedy = 'try ("dsv", "rtm") with names of selector.criteria.names(), or a function alone'
+            raise InputError(f"criterion={criterion!r}", "must be names of criteria, each once", remedy)
+        names = tuple(_usable(name, has_test).name for name in criterion)
+        return Rule(names, "chosen by the user", asked=True)
     if criterion != "auto":
-        chosen = _criterion(criterion)
-        if chosen.needs_test and not has_test:
-            raise InputError(
-                f"criterion {chosen.name!r}",
-                "looks at test images, and none were given",
-                f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
-            )
+        chosen = _usable(criterion, has_test)
         built_in = chosen is criteria.CRITERIA.get(chosen.name)
-        return Rule((chosen.name,), "chosen by the user", None if built_in else chosen)
+        return Rule((chosen.name,), "chosen by the user", None if built_in else chosen, asked=True)
     if not has_test:
         return _inductive(n_validation)
     if is_shifted:
@@ -115,6 +122,17 @@ def rule(
             UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so test scores alone decide"
         )
     return Rule(AUTO, "auto: the high test scores against held-out normal ones, their tail, and pseudo anomalies")
+
+
+def _usable(given: str | Criterion | own.Function, has_test: bool) -> Criterion:
+    chosen = _criterion(given)
+    if chosen.needs_test and not has_test:
+        raise InputError(
+            f"criterion {chosen.name!r}",
+            "looks at test images, and none were given",
+            f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
+        )
+    return chosen
 
 
 def _criterion(given: str | Criterion | own.Function) -> Criterion:
@@ -178,7 +196,7 @@ def rank(
     the worse: half of the seeds do as well at least. ``tied`` are the first and all ok candidates that were at least as
     good as it in 5% of the resamples.
 
-    Of the criteria of a Borda those decide that the evidence of every candidate supports: pseudo anomalies of another
+    Of the criteria of "auto" those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
 
     comparison: of test and validation images, for the verdict.

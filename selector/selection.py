@@ -57,7 +57,7 @@ def select_best(
     augmentations: Grids = ("cutout", "cutpaste"),
     detectors: Sequence[str] = ("classifier",),
     scorers: Sequence[str] = ("gaussian",),
-    criterion: str | Criterion | Callable[[Evidence], float] = "auto",
+    criterion: str | Sequence[str] | Criterion | Callable[[Evidence], float] = "auto",
     preset: str = "quick",
     image_size: int | None = None,
     seed: int = 0,
@@ -78,9 +78,10 @@ def select_best(
     or (N,H,W) array or tensor, float in [0,1] or uint8. Without test images candidates are judged by how they score
     pseudo anomalies of other augmentations than their own (``selector.criteria.inductive()``).
     augmentations: names, or {name: [hyperparameters]}.
-    criterion: a name in ``selector.criteria.names()``, "auto", or your own: a function of a candidate's ``Evidence``
-    that returns a number, higher = better, or a ``selector.criteria.Criterion``; it gets a column under its name, and a
-    candidate for which it raises or gives no number has failed. image_size: pixels a side; None: the preset's.
+    criterion: a name in ``selector.criteria.names()``, several names, whose Borda decides, "auto", or your own: a
+    function of a candidate's ``Evidence`` that returns a number, higher = better, or a ``selector.criteria.Criterion``;
+    it gets a column under its name, and a candidate for which it raises or gives no number has failed. image_size:
+    pixels a side; None: the preset's.
     device: "auto", "cuda", "mps", "cpu". jobs: worker processes; None: one a core, or one for a GPU.
     out: the run folder; a run that was stopped goes on there; None: a temporary folder that lives with the result.
     groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the

@@ -457,11 +457,30 @@ def test_of_a_borda_those_criteria_decide_that_every_candidate_supports(pool):
     assert found.table.equals(ranked(pool, Rule(found.rule.names)).table)
 
 
-def test_a_criterion_that_is_asked_for_is_not_left_out(pool):
+@pytest.mark.parametrize("criterion", ["npd", ("npd", "rtm")])
+def test_a_criterion_that_is_asked_for_is_not_left_out(pool, criterion):
     lacking = next(iter(pool))
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
-    found = ranked(pool, Rule(("npd",))).table.set_index("candidate")
+    found = ranked(pool, rule(criterion, 30)).table.set_index("candidate")
     assert found.status[lacking.id] == "failed"
+
+
+def test_several_names_decide_by_their_borda(pool):
+    found = rule(["dsv", "score_shift"], 30)
+    assert (found.names, found.is_borda) == (("dsv", "score_shift"), True)
+    assert ranked(pool, found).table.equals(ranked(pool, Rule(("dsv", "score_shift"))).table)
+    assert rule(("rtm",), 30).names == ("rtm",)
+
+
+@pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
+def test_several_that_are_no_names_are_refused(several):
+    with pytest.raises(InputError, match="criterion"):
+        rule(several, 30)
+
+
+def test_several_of_which_one_needs_test_images_are_refused_without_them():
+    with pytest.raises(InputError, match=r"'rtm'.*test images"):
+        rule(("pseudo_auc", "rtm"), 30, has_test=False)
 
 
 class TestComparison:
