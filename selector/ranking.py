@@ -538,6 +538,8 @@ def _resampled(
     for place, candidate_id in enumerate(seeds):
         share = (picked % len(seeds) == place).mean(axis=1)
         taken = np.flatnonzero(share)
+        if not len(taken):  # a seed that no resample picked
+            continue
         total[taken] += share[taken, None] * _each_resample(evidence[candidate_id], taken, drawn, rule)
     return total
 
