@@ -17,7 +17,8 @@ from detectors import preset
 from selector import consensus
 from selector.candidates import Candidate, plan
 from selector.evidence import Evidence
-from selector.ranking import rank, rule
+from selector.ranking import rank
+from selector.rules import rule
 from selector.splits import SHARES
 from selector.zoo import DRAWS
 

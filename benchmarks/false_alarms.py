@@ -39,7 +39,7 @@ from selector import Selection, criteria, select_best
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.jackknife import FOLDS
-from selector.ranking import Rule, rule
+from selector.rules import Rule, rule
 
 SPLITS = 20
 RATES = (0.05, 0.1)
@@ -90,7 +90,7 @@ class Scores:
         """The candidates (b,m), best first, m = MEMBERS or all, that the rule puts first in each of b selections that
         see test scores (b,k,c).
 
-        As ``selector.ranking.best_first``, for many selections at once.
+        As ``selector.rules.best_first``, for many selections at once.
         """
         distance = bool((self.validation > 0).all() and (self.test > 0).all())
         columns = []

@@ -27,7 +27,8 @@ from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rule
+from selector.measurement import COLLAPSE_AUROC
+from selector.rules import Rule, best_first, rule
 from selector.shift import resemblance
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]

@@ -29,7 +29,7 @@ from benchmarks.trials import View
 from selector import criteria
 from selector.criteria import probability_above
 from selector.evidence import Evidence
-from selector.ranking import AUTO, Rule, best_first
+from selector.rules import AUTO, Rule, best_first
 from selector.shift import LEVEL, compare, resemblance, standing_out
 
 KINDS = ("more anomalous", "more normal", "one candidate")

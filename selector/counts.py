@@ -1,6 +1,6 @@
 """Whether there were images enough for the default choice to mean anything: told with the answer."""
 
-from selector.ranking import Rule, rule
+from selector.rules import Rule, rule
 
 # The fewest at which the default rule was told from a random pick on the suite `development`: the 95% interval of what
 # it gains lies above 0. Source: docs/curves/curves.csv, the curves `validation` and `test`.

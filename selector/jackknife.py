@@ -17,7 +17,9 @@ from detectors.ensemble import highest
 from selector.candidates import Candidate, joint_id
 from selector.decision import p_values
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.ranking import Rule, comparable, first, held, measure, standing
+from selector.measurement import comparable, held, measure
+from selector.ranking import first, standing
+from selector.rules import Rule
 from selector.shift import resemblance
 
 FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20

@@ -29,9 +29,11 @@ from selector.detections import Detections
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
 from selector.execution import engine
+from selector.measurement import compare
 from selector.progress import display
-from selector.ranking import Ranking, Rule, compare, rank
-from selector.ranking import rule as deciding_rule
+from selector.ranking import Ranking, rank
+from selector.rules import Rule
+from selector.rules import rule as deciding_rule
 from selector.search import in_order, searching
 from selector.shift import Comparison
 from selector.splits import FEWEST_IMAGES, Groups, grouped, split

@@ -20,7 +20,9 @@ from augmentations import InputError
 from detectors import files
 from selector.candidates import Candidate
 from selector.execution import Engine
-from selector.ranking import Measured, Rule, compare, held, measure, standing
+from selector.measurement import Measured, compare, held, measure
+from selector.ranking import standing
+from selector.rules import Rule
 from selector.search import Proposal, Search, in_order, quiet
 from selector.store import RUN_AGAIN, Store, storing
 from selector.zoo import Zoo

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 
 from selector.candidates import Candidate, described
-from selector.ranking import RESAMPLES, TIED_SHARE, UNDER_SHIFT, Ranking
+from selector.ranking import Ranking
+from selector.resamples import RESAMPLES, TIED_SHARE
+from selector.rules import UNDER_SHIFT
 
 NAMED = 3  # of the candidates that can't be told from the best
 

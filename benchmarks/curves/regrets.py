@@ -21,7 +21,9 @@ from selector import criteria
 from selector.criteria import probability_above
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
-from selector.ranking import COLLAPSE_AUROC, Rule, best_first, rows_of, rule
+from selector.measurement import COLLAPSE_AUROC
+from selector.resamples import rows_of
+from selector.rules import Rule, best_first, rule
 
 DRAWS = 20  # selections of every task and seed at a setting
 SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default

@@ -18,13 +18,16 @@ from selector import images
 TRAIN_SHARE = 0.7  # of the cells that no expert saw a defect in
 SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 WAFERS = {"elpv-mono": "mono", "elpv-poly": "poly"}
+SHIFTED = "-shifted"
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:
     """The cells of one wafer type: train on 70% of those with defect probability 0, test on the rest and as many
     with probability 1, in random order.
 
-    Raises InputError when the package is not installed, or for a root.
+    With the suffix ``-shifted`` the train cells are those with the highest numbers, and the test cells, defective ones
+    too, those before them. Cells are numbered module by module, so that the modules tested are others than those
+    trained on. Raises InputError when the package is not installed, or for a root.
     """
     source = generator(SPLIT_SEED, "benchmarks", name)
     split = divide(name, root, source)
@@ -36,7 +39,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     return Task(name, pixels[:n_train], pixels[n_train:], torch.isin(test, test_defective).to(torch.uint8))
 
 
-LOADERS: dict[str, Loader] = dict.fromkeys(WAFERS, load)
+LOADERS: dict[str, Loader] = dict.fromkeys([*WAFERS, *(f"{name}{SHIFTED}" for name in WAFERS)], load)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +54,20 @@ class Split:
 
 
 def divide(name: str, root: str | Path | None, source: torch.Generator) -> Split:
-    """The cells of the wafer type of ``name`` (a key of WAFERS): 70% of those with defect probability 0 to train on,
-    the rest held out. Tasks share a split by sharing the seed of ``source``.
+    """The cells of the wafer type of ``name`` (a key of WAFERS, shifted or not): 70% of those with defect probability 0
+    to train on, the rest held out. Tasks share a split by sharing the seed of ``source``.
 
     Raises InputError when the package is not installed, or for a root.
     """
     if root is not None:
         raise InputError(f"root={str(root)!r}", f"{name} comes with the package elpv-dataset", "leave root out")
-    paths, probabilities = _cells(WAFERS[name])
+    paths, probabilities = _cells(WAFERS[name.removesuffix(SHIFTED)])
     normal = shuffled(torch.as_tensor(probabilities == 0).nonzero()[:, 0], source)
     defective = shuffled(torch.as_tensor(probabilities == 1).nonzero()[:, 0], source)
     n_train = round(TRAIN_SHARE * len(normal))
+    if name.endswith(SHIFTED):
+        first = normal.sort(descending=True).values[n_train - 1]  # of the cells trained on, by number
+        return Split(paths, normal[normal >= first], normal[normal < first], defective[defective < first])
     return Split(paths, normal[:n_train], normal[n_train:], defective)
 
 

@@ -49,7 +49,9 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     return with_defects(name, *pixels[dealt].tensor_split([n_train]))
 
 
-LOADERS: dict[str, Loader] = dict.fromkeys([*PHOTOS, *(f"{photo}{SHIFTED}" for photo in ("grass", "ihc"))], load)
+LOADERS: dict[str, Loader] = dict.fromkeys(
+    [*PHOTOS, *(f"{photo}{SHIFTED}" for photo in ("brick", "grass", "ihc"))], load
+)
 
 
 def cut(photo: np.ndarray, side: int) -> Tensor:

@@ -17,9 +17,10 @@ from selector.decision import USUAL_RATE
 from selector.detections import overlay
 from selector.explanation import importance_of
 from selector.importance import SIGNIFICANCE
-from selector.ranking import COLLAPSE_AUROC, RESAMPLES, TIED_SHARE
+from selector.measurement import COLLAPSE_AUROC
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
+from selector.resamples import RESAMPLES, TIED_SHARE
 from selector.selection import Selection
 from selector.store import finite, storing
 from selector.verdict import number

@@ -12,7 +12,7 @@ from benchmarks.trials import View
 from selector import criteria
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
-from selector.ranking import best_first, rule
+from selector.rules import best_first, rule
 
 H, USED, RATIO, SPLITS = 20, 20, 0.05, 400
 

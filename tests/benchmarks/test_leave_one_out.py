@@ -13,7 +13,7 @@ from benchmarks.leaderboard.result import Result
 from benchmarks.leaderboard.text import NONE
 from benchmarks.leave_one_out import BORDAS, OF_SCORES, SINGLES, Case, _compared, cases, choose, leave_one_out, markdown
 from benchmarks.pooling import Pool
-from selector.ranking import Rule, best_first
+from selector.rules import Rule, best_first
 
 PERFECT = OF_SCORES.index("rtm")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from selector import counts
-from selector.ranking import rule
+from selector.rules import rule
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from scipy.stats import kendalltau
 
 from selector import consensus, criteria
 from selector.explanation import explain
-from selector.ranking import Ranking, Rule
+from selector.ranking import Ranking
+from selector.rules import Rule
 
 HIGHER, LOWER = "score_shift", "dsv"
 ALONE = Rule((HIGHER,))

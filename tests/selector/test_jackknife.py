@@ -10,7 +10,8 @@ from selector.candidates import Candidate, Training
 from selector.decision import p_values
 from selector.evidence import Evidence
 from selector.jackknife import FOLDS, Held, choices, digest, others
-from selector.ranking import rank, rule
+from selector.ranking import rank
+from selector.rules import rule
 
 OK = {"status": "ok", "reason": ""}
 CANDIDATES = [

@@ -15,7 +15,10 @@ from detectors import preset
 from selector.candidates import Candidate, Training
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.ranking import AUTO, COLLAPSE_AUROC, UNDER_SHIFT, Rule, _bootstraps, compare, rank, rows_of, rule
+from selector.measurement import COLLAPSE_AUROC, compare
+from selector.ranking import rank
+from selector.resamples import _bootstraps, rows_of
+from selector.rules import AUTO, UNDER_SHIFT, Rule, rule
 from selector.shift import Comparison
 from selector.verdict import sentences
 
@@ -268,7 +271,7 @@ class Lazy(Mapping):
 @pytest.mark.parametrize("names", [AUTO, ("dsv",)])
 def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
     made = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
-    monkeypatch.setattr("selector.ranking.MOST_THREADS", 1)
+    monkeypatch.setattr("selector.rules.MOST_THREADS", 1)
     lazy = Lazy({c.id: draws for c, draws in made.items()})
     records = dict.fromkeys(lazy, OK)
     result = rank(list(made), records, lazy, Rule(names), seed=0)
@@ -288,7 +291,7 @@ def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
 
 def test_resamples_of_scores_at_once_are_those_one_by_one(pool, monkeypatch):
     at_once = ranked(pool, Rule(AUTO))
-    monkeypatch.setattr("selector.ranking.SCORES", ())
+    monkeypatch.setattr("selector.resamples.SCORES", ())
     one_by_one = ranked(pool, Rule(AUTO))
     assert at_once.margin_spread == pytest.approx(one_by_one.margin_spread, rel=1e-9)
     assert at_once.share_first == one_by_one.share_first

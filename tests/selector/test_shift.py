@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binom
 
 from selector import load, select_best
-from selector.ranking import UNDER_SHIFT
+from selector.rules import UNDER_SHIFT
 from selector.shift import LEVEL, NOT_COMPARED, Comparison, compare, emptiness, resemblance, standing_out
 
 CANDIDATES = 12

@@ -14,11 +14,12 @@ from optuna.trial import TrialState
 import detectors
 import selector
 from augmentations import InputError
-from selector import ranking, search, select_best
+from selector import resamples, search, select_best
 from selector import zoo as zoos
 from selector.evidence import Evidence
 from selector.execution import ThisProcess
-from selector.ranking import rank, rule
+from selector.ranking import rank
+from selector.rules import rule
 from selector.search import searching
 from selector.study import STUDY, Study
 from selector.zoo import Zoo, failure
@@ -31,7 +32,7 @@ NAMES = ("cutout", "cutpaste", "rotation")
 def small_batches(monkeypatch):
     monkeypatch.setattr(search, "STARTUP", 4)
     monkeypatch.setattr(search, "BATCH", 3)
-    monkeypatch.setattr(ranking, "RESAMPLES", 2)
+    monkeypatch.setattr(resamples, "RESAMPLES", 2)
 
 
 def opened(root):
