@@ -1,19 +1,21 @@
 """Whether a rule that was chosen on some data sets is good on another: each is left out once.
 
-The procedure is fixed: of all Bordas over SIZE criteria of scores (and, as another procedure, of all these criteria
-alone), the one whose mean regret over the cases of the other data sets is least decides on the one that is left out;
-ties go to the earlier in the order of the criteria. Labels of a data set have no part in what decides on it.
+The procedure is fixed: of the Bordas over a level, a shape and both pseudo anomalies (and, as another procedure, of all
+these criteria alone), the one whose mean regret over the cases of the other data sets is least decides on the one that
+is left out; ties go to the earlier in the order of the criteria. Where a shift is found, the default's way out decides.
+Labels of a data set have no part in what decides on it.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import rankdata
+from torch import Tensor
 
 from augmentations import InputError
 from benchmarks.judging import COLUMNS, FLOAT, Judged, aurocs, higher_is_better, zoos
@@ -23,26 +25,37 @@ from benchmarks.pooling import Pool
 from benchmarks.running import OF_SCORES, load_settings
 from detectors import files
 from selector.ensemble import MEMBERS
+from selector.rules import UNDER_SHIFT
 
-SIZE = 4  # criteria of a Borda, as many as the default's
+# What the criteria of scores look at: how far test scores lie above validation scores, how they are distributed, and no
+# test image at all. Each fails where others need not, so a Borda has one of the first, one of the second, and the last.
+LEVELS = ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_exceed", "pu_auc")
+SHAPES = ("score_variance", "score_skew", "score_skew3", "rtm", "score_otsu")
+PSEUDO = ("pseudo_auc", "npd")
 Rule = tuple[int, ...]  # places of its criteria in OF_SCORES
-BORDAS: tuple[Rule, ...] = tuple(combinations(range(len(OF_SCORES)), SIZE))
-SINGLES: tuple[Rule, ...] = tuple(combinations(range(len(OF_SCORES)), 1))
 # Rows of the table and what they are called there; the first ones are chosen here, the rest as ``judging`` left them.
 CHOSEN = {
-    "chosen_borda": f"Borda of {SIZE}, chosen on the others",
+    "chosen_borda": "Borda, chosen on the others",
     "chosen_ensemble": f"ensemble of {MEMBERS} by that Borda",
     "chosen_single": "single criterion, chosen on the others",
 }
 FIXED = ("default", "ensemble", "dsv", "random")
 SIGNS = np.array([[1 if higher_is_better(name) else -1] for name in OF_SCORES])
+
+
+def _places(*names: str) -> Rule:
+    return tuple(OF_SCORES.index(name) for name in names)
+
+
+BORDAS: tuple[Rule, ...] = tuple(_places(*both, *PSEUDO) for both in product(LEVELS, SHAPES))
+SINGLES: tuple[Rule, ...] = tuple((place,) for place in range(len(OF_SCORES)))
 CSV, MARKDOWN = "leave_one_out.csv", "leave_one_out.md"
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """A task, a seed and an anomaly ratio, with what a rule meets in each of its trials (t) of criteria (c) of
-    candidates (m), and what its choice is worth.
+    candidates (m), and what its choice is worth; shifted (t,): where UNDER_SHIFT decides instead.
 
     points (t,c,m): twice the number of candidates that one beats, ties counting half, so that sums are exact; places
     (t,c,m): its place by the criterion, the best last, ties to the earlier; auroc (m,), and the best of the zoo's.
@@ -54,12 +67,17 @@ class Case:
     ratio: float
     points: np.ndarray
     places: np.ndarray
+    shifted: np.ndarray
     auroc: np.ndarray
     best: float
     pool: Pool
 
     def order(self, rules: Sequence[Rule]) -> np.ndarray:
         """Higher for what a rule places higher, (t,r,m): the Borda count, ties to its first criterion's better."""
+        instead = self._order([_places(*UNDER_SHIFT)])
+        return np.where(self.shifted[:, None, None], instead, self._order(rules))
+
+    def _order(self, rules: Sequence[Rule]) -> np.ndarray:
         member = np.zeros((len(rules), self.points.shape[1]), int)
         for row, rule in zip(member, rules, strict=True):
             row[list(rule)] = 1
@@ -83,13 +101,19 @@ def cases(zoo: Judged, ratios: tuple[float, ...]) -> list[Case]:
     found: list[Case] = []
     for view in zoo.views if names else ():
         auroc = aurocs(zoo, view, names).set_index("candidate").auroc[zoo.trained]
-        trials: dict[float, list[np.ndarray]] = {}
-        for ratio, _, values in zoo.trials(view, ratios, lambda images: zoo.measure(images, names)):
-            trials.setdefault(ratio, []).append(SIGNS * values.reindex(columns=OF_SCORES).to_numpy(float).T)
+        trials: dict[float, list[tuple[np.ndarray, bool]]] = {}
+
+        def seen(images: Tensor) -> tuple[pd.DataFrame, bool]:
+            return zoo.measure(images, names), zoo.is_shifted(images, names)
+
+        for ratio, _, (values, shifted) in zoo.trials(view, ratios, seen):
+            signed = SIGNS * values.reindex(columns=OF_SCORES).to_numpy(float).T
+            trials.setdefault(ratio, []).append((signed, shifted))
         shared = (auroc[names].to_numpy(), float(auroc.max()), zoo.pool(view, names))
-        for ratio, signed in trials.items():
-            points, places = _compared(np.stack(signed))
-            found.append(Case(view.group, view.task, zoo.seed, ratio, points, places, *shared))
+        for ratio, met in trials.items():
+            every, shifts = zip(*met, strict=True)
+            met_by_all = (*_compared(np.stack(every)), np.array(shifts))
+            found.append(Case(view.group, view.task, zoo.seed, ratio, *met_by_all, *shared))
     return found
 
 
@@ -168,7 +192,8 @@ def markdown(judged: result.Result, rows: pd.DataFrame) -> str:
     lines = [
         f"# Each data set left out: {text.markdown_escaped(judged.settings['suite'])}",
         "",
-        f"Of {len(BORDAS)} Bordas over {SIZE} of {len(OF_SCORES)} criteria of scores, and of these criteria alone, the "
+        f"Of {len(BORDAS)} Bordas over one of {len(LEVELS)} levels of the test scores, one of {len(SHAPES)} shapes of "
+        f"their distribution and both criteria of pseudo anomalies, and of these {len(OF_SCORES)} criteria alone, the "
         "one decides on a data set whose mean regret on the others is least. The rest is as everywhere.",
         *_table("All data sets", both),
     ]

@@ -29,7 +29,7 @@ from benchmarks.trials import View
 from selector import criteria
 from selector.criteria import probability_above
 from selector.evidence import Evidence
-from selector.rules import AUTO, Rule, best_first
+from selector.rules import AUTO, UNDER_SHIFT, Rule, best_first
 from selector.shift import LEVEL, compare, resemblance, standing_out
 
 KINDS = ("more anomalous", "more normal", "one candidate")
@@ -37,9 +37,11 @@ STRENGTHS = (1, 2, 4)  # of the tilt, in standard deviations of the score that d
 RULES = {
     "auto": AUTO,
     **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skew3", "score_variance", "score_shift")},
-    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skew3"))},
+    **{
+        "+".join(names): names
+        for names in (("rtm", "npd"), ("rtm", "score_skew3"), ("rtm", "npd", "score_skew3"), AUTO[1:])
+    },
 }
-SHIFTED = "-shifted"  # how the names of data sets end whose test images were taken elsewhere
 
 
 def divide(ranks: Tensor, count: int, kind: str, strength: float, source: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -74,7 +76,7 @@ def cases(zoo: Judged, kind: str, strength: float) -> Iterator[dict[str, Any]]:
             chosen["auto"] = names.index(best_first(values, values, Rule(AUTO))[0])
             regrets = {name: aurocs.max() - aurocs[place] for name, place in chosen.items()}
             is_shifted = resemblance(validation, rows).is_shifted
-            regrets["with fallback"] = regrets["rtm" if is_shifted else "auto"]
+            regrets["with fallback"] = regrets["+".join(UNDER_SHIFT) if is_shifted else "auto"]
             stands_out = strength == 0 and standing_out(validation, rows, zoo.seed) <= LEVEL
             told = {"is_shifted": is_shifted, "stands_out": stands_out}
             yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | told | regrets

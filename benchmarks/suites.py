@@ -104,6 +104,10 @@ def _cells(wafer: str) -> DataSet:
     return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", by_kind=True)
 
 
+def _other_modules(wafer: str) -> DataSet:
+    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}")
+
+
 PATCH = {"area": (0.02, 0.08)}
 # One area for all, so that kinds differ in what they show and not in how much; and scars that 32 px can show.
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -139,12 +143,18 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "development",
-            "Where choices are made: solar cells, photo tiles (one of them shifted) and four kinds of clothing.",
+            "Where choices are made: solar cells and tiles of brick, also shifted, and four kinds of clothing.",
             (
-                *(_cells("mono"), _cells("poly")),
-                *(_photo("brick"), _photo("grass"), _photo("gravel"), _photo("grass-shifted")),
+                *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
+                *(_photo("brick"), _photo("brick-shifted")),
                 *_fashion(0, 1, 5, 8),
             ),
+            ZOO,
+        ),
+        Suite(
+            "undecidable",
+            "Where labels can't choose either, so that no choice can be judged: tiles of grass and gravel.",
+            (_photo("grass"), _photo("gravel"), _photo("grass-shifted")),
             ZOO,
         ),
         Suite(

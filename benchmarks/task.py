@@ -10,6 +10,8 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.errors import unknown_name
 
+SHIFTED = "-shifted"  # ends the names of tasks whose test images were taken elsewhere than the train images
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

@@ -13,10 +13,13 @@ from selector.criteria import Criterion
 from selector.evidence import EMBEDDINGS, SCORES
 from selector.execution import MOST_THREADS
 
-# Of four criteria, those whose Borda lost least on the suite `development` without a consensus between candidates.
-AUTO = ("score_upper_95", "score_upper", "npd", "rtm")
-# Of single criteria and Bordas, what lost least on `development` under controlled shifts (benchmarks/shifts.py).
-UNDER_SHIFT = ("rtm",)
+# A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
+# on the suite `development`.
+AUTO = ("score_upper_95", "score_skew3", "pseudo_auc", "npd")
+# Of what holds no test score against the level of validation scores, what lost least on `development` where a shift is
+# found (benchmarks/shifts.py).
+UNDER_SHIFT = ("rtm", "npd", "score_skew3")
+BY_USER = "chosen by the user"
 FEWEST_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
@@ -31,7 +34,11 @@ class Rule:
     names: tuple[str, ...]
     reason: str = ""
     own: Criterion | None = None  # the user's, which decides alone
-    asked: bool = False  # for by name, so that none may be left out
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user named it, so that none may be left out."""
+        return self.reason == BY_USER
 
     @property
     def is_borda(self) -> bool:
@@ -86,8 +93,8 @@ Deciding = str | Criterion | own.Function | Sequence[str]  # what a user may nam
 def rule(criterion: Deciding, n_validation: int, has_test: bool = True, is_shifted: bool = False) -> Rule:
     """The deciding rule of a criterion, of its name, or of several names, whose Borda it is.
 
-    "auto" is Borda over what loses least on the development benchmark, or rtm alone where test images do not resemble
-    validation images (``is_shifted``).
+    "auto" is Borda over what loses least on the development benchmark; where test images do not resemble validation
+    images (``is_shifted``), over what does not hold their scores against those.
     Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
     name, a user's criterion without a free one, several of which one comes twice or is a function, or one that needs
     test images where there are none.
@@ -97,18 +104,23 @@ def rule(criterion: Deciding, n_validation: int, has_test: bool = True, is_shift
             remedy = 'try ("dsv", "rtm") with names of selector.criteria.names(), or a function alone'
             raise InputError(f"criterion={criterion!r}", "must be names of criteria, each once", remedy)
         names = tuple(_usable(name, has_test).name for name in criterion)
-        return Rule(names, "chosen by the user", asked=True)
+        return Rule(names, BY_USER)
     if criterion != "auto":
         chosen = _usable(criterion, has_test)
         built_in = chosen is criteria.CRITERIA.get(chosen.name)
-        return Rule((chosen.name,), "chosen by the user", None if built_in else chosen, asked=True)
+        return Rule((chosen.name,), BY_USER, None if built_in else chosen)
     if not has_test:
         return _inductive(n_validation)
     if is_shifted:
         return Rule(
-            UNDER_SHIFT, "auto: validation images do not resemble the normal test images, so test scores alone decide"
+            UNDER_SHIFT,
+            "auto: validation images do not resemble the normal test images, so nothing decides that compares the "
+            "levels of their scores",
         )
-    return Rule(AUTO, "auto: the high test scores against held-out normal ones, their tail, and pseudo anomalies")
+    return Rule(
+        AUTO,
+        "auto: how high test scores are against held-out normal ones, how skew they are, and pseudo anomalies",
+    )
 
 
 def _usable(given: str | Criterion | own.Function, has_test: bool) -> Criterion:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from selector.candidates import Candidate, described
 from selector.ranking import Ranking
 from selector.resamples import RESAMPLES, TIED_SHARE
-from selector.rules import UNDER_SHIFT
+from selector.rules import UNDER_SHIFT, Rule
 
 NAMED = 3  # of the candidates that can't be told from the best
 
@@ -64,16 +64,19 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
 
 def _compared(ranking: Ranking) -> list[str]:
     """What the test images are, held against the validation images: a doubt about the choice, or nothing."""
-    found, holds = ranking.comparison, f"{' and '.join(UNDER_SHIFT)}, which looks at the test scores alone"
+    found = ranking.comparison
     if found.is_shifted:
         side = "below" if found.is_higher else "above"
-        decided = "so it was left to" if ranking.rule.names == UNDER_SHIFT else '"auto" would leave it to'
+        fell_back = not ranking.rule.asked and set(ranking.rule.names) <= set(UNDER_SHIFT)
+        decided = ranking.rule.describe() if fell_back else Rule(UNDER_SHIFT).describe()
+        left = "so it was left to" if fell_back else '"auto" would leave it to'
         return [
             "Beware: validation images do not resemble the normal test images, and comparing their scores can mislead "
-            f"the choice; {decided} {holds}. By {found.seen_by} of {found.candidates} candidates fewer test images lie "
-            "on one side of the median validation image than if half of them were normal and like it: in the clearest "
-            f"case {found.share:.0%} lie {side} it, 25% being the least to expect (p = {number(found.shift)}). "
-            "Unless most test images are anomalous, add normal images taken like them to the train images."
+            f"the choice; {left} {decided}, which does not compare their level. By {found.seen_by} of "
+            f"{found.candidates} candidates fewer test images lie on one side of the median validation image than if "
+            f"half of them were normal and like it: in the clearest case {found.share:.0%} lie {side} it, 25% being "
+            f"the least to expect (p = {number(found.shift)}). Unless most test images are anomalous, add normal "
+            "images taken like them to the train images."
         ]
     if found.nothing_stands_out:
         return [

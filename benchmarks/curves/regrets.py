@@ -16,29 +16,30 @@ from benchmarks.judging import Judged, aurocs
 from benchmarks.pooling import Pool
 from benchmarks.running import OF_SCORES
 from benchmarks.statistics import bootstrap
+from benchmarks.task import SHIFTED
 from benchmarks.trials import View
 from selector import criteria
 from selector.criteria import probability_above
 from selector.ensemble import MEMBERS
 from selector.evidence import Evidence
-from selector.measurement import COLLAPSE_AUROC
+from selector.measurement import COLLAPSE_AUROC, FEWEST_TO_COMPARE
 from selector.resamples import rows_of
 from selector.rules import Rule, best_first, rule
+from selector.shift import resemblance
 
 DRAWS = 20  # selections of every task and seed at a setting
 SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default
 OF_TRIALS = ("dsv",)  # a criterion of embeddings: known at the ratios of the leaderboard, and at no other setting
-SHIFTED = "-shifted"  # in the name of a task whose test photos show another part of the scene: it needs no dial
 COLUMNS = ["curve", "at", "chosen_by", "regret", "low", "high", "gain", "gain_low", "gain_high", "tasks"]
 Function = Callable[[Evidence], Tensor]
 
 
-def rules(n_validation: int) -> dict[str, Rule]:
+def rules(n_validation: int, is_shifted: bool) -> dict[str, Rule]:
     """What chooses, by name.
 
     Raises InputError where the default reads embeddings.
     """
-    found = {"default": rule("auto", n_validation)}
+    found = {"default": rule("auto", n_validation, is_shifted=is_shifted)}
     found |= {name: Rule((name,)) for name in SINGLE}
     unknown = {name for one in found.values() for name in one.names} - set(OF_SCORES)
     if unknown:
@@ -121,22 +122,25 @@ def _choices(
     of_ensemble: Callable[[frozenset[int]], float],
 ) -> Iterator[dict[str, float]]:
     """The AUROC of what each rule chooses in each selection, and the shift that it met."""
-    choosing = rules(validation.shape[1])
-    names = dict.fromkeys(name for one in choosing.values() for name in one.names)
+    choosing = [rules(validation.shape[1], is_shifted) for is_shifted in (False, True)]
+    names = dict.fromkeys(name for either in choosing for one in either.values() for name in one.names)
     functions: dict[str, Function] = {name: criteria.get(name) for name in names}
     values = batched(evidence, validation, test, functions | {"proxy": _proxy_auroc})
     normal = torch.isin(test, view.rows[view.labels == 0])
     of_normal = test[normal].reshape(len(test), -1)
     shift = batched(evidence, validation, of_normal, {"shift": criteria.get("pu_auc")})["shift"]
+    held, met = (
+        torch.stack([getattr(one, name) for one in evidence], 1) for name in ("validation_scores", "test_scores")
+    )
     for draw in range(len(test)):
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        orders = {
-            one: [int(place) for place in best_first(table, table, one)] for one in dict.fromkeys(choosing.values())
-        }
-        chosen = {name: auroc[orders[one][0]] for name, one in choosing.items()}
-        members = frozenset(orders[choosing["default"]][:MEMBERS])
+        compared = resemblance(held[validation[draw]][:, kept], met[test[draw]][:, kept])
+        deciding = choosing[compared.is_shifted and validation.shape[1] >= FEWEST_TO_COMPARE]
+        orders = {one: [int(place) for place in best_first(table, table, one)] for one in set(deciding.values())}
+        chosen = {name: auroc[orders[one][0]] for name, one in deciding.items()}
+        members = frozenset(orders[deciding["default"]][:MEMBERS])
         yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
 
 

@@ -12,13 +12,12 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.task import Loader, Task
+from benchmarks.task import SHIFTED, Loader, Task
 from selector import images
 
 TRAIN_SHARE = 0.7  # of the cells that no expert saw a defect in
 SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 WAFERS = {"elpv-mono": "mono", "elpv-poly": "poly"}
-SHIFTED = "-shifted"
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:

@@ -12,7 +12,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets.generated import check_size, with_defects
-from benchmarks.task import Loader, Task
+from benchmarks.task import SHIFTED, Loader, Task
 from selector import images
 
 PHOTOS = {
@@ -25,7 +25,6 @@ PHOTOS = {
 TILE = 32  # px of the photo; tiles do not overlap
 LARGE_TILE = 48  # px; galaxies are larger than the grain of the other photos, and the sky between them is empty
 TRAIN_SHARE = 0.6
-SHIFTED = "-shifted"
 SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 
 

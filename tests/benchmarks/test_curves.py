@@ -22,7 +22,7 @@ from benchmarks.curves.regrets import COLUMNS, batched, measure, summarise
 from benchmarks.floors import FLOORS
 from benchmarks.judging import Judged
 from benchmarks.trials import View
-from selector import criteria, ranking
+from selector import criteria, rules
 
 ROOT = Path(__file__).parents[2]
 LARGEST = {"validation": 80, "test": 320, "ratio": 0.5}
@@ -157,7 +157,7 @@ def test_a_ratio_of_nothing_has_normal_images_only():
 
 
 def test_a_default_that_reads_embeddings_is_refused(monkeypatch):
-    monkeypatch.setattr(ranking, "AUTO", ("dsv", "rtm"))
+    monkeypatch.setattr(rules, "AUTO", ("dsv", "rtm"))
     with pytest.raises(InputError, match="dsv"):
         measure(zoo([0.0, 1.0]))
 

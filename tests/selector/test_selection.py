@@ -16,7 +16,7 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from selector import jackknife, load, ranking, select_best
+from selector import jackknife, load, rules, select_best
 from selector.criteria import CRITERIA
 from selector.decision import p_values
 from selector.ensemble import MEMBERS
@@ -453,7 +453,7 @@ class TestImagesThatTookPart:
         assert load(run.path).held == run.held
         records = {candidate.id: record for candidate, record in run.zoo.records()}
         gathered = {i: run.zoo.evidence(i) for i in records}
-        rule_of = partial(ranking.rule, "rtm", 6, True)
+        rule_of = partial(rules.rule, "rtm", 6, True)
         again = jackknife.choices(run.zoo.candidates, records, gathered, rule_of, seed=0, members=1)
         assert [one.row for one in run.held] == [row for row, ids in enumerate(again) if ids != (run.best.id,)]
         for one in run.held:

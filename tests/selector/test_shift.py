@@ -153,7 +153,7 @@ def shifted_run(stripes, scratched, tmp_path_factory):
     return select_best(stripes(160), test, {"cutout": [{}], "cutpaste": [{}]}, preset="tiny", jobs=1, out=out)
 
 
-def test_a_run_whose_test_images_are_shifted_says_so_and_leaves_the_choice_to_rtm(shifted_run):
+def test_a_run_whose_test_images_are_shifted_says_so_and_falls_back(shifted_run):
     assert shifted_run.result.comparison.is_shifted
     assert shifted_run.result.rule.names == UNDER_SHIFT
     assert any(told.startswith("Beware: validation images do not resemble") for told in shifted_run.verdict)

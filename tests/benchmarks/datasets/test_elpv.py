@@ -6,6 +6,7 @@ import torch
 
 import benchmarks
 from augmentations import InputError
+from benchmarks.datasets import elpv
 
 elpv_dataset = pytest.importorskip("elpv_dataset.utils", reason="the extra `benchmarks` is not installed")
 
@@ -75,3 +76,20 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "elpv_dataset", None)
     with pytest.raises(InputError, match=r"elpv-dataset.*pip install"):
         benchmarks.load("elpv-mono")
+
+
+def test_of_shifted_cells_the_test_modules_are_not_those_trained_on():
+    """Cells are numbered module by module: every test cell, normal or defective, comes before every train cell."""
+    source = torch.Generator().manual_seed(0)
+    split = elpv.divide("elpv-mono-shifted", None, source)
+    numbers = [int(path.stem.removeprefix("cell")) for path in split.paths]
+    assert numbers == sorted(numbers)
+    first = split.train.min()
+    assert (split.held_out < first).all()
+    assert (split.defective < first).all()
+    assert not torch.equal(split.train, split.train.sort().values)  # in random order
+    task = benchmarks.load("elpv-mono-shifted", image_size=16)
+    usual = elpv.divide("elpv-mono", None, source)
+    assert (len(split.train), len(split.held_out)) == (len(usual.train), len(usual.held_out))
+    assert len(task.train) == len(split.train)
+    assert task.labels.sum() == min(len(split.held_out), len(split.defective))
