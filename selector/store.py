@@ -247,6 +247,7 @@ class Store:
                 content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1, allow_nan=False)
                 files.write_bytes(draft / "record.json", content.encode())
                 shutil.rmtree(final, ignore_errors=True)
+                self._forget_ensembles(candidate.id)
                 draft.rename(final)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -282,6 +283,13 @@ class Store:
             return None
         normal = settings.get("normal", {})
         return KeptEnsemble(normal, calibration) if normal.keys() == set(members) else None
+
+    def _forget_ensembles(self, candidate_id: str) -> None:
+        """Those of a candidate that is made anew: they were measured by the former."""
+        for path in (self.root / "ensembles").glob("*.safetensors"):
+            with suppress(InputError):  # a damaged one is made again when it is asked for
+                if candidate_id in files.read(path)[1].get("normal", {}):
+                    path.unlink(missing_ok=True)
 
     def _ensemble(self, members: Sequence[str]) -> Path:
         return self.root / "ensembles" / f"{joint_id(members)}.safetensors"

@@ -1,6 +1,7 @@
 """What the rows and columns of a leaderboard mean, in words."""
 
 from selector import consensus, criteria
+from selector.ensemble import MEMBERS
 
 BASELINES = {
     "average": "The mean over all candidates of the zoo.",
@@ -16,9 +17,9 @@ BASELINES = {
 }
 STRATEGIES = {
     "default": "What select_best does unless told otherwise.",
-    "ensemble": "What select_best recommends: the highest of the scores of the five candidates that default places "
-    "highest, each in multiples of what held-out normal images score on average.",
-    "ensemble_ranks": "The mean rank of a test image over these five: it takes all test images together.",
+    "ensemble": f"What select_best recommends: the highest of the scores of the {MEMBERS} candidates that default "
+    "places highest, each in multiples of what held-out normal images score on average.",
+    "ensemble_ranks": "The mean rank of a test image over these: it takes all test images together.",
     "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
 }
 COLUMNS = {

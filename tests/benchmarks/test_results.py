@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import leave_one_out
+from benchmarks.decidable import decidable
 from benchmarks.judging import COLUMNS
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
@@ -14,7 +15,7 @@ from selector.counts import TOLD_TEST, TOLD_VALIDATION
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-RAN = ("quick", "development", "held-out", "alignment")
+RAN = ("quick", "development", "held-out", "undecidable", "alignment")
 BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_labels"}
 ENSEMBLES = {"ensemble", "ensemble_ranks", "highest_all", "ensemble_all"}
 
@@ -37,6 +38,13 @@ def test_every_case_of_the_suite_is_there(folder):
     by = rows.set_index(["task", "seed", "anomaly_ratio", "criterion"]).auroc.unstack()
     choosing = rows[rows["rank"].notna()].criterion.unique()
     assert (by[choosing].le(by.oracle + 1e-5, axis=0) | by[choosing].isna()).all().all()
+
+
+def test_labels_can_choose_on_every_data_set_of_development_and_on_none_that_was_put_aside():
+    """Where they can't, no choice can be judged: by the labels alone, whatever the criteria make of it."""
+    found = {name: decidable(read(RESULTS / name).rows).decidable for name in ("development", "undecidable")}
+    assert found["development"].all()
+    assert not found["undecidable"].any()
 
 
 def test_there_are_no_weights(folder):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def snapshot(folder):
 def python(code, *arguments, **options):
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_a_candidate_that_is_made_anew_leaves_no_ensemble_measured_by_the_former(trained, candidates):
+    """Others' ensembles stay as they are, and damaged ones do no harm."""
+    both, others = [candidate.id for candidate in candidates], ["a", "b"]
+    kept = Zoo(trained, candidates, CPU).together(both) and trained.ensemble(both)
+    trained.keep_ensemble(others, replace(kept, normal=dict.fromkeys(others, (1.0, 1.0))))
+    (trained.root / "ensembles" / "damaged.safetensors").write_bytes(b"no header")
+    shutil.rmtree(trained.root / "candidates" / both[0])
+    Zoo(trained, candidates, CPU).train(ThisProcess())
+    assert trained.ensemble(others) is not None
+    assert trained.ensemble(both) is None
 
 
 class TestCandidateFolders:
