@@ -37,10 +37,7 @@ STRENGTHS = (1, 2, 4)  # of the tilt, in standard deviations of the score that d
 RULES = {
     "auto": AUTO,
     **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skew3", "score_variance", "score_shift")},
-    **{
-        "+".join(names): names
-        for names in (("rtm", "npd"), ("rtm", "score_skew3"), ("rtm", "npd", "score_skew3"), AUTO[1:])
-    },
+    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skew3"), UNDER_SHIFT, AUTO[1:])},
 }
 
 

@@ -95,7 +95,7 @@ def _shifted(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     axes.plot(rows["at"], rows.regret, mark or "_", color=colour, markerfacecolor="white", markersize=8)
     if name == "default" and len(rows):
         at, regret = rows.iloc[0][["at", "regret"]]
-        axes.annotate("shifted photos", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
+        axes.annotate("shifted by themselves", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
 
 
 def _scale(axes: Axes, scale: str, settings: list[float]) -> None:

@@ -506,6 +506,18 @@ class TestComparison:
             by_hand = replace(result, rule=Rule.from_json(rule(criterion, 30).to_json()))
             assert f'"auto" would leave it {left}' in sentences(by_hand, *list(pool)[:2])[-1]
 
+    def test_what_decides_under_a_shift_sees_no_shift_of_levels(self, pool):
+        """Test scores of each candidate in multiples of its own, as another lamp may make them: the order stays."""
+        moved = {
+            c: [replace(e, test_scores=e.test_scores * 3.0**place) for e in draws]
+            for place, (c, draws) in enumerate(pool.items())
+        }
+        usual, shifted = (ranked(given, Rule(UNDER_SHIFT)).table for given in (pool, moved))
+        assert usual.candidate.tolist() == shifted.candidate.tolist()
+        assert usual.criterion.tolist() == shifted.criterion.tolist()
+        levels = [ranked(given, Rule(("score_upper_95",))).table for given in (pool, moved)]
+        assert levels[0].criterion.tolist() != levels[1].criterion.tolist()
+
     def test_without_one_auto_is_what_it_was(self, pool):
         assert not compare(pool.values(), seed=0).is_shifted
         assert rule("auto", 30).names == AUTO
