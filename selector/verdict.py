@@ -8,7 +8,7 @@ from selector.ranking import Ranking
 from selector.resamples import RESAMPLES, TIED_SHARE
 from selector.rules import UNDER_SHIFT, Rule
 
-NAMED = 3  # of the candidates that can't be told from the best
+NAMED = 3  # of several candidates; the ranking has the others
 
 
 def number(value: float) -> str:
@@ -20,11 +20,16 @@ def recommendation(members: Sequence[Candidate]) -> list[str]:
     """What the recommended detector is made of, where it is more than the best candidate."""
     if len(members) < 2:
         return []
-    others = ", ".join(member.describe() for member in members[1:])
+    others = _first([member.describe() for member in members[1:]])
     return [
         f"Recommended: the best {len(members)} together, where that one counts which finds an image farthest from "
         f"normal; the others are {others}."
     ]
+
+
+def _first(described: Sequence[str]) -> str:
+    rest = len(described) - NAMED
+    return ", ".join(described[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> list[str]:
@@ -53,11 +58,9 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
         lines.append("So first and second can't be told apart; either is a fair choice.")
     tied = [described(row["augmentation"], row["hyperparameters"]) for row in table[table.tied].to_dict("records")[1:]]
     if tied:
-        rest = len(tied) - NAMED
-        more = f" and {rest} more" if rest > 0 else ""
         lines.append(
             f"{len(tied)} of the others can't be told from the best one, being at least as good in {TIED_SHARE:.0%} of "
-            f"the draws or more: {', '.join(tied[:NAMED])}{more}."
+            f"the draws or more: {_first(tied)}."
         )
     return [*lines, *_compared(ranking)]
 

@@ -20,7 +20,7 @@ from selector.ranking import rank
 from selector.resamples import _bootstraps, rows_of
 from selector.rules import AUTO, UNDER_SHIFT, Rule, rule
 from selector.shift import Comparison
-from selector.verdict import sentences
+from selector.verdict import recommendation, sentences
 
 OK = {"status": "ok", "reason": ""}
 
@@ -484,6 +484,16 @@ def test_several_that_are_no_names_are_refused(several):
 def test_several_of_which_one_needs_test_images_are_refused_without_them():
     with pytest.raises(InputError, match=r"'rtm'.*test images"):
         rule(("pseudo_auc", "rtm"), 30, has_test=False)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_the_recommendation_names_the_first_few_of_its_members(count):
+    members = [candidate(0.01 * place) for place in range(1, count + 1)]
+    (told,) = recommendation(members)
+    assert f"the best {count} together" in told
+    named = [member.describe() in told for member in members]
+    assert named == [False, True, True, True, False, False][:count]
+    assert (f"and {count - 4} more" in told) == (count > 4)
 
 
 class TestComparison:
