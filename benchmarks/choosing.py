@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from augmentations.randomness import generator
 from detectors import preset
-from selector import consensus
+from selector import consensus, criteria
 from selector.candidates import Candidate, plan
 from selector.evidence import Evidence
+from selector.execution import in_threads
 from selector.ranking import rank
 from selector.rules import rule
 from selector.splits import SHARES
@@ -47,10 +48,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds, processor seconds of both together, and megabytes: the peak of the whole process, libraries
-    and all, and what of it came after they were loaded and the rows made."""
+    """Wall-clock seconds of all criteria on one augmented draw; of the ranking, which computes them on every draw and
+    what decides on resamples too; and of all consensus. Processor seconds of the last two together, and megabytes: the
+    peak of the whole process, libraries and all, and what of it came after they were loaded and the rows made."""
 
     setting: str
+    criteria_seconds: float
     ranking_seconds: float
     consensus_seconds: float
     cpu_seconds: float
@@ -115,6 +118,9 @@ def choose(size: Size, threads: int) -> Cost:
     evidence = MadeEvidence(candidates, size)
     records = {i: {"status": "ok", "reason": ""} for i in evidence}
     before = _peak_mb()
+    alone = time.perf_counter()
+    in_threads(lambda i: criteria.evaluate(evidence[i][0]), list(evidence))
+    once = time.perf_counter() - alone
     started, started_cpu = time.perf_counter(), time.process_time()
     rank(candidates, records, evidence, rule("auto", size.held_out), seed=0)
     ranked = time.perf_counter()
@@ -122,7 +128,7 @@ def choose(size: Size, threads: int) -> Cost:
     consensus.evaluate(scores, families=[place % KINDS for place in range(len(evidence))])
     finished, cpu = time.perf_counter(), time.process_time() - started_cpu
     peak = _peak_mb()
-    return Cost(size.describe(), ranked - started, finished - ranked, cpu, peak, peak - before)
+    return Cost(size.describe(), once, ranked - started, finished - ranked, cpu, peak, peak - before)
 
 
 def _peak_mb() -> float:
