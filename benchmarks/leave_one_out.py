@@ -2,8 +2,8 @@
 
 The procedure is fixed: of the Bordas over a level, a shape and both pseudo anomalies (and, as another procedure, of all
 these criteria alone), the one whose mean regret over the cases of the other data sets is least decides on the one that
-is left out; ties go to the earlier in the order of the criteria. Where a shift is found, the default's way out decides.
-Labels of a data set have no part in what decides on it.
+is left out; ties go to the earlier in the order of the criteria. Labels of a data set have no part in which Borda
+decides on it. Not left out are what decides where a shift is found and how many members an ensemble has: the default's.
 """
 
 from collections.abc import Iterable, Sequence
