@@ -4,7 +4,7 @@ from pathlib import Path
 
 from augmentations.errors import unknown_name
 from benchmarks.datasets import LOADERS
-from benchmarks.task import Task
+from benchmarks.tasks.task import Task
 
 __all__ = ["LOADERS", "Task", "load", "names"]
 

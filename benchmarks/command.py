@@ -8,9 +8,13 @@ import typer
 from joblib import Parallel, delayed
 
 from augmentations import InputError
-from benchmarks import curves, leaderboard, leave_one_out, speed, suites
-from benchmarks.judging import judge_folder, merge, zoos
-from benchmarks.running import folder, load_settings, run
+from benchmarks import leaderboard
+from benchmarks.evaluation.evaluate import judge_folder, merge, zoos
+from benchmarks.speed import compare as speed
+from benchmarks.studies import learning_curves as curves
+from benchmarks.studies import leave_one_dataset_out as leave_one_out
+from benchmarks.suites import definitions as suites
+from benchmarks.suites.run import folder, load_settings, run
 
 app = typer.Typer(help="Run the benchmarks and write their leaderboards.", no_args_is_help=True)
 

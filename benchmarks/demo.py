@@ -8,7 +8,7 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 import benchmarks
-from benchmarks.task import Task
+from benchmarks.tasks.task import Task
 from selector import Selection, select_best
 from selector.command import tell_selection
 

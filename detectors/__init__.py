@@ -11,7 +11,7 @@ from detectors.base import Detector
 from detectors.classifier import Classifier
 from detectors.devices import resolve
 from detectors.ensemble import Ensemble
-from detectors.localization import PatchClassifier, dense_embeddings, dense_map
+from detectors.patch_classifier import PatchClassifier, dense_embeddings, dense_map
 from detectors.scorers import SCORERS, scorer
 from detectors.settings import PRESETS, Settings, patch_settings, preset
 

@@ -2,12 +2,12 @@
 
 from augmentations import InputError
 from selector import consensus, criteria
-from selector.candidates import Candidate
-from selector.detections import Detections
-from selector.evidence import Evidence
-from selector.export import ExportError
+from selector.detection.detections import Detections
+from selector.evidence.evidence import Evidence
+from selector.export.export import ExportError
 from selector.selection import NothingToSelectError, Selection, load, select_best
-from selector.store import StorageError
+from selector.zoo.candidates import Candidate
+from selector.zoo.store import StorageError
 
 __all__ = [
     "Candidate",

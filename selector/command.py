@@ -11,16 +11,16 @@ from rich.progress import Progress
 
 import augmentations
 from augmentations import InputError
-from selector import images as reading
-from selector.decision import false_alarm_rate as checked_rate
-from selector.decision import smallest_rate
-from selector.ensemble import MEMBERS
-from selector.export import ExportError
-from selector.results import Results
+from benchmarks.evaluation.rank_average import MEMBERS
+from selector.detection.conformal import false_alarm_rate as checked_rate
+from selector.detection.conformal import smallest_rate
+from selector.detection.output_folder import Results
+from selector.detection.watch import arrivals
+from selector.export.export import ExportError
+from selector.inputs import reader as reading
+from selector.inputs.splits import first_folder
 from selector.selection import NothingToSelectError, Selection, load, select_best
-from selector.splits import first_folder
-from selector.store import StorageError, storing
-from selector.watching import arrivals
+from selector.zoo.store import StorageError, storing
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code

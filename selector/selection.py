@@ -16,33 +16,36 @@ import torch
 
 import detectors as detectors_room
 from augmentations import InputError
+from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
-from selector import checks, counts, jackknife, verdict
-from selector import images as reading
-from selector.calibration import Calibration, Fold
-from selector.calibration import cross as cross_calibration
-from selector.candidates import Candidate, Grids, joint_id
 from selector.criteria import Criterion
-from selector.decision import benjamini_hochberg, p_values
-from selector.decision import false_alarm_rate as checked_rate
-from selector.detections import Detections
-from selector.ensemble import MEMBERS
-from selector.evidence import Evidence
-from selector.execution import engine
-from selector.measurement import compare
-from selector.progress import display
-from selector.ranking import Ranking, rank
-from selector.rules import Rule
-from selector.rules import rule as deciding_rule
-from selector.search import in_order, searching
-from selector.shift import Comparison
-from selector.splits import FEWEST_IMAGES, Groups, grouped, split
-from selector.store import Store, StoredEvidence, storing
-from selector.study import Study, begun
-from selector.zoo import Zoo
+from selector.detection.conformal import benjamini_hochberg, p_values
+from selector.detection.conformal import false_alarm_rate as checked_rate
+from selector.detection.cross_conformal import Calibration, Fold
+from selector.detection.cross_conformal import cross as cross_calibration
+from selector.detection.detections import Detections
+from selector.evidence.evidence import Evidence
+from selector.execution.execution import engine
+from selector.inputs import image_checks as checks
+from selector.inputs import reader as reading
+from selector.inputs.splits import FEWEST_IMAGES, Groups, grouped, split
+from selector.ranking import cross_fit as jackknife
+from selector.ranking.evaluation import compare
+from selector.ranking.ranking import Ranking, rank
+from selector.ranking.rules import Rule
+from selector.ranking.rules import rule as deciding_rule
+from selector.ranking.shift import Comparison
+from selector.search.search import in_order, searching
+from selector.search.study import Study, begun
+from selector.verdict import sample_size as counts
+from selector.verdict import verdict
+from selector.zoo.candidates import Candidate, Grids, joint_id
+from selector.zoo.progress import display
+from selector.zoo.store import Store, StoredEvidence, storing
+from selector.zoo.zoo import Zoo
 
 if TYPE_CHECKING:  # Optuna takes a while to load
-    from selector.explanation import Explanation
+    from selector.verdict.explanation import Explanation
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 DETECTION_PIXELS = 2**20  # of the images in memory at a time when a folder is streamed, for each channel
@@ -391,7 +394,7 @@ class Selection:
 
         Raises InputError as ``selector.export.export`` does, and ExportError when a program disagrees.
         """
-        from selector.export import export
+        from selector.export.export import export
 
         return export(self, path, overwrite)
 
@@ -410,7 +413,7 @@ class Selection:
 
     @cached_property
     def _why(self) -> "Explanation":
-        from selector.explanation import explain
+        from selector.verdict.explanation import explain
 
         store = self.zoo.store
         trusted = self.ranking.candidate[self.ranking.status == "ok"]

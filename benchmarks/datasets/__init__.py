@@ -6,7 +6,7 @@ the photos that scikit-image ships. ``defects``: MVTec AD, MPDD, VisA, BTech, an
 """
 
 from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos
-from benchmarks.task import Loader
+from benchmarks.tasks.task import Loader
 
 # Called with the full name; a key that ends in a dash serves every name that starts with it.
 LOADERS: dict[str, Loader] = {

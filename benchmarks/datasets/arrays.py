@@ -13,8 +13,8 @@ import torch
 
 from augmentations import InputError
 from benchmarks.datasets.defects import given
-from benchmarks.task import Loader, Task
-from selector import images
+from benchmarks.tasks.task import Loader, Task
+from selector.inputs import reader as images
 
 # The publisher's 20 super-classes of five classes each, which CIFAR-100 as an anomaly benchmark has for its classes.
 SUPER_CLASSES = {

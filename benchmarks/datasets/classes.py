@@ -11,7 +11,7 @@ import pandas as pd
 from augmentations import InputError
 from augmentations.errors import unknown_name
 from benchmarks.datasets.defects import Item, Photo, assemble, by_folder, given, mixed
-from benchmarks.task import Loader, Task
+from benchmarks.tasks.task import Loader, Task
 
 TRAIN_SHARE = 0.7  # of the normal images, where the data set itself is not divided
 ATTRIBUTES, PARTITION, FACES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"

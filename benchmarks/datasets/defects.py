@@ -18,9 +18,9 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.task import Loader, Task
-from selector import images
-from selector.decoding import UnreadableError, decode
+from benchmarks.tasks.task import Loader, Task
+from selector.inputs import reader as images
+from selector.inputs.decoding import UnreadableError, decode
 
 SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 CATEGORIES = {

@@ -8,9 +8,9 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets import elpv
-from benchmarks.generators import GENERATORS, SMALLEST_SIDE
-from benchmarks.task import Loader, Task
-from selector import images
+from benchmarks.datasets.synthetic_defects import GENERATORS, SMALLEST_SIDE
+from benchmarks.tasks.task import Loader, Task
+from selector.inputs import reader as images
 
 SUFFIX = "-generated"
 

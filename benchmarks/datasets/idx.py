@@ -10,7 +10,7 @@ import numpy as np
 
 from augmentations import InputError
 from benchmarks.datasets.arrays import Part, one_class
-from benchmarks.task import Loader, Task
+from benchmarks.tasks.task import Loader, Task
 
 CLASSES = {
     "mnist": tuple("0123456789"),

@@ -12,8 +12,8 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets.generated import check_size, with_defects
-from benchmarks.task import SHIFTED, Loader, Task
-from selector import images
+from benchmarks.tasks.task import SHIFTED, Loader, Task
+from selector.inputs import reader as images
 
 PHOTOS = {
     "brick": "brick.png",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.leaderboard import meanings, published, tables
 from benchmarks.leaderboard.result import Result
-from selector.ensemble import MEMBERS
 
 OWN_PLACE = ("suite", "description", "command", "tasks", "versions")  # settings that stand elsewhere in the page
 

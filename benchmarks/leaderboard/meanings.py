@@ -1,7 +1,7 @@
 """What the rows and columns of a leaderboard mean, in words."""
 
+from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria
-from selector.ensemble import MEMBERS
 
 BASELINES = {
     "average": "The mean over all candidates of the zoo.",

@@ -13,7 +13,7 @@ from benchmarks.leaderboard.result import read
 from detectors import files
 from selector.report.leaderboard import Directed
 from selector.report.page import environment, inlined
-from selector.store import storing
+from selector.zoo.store import storing
 
 PACKAGE = "benchmarks.leaderboard"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks import decidable as decide
-from benchmarks import statistics
+from benchmarks.evaluation import label_oracle as decide
+from benchmarks.evaluation import statistics
 from benchmarks.leaderboard import meanings
 from benchmarks.leaderboard.result import CASE, Result
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from selector.execution import in_threads
+from selector.execution.execution import in_threads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

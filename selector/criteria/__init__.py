@@ -19,7 +19,7 @@ from selector.criteria.base import Criterion
 from selector.criteria.contrast import probability_above
 
 if TYPE_CHECKING:
-    from selector.evidence import Evidence
+    from selector.evidence.evidence import Evidence
 
 __all__ = ["CRITERIA", "Criterion", "evaluate", "get", "inductive", "names", "probability_above"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from augmentations.errors import InputError
-from selector.criteria.pairwise import precise
+from selector.evidence.pairwise import precise
 
 if TYPE_CHECKING:  # evidence imports the pairwise sums of this package
-    from selector.evidence import Evidence
+    from selector.evidence.evidence import Evidence
 
 
 def given(evidence: Evidence, names: tuple[str, ...], asker: str = "this criterion") -> tuple[Tensor, ...]:

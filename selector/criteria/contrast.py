@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from selector.criteria.base import Criterion, given, scores_of
-from selector.criteria.pairwise import mean_nearest_distance, precise
+from selector.evidence.pairwise import mean_nearest_distance, precise
 
 if TYPE_CHECKING:
-    from selector.evidence import Evidence
+    from selector.evidence.evidence import Evidence
 
 SOURCE = "score contrast"
 CONTAMINATION = "score contrast; Menon, van Rooyen, Ong & Williamson, ICML 2015"

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from selector.criteria.base import Criterion
-from selector.criteria.pairwise import Kind, Pairwise, Rows, root
+from selector.evidence.pairwise import Kind, Pairwise, Rows, root
 
 if TYPE_CHECKING:
-    from selector.evidence import Evidence
+    from selector.evidence.evidence import Evidence
 
 SETS: tuple[Rows, ...] = ("train", "augmented", "test")
 NEEDS: tuple[str, ...] = SETS

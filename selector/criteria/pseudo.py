@@ -14,7 +14,7 @@ from selector.criteria.base import Criterion, scores_of
 from selector.criteria.contrast import probability_above
 
 if TYPE_CHECKING:
-    from selector.evidence import Evidence
+    from selector.evidence.evidence import Evidence
 
 NEEDS = ("validation_scores", "pseudo_scores")
 

@@ -13,17 +13,17 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from augmentations.randomness import generator
-from selector.candidates import Candidate
 from selector.criteria import Criterion
-from selector.decision import false_alarm_rate, p_values
-from selector.evidence import Evidence
-from selector.explanation import Explanation
-from selector.ranking import Ranking
-from selector.regions import threshold
+from selector.detection.conformal import false_alarm_rate, p_values
+from selector.detection.regions import threshold
+from selector.evidence.evidence import Evidence
+from selector.ranking.ranking import Ranking
+from selector.ranking.shift import Comparison
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.selection import Selection
-from selector.shift import Comparison
-from selector.verdict import number
+from selector.verdict.explanation import Explanation
+from selector.verdict.verdict import number
+from selector.zoo.candidates import Candidate
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values

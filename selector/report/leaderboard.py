@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from selector.candidates import interval
-from selector.ranking import Ranking
-from selector.verdict import number
+from selector.ranking.ranking import Ranking
+from selector.verdict.verdict import number
+from selector.zoo.candidates import interval
 
 SETUP = ("detector", "scorer", "seed")  # shown once, above the table, where all candidates share them
 

@@ -13,18 +13,18 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from detectors import files
-from selector.decision import USUAL_RATE
-from selector.detections import overlay
-from selector.explanation import importance_of
-from selector.importance import SIGNIFICANCE
-from selector.measurement import COLLAPSE_AUROC
+from selector.detection.conformal import USUAL_RATE
+from selector.detection.detections import overlay
+from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
+from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.report import figures, pictures
 from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
-from selector.resamples import RESAMPLES, TIED_SHARE
 from selector.selection import Selection
-from selector.store import finite, storing
-from selector.verdict import number
-from selector.zoo import DRAWS
+from selector.verdict.explanation import importance_of
+from selector.verdict.importance import SIGNIFICANCE
+from selector.verdict.verdict import number
+from selector.zoo.store import finite, storing
+from selector.zoo.zoo import DRAWS
 
 CONSTANTS = {
     "COLLAPSE_AUROC": COLLAPSE_AUROC,

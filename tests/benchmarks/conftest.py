@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks.floors import FLOORS
-from benchmarks.judging import Judged
-from benchmarks.suites import SUITES, DataSet, Suite
-from benchmarks.task import Task
-from benchmarks.trials import View
+from benchmarks.evaluation.evaluate import Judged
+from benchmarks.suites.baselines import FLOORS
+from benchmarks.suites.definitions import SUITES, DataSet, Suite
+from benchmarks.tasks.task import Task
+from benchmarks.tasks.view import View
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_the_paper_suite_reads_its_layouts_and_trains(tiny, tmp_path, monkeypatc
     import numpy as np
     from PIL import Image
 
-    from benchmarks import suites
+    from benchmarks.suites import definitions as suites
 
     source = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 import benchmarks
 from benchmarks import demo
 from benchmarks.demo import aurocs
-from benchmarks.task import Task
+from benchmarks.tasks.task import Task
 from detectors import settings
 from selector import select_best
 

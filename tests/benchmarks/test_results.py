@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import leave_one_out
-from benchmarks.decidable import decidable
-from benchmarks.judging import COLUMNS
+from benchmarks.evaluation.evaluate import COLUMNS
+from benchmarks.evaluation.label_oracle import decidable
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
-from benchmarks.suites import SUITES
-from selector.counts import TOLD_TEST, TOLD_VALIDATION
+from benchmarks.studies import leave_one_dataset_out as leave_one_out
+from benchmarks.suites.definitions import SUITES
+from selector.verdict.sample_size import TOLD_TEST, TOLD_VALIDATION
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

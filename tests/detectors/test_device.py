@@ -13,7 +13,7 @@ from augmentations.randomness import generator
 from detectors.classifier import locations, upsample
 from detectors.encoders import ENCODERS, pool
 from detectors.gaussian import Gaussian, LocationGaussians
-from detectors.localization import dense_embeddings, dense_map, positions, relative
+from detectors.patch_classifier import dense_embeddings, dense_map, positions, relative
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from detectors import preset
-from selector.candidates import plan
-from selector.store import Store
+from selector.zoo.candidates import plan
+from selector.zoo.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,8 @@ def test_detect_writes_over_its_own_result_only_when_asked(ssad, run, folders, t
 
 def test_detect_goes_on_where_it_was_stopped(ssad, run, folders, tmp_path, monkeypatch):
     """An unreadable image in a later batch stops it; what was done before is not done again."""
-    from selector import results, selection
+    from selector import selection
+    from selector.detection import output_folder as results
 
     monkeypatch.setattr(selection, "DETECTION_PIXELS", 1)
     shutil.copytree(folders / "parts", tmp_path / "parts")
@@ -204,7 +205,7 @@ def test_detect_tells_where_in_pixels_of_the_original(ssad, run, tmp_path, scrat
 
 
 def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
-    from selector import watching
+    from selector.detection import watch as watching
 
     arriving = tmp_path / "arriving"
     arriving.mkdir()
@@ -233,7 +234,7 @@ def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, f
 
 
 def test_detect_watches_on_when_the_first_image_is_unreadable(ssad, run, tmp_path, monkeypatch):
-    from selector import watching
+    from selector.detection import watch as watching
 
     arriving = tmp_path / "arriving"
     arriving.mkdir()

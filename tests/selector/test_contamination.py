@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from selector import criteria
-from selector.evidence import Evidence
+from selector.evidence.evidence import Evidence
 
 RATIOS = (0.1, 0.3, 0.6)
 

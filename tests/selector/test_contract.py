@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from augmentations.errors import InputError
+from benchmarks.evaluation.rank_average import rank_average
 from selector import consensus, criteria
 from selector.criteria import Criterion
-from selector.ensemble import rank_average
-from selector.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 
 TEST = ("test_scores",)
 NOT_FINITE = (math.nan, math.inf, -math.inf)

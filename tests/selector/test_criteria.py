@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 from augmentations.errors import InputError
 from selector import criteria
 from selector.criteria import contrast, embedding
-from selector.criteria.pairwise import Pairwise, mean_nearest_distance
-from selector.evidence import Evidence
+from selector.evidence.evidence import Evidence
+from selector.evidence.pairwise import Pairwise, mean_nearest_distance
 
 PARITY = Path(__file__).parents[3] / "shared" / "fixtures" / "criteria_parity.npz"
 NAMES = criteria.names()
@@ -428,7 +428,7 @@ def test_evaluate_refuses_what_it_cannot_do():
 IMPORTS = """
 import importlib, sys
 
-for first in ("selector.criteria", "selector.evidence", "selector.criteria.pairwise"):
+for first in ("selector.criteria", "selector.evidence.evidence", "selector.evidence.pairwise"):
     importlib.import_module(first)
     for name in [name for name in sys.modules if name.split(".")[0] == "selector"]:
         del sys.modules[name]

@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from augmentations import InputError
-from selector import consensus, criteria, jackknife, load, select_best
-from selector.decision import p_values
-from selector.ensemble import MEMBERS
-from selector.evidence import Evidence
+from benchmarks.evaluation.rank_average import MEMBERS
+from selector import consensus, criteria, load, select_best
+from selector.detection.conformal import p_values
+from selector.evidence.evidence import Evidence
+from selector.ranking import cross_fit as jackknife
 from selector.report import figures, write_report
 from selector.report.content import decision, hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
 from selector.selection import Selection
-from selector.verdict import number
+from selector.verdict.verdict import number
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;.png"
 GRIDS = {

@@ -16,10 +16,12 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from selector import jackknife, load, rules, select_best
+from benchmarks.evaluation.rank_average import MEMBERS
+from selector import load, select_best
 from selector.criteria import CRITERIA
-from selector.decision import p_values
-from selector.ensemble import MEMBERS
+from selector.detection.conformal import p_values
+from selector.ranking import cross_fit as jackknife
+from selector.ranking import rules
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}

@@ -8,8 +8,8 @@ import torch
 
 import benchmarks
 from augmentations import InputError
-from benchmarks.generators import GENERATORS
-from selector import images
+from benchmarks.datasets.synthetic_defects import GENERATORS
+from selector.inputs import reader as images
 
 pytest.importorskip("elpv_dataset.utils", reason="the extra `benchmarks` is not installed")
 SIZE = 32

@@ -1,0 +1,1 @@
+"""How long the parts take, each against the usual way."""

@@ -1,0 +1,329 @@
+"""The realised false-alarm rate of a chosen detector against the promised one: Markdown tables.
+
+python -m benchmarks.false_alarms train elpv-mono --seed 0 --seed 1 --seed 2 --out runs/
+python -m benchmarks.false_alarms simulate benchmarks/results/development
+python -m benchmarks.false_alarms regret benchmarks/results/development
+
+``train`` trains a zoo on a task; ``simulate`` takes the scores that the zoos of a suite kept. Both divide normal images
+that no candidate was trained on at random into calibration, used and fresh images, so that these are exchangeable,
+again and again; the rule chooses anew in each division, from the used images and anomalies, and what it bends shows in
+the share of the used images that are flagged. Dividing at random after the choice would hide it: any scores are
+exchangeable then.
+
+``regret`` says what a choice costs that sees calibration and test images as one pool, which would be exact as well.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+import benchmarks
+from augmentations.randomness import generator
+from benchmarks.demo import GRIDS
+from benchmarks.evaluation.evaluate import Judged
+from benchmarks.evaluation.metrics import false_alarm_band
+from benchmarks.evaluation.rank_average import MEMBERS
+from benchmarks.evaluation.statistics import bootstrap
+from benchmarks.suites.run import load_settings
+from benchmarks.tasks.task import Task
+from benchmarks.tasks.view import View
+from selector import Selection, criteria, select_best
+from selector.evidence.evidence import Evidence
+from selector.ranking.cross_fit import FOLDS
+from selector.ranking.rules import Rule, rule
+
+SPLITS = 20
+RATES = (0.05, 0.1)
+FRESH = 10  # images at least: a view with fewer left is not simulated
+SIZES = ((20, 20), (60, 30), (60, 100), (60, 200))  # calibration images, normal images used in the selection
+RATIOS = (0.05, 0.2, 0.5)  # of anomalies, as in the suites
+SCHEMES = ("test images", "jackknife", "pool")
+DECIDED = {"test images": "those chosen", "jackknife": "those chosen without"}
+COMPARED = (
+    ("test images", "used"),
+    ("test images", "fresh"),
+    ("jackknife", "used"),
+    ("pool", "used"),
+    ("pool", "fresh"),
+)
+HEADER = (
+    *("calibration", "used", "anomaly ratio", "exact"),
+    *(f"{scheme}: {images}" for scheme, images in COMPARED),
+    *(f"{scheme}: outside the band" for scheme in SCHEMES),
+    *(f"{scheme}: anomalies found" for scheme in SCHEMES),
+)
+
+app = typer.Typer(help="Realised false-alarm rates against the promised ones.", no_args_is_help=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What candidates c choose and decide by: validation (h,c), pseudo-anomaly (b,c) and test (k,c) scores, and the
+    deciding rule."""
+
+    validation: Tensor
+    pseudo: Tensor
+    test: Tensor
+    deciding: Rule
+
+    @classmethod
+    def of(cls, zoo: Judged, criterion: str = "auto") -> "Scores":
+        """Of the candidates that did not collapse."""
+        names = zoo.trusted()
+        validation, test = (
+            torch.tensor(zoo.scores[part][names].dropna().to_numpy()) for part in ("validation", "test")
+        )
+        pseudo = [zoo.part("pseudo", name) for name in names]
+        fewest = min(map(len, pseudo))  # families of two augmentations leave others as many images as those of one
+        return cls(validation, torch.stack([one[:fewest] for one in pseudo], 1), test, rule(criterion, len(validation)))
+
+    def choose(self, seen: Tensor) -> Tensor:
+        """The candidates (b,m), best first, m = MEMBERS or all, that the rule puts first in each of b selections that
+        see test scores (b,k,c).
+
+        As ``selector.rules.best_first``, for many selections at once.
+        """
+        distance = bool((self.validation > 0).all() and (self.test > 0).all())
+        columns = []
+        for criterion in map(criteria.get, self.deciding.names):
+            value = torch.vmap(torch.vmap(partial(_value, criterion, distance), in_dims=1), in_dims=(None, None, 0))
+            columns.append(value(self.validation, self.pseudo, seen) * (1 if criterion.higher_is_better else -1))
+        values = torch.stack(columns, -1)
+        beaten = (values[:, :, None] > values[:, None]).double() + (values[:, :, None] == values[:, None]).double() / 2
+        share = beaten.sum((2, 3))
+        by_first = values[..., 0].argsort(dim=1, descending=True, stable=True)
+        order = share.gather(1, by_first).argsort(dim=1, descending=True, stable=True)
+        return by_first.gather(1, order)[:, :MEMBERS]
+
+    def p_values(self, calibration: Tensor, images: Tensor, members: Tensor) -> Tensor:
+        """The p-values (n,) of images, rows (n,), each decided by its members (n,m) together, against rows (h,)."""
+        multiples = self.test / self.validation.mean(0)
+        of_image = multiples[images].gather(1, members).amax(1)
+        of_calibration = multiples[calibration][:, members].amax(2)
+        return (1 + (of_calibration >= of_image).sum(0)) / (1 + len(calibration))
+
+
+def _value(criterion: criteria.Criterion, distance: bool, validation: Tensor, pseudo: Tensor, test: Tensor) -> Tensor:
+    seen = {"validation_scores": validation, "pseudo_scores": pseudo, "test_scores": test}
+    return criterion.compute(Evidence(**seen, score_is_distance=distance))
+
+
+def simulate_view(
+    scores: Scores, view: View, n_calibration: int, n_used: int, ratio: float, splits: int, seed: int
+) -> pd.DataFrame:
+    """The share flagged in each of ``splits`` random divisions: split, scheme, images, rate, flagged.
+
+    Schemes: what chooses are the test images, used normal ones and anomalies at this ratio; the same, but each used
+    image is decided by those chosen without its fold (jackknife); or test and calibration images as one pool.
+    Images: used, fresh (all other normal ones) and anomalies.
+    """
+    source = generator(seed, "false alarms", view.task)
+    n_anomalous = max(1, round(ratio / (1 - ratio) * n_used))
+    normal, anomalous = (view.rows[view.labels == label] for label in (0, 1))
+    drawn = torch.stack([normal[torch.randperm(len(normal), generator=source)] for _ in range(splits)])
+    some = torch.stack([anomalous[torch.randperm(len(anomalous), generator=source)[:n_anomalous]] for _ in drawn])
+    held, used, fresh = drawn.tensor_split([n_calibration, n_calibration + n_used], 1)
+    test = torch.cat([used, some], 1)
+    k = test.shape[1]
+    chosen = {
+        "test images": scores.choose(scores.test[test])[:, None].expand(-1, k, -1),
+        "pool": scores.choose(scores.test[torch.cat([test, held], 1)])[:, None].expand(-1, k, -1),
+    }
+    place = torch.stack([torch.randperm(k, generator=source) for _ in range(splits)])
+    own = torch.empty_like(chosen["pool"])
+    for fold in range(min(FOLDS, k)):
+        inside = torch.arange(k) % FOLDS == fold
+        without = scores.choose(scores.test[test.gather(1, place[:, ~inside])])
+        into = place[:, inside, None].expand(-1, -1, own.shape[2])
+        own = own.scatter(1, into, without[:, None].expand(-1, int(inside.sum()), -1))
+    chosen["jackknife"] = own
+    rows = []
+    for split in range(splits):
+        for scheme in SCHEMES:
+            p = scores.p_values(held[split], test[split], chosen[scheme][split])
+            # Of new images nobody knows which fold they would be in: those chosen with all decide.
+            overall = chosen["pool" if scheme == "pool" else "test images"][split, :1]
+            of_fresh = scores.p_values(held[split], fresh[split], overall.expand(fresh.shape[1], -1))
+            parts = {"used": p[:n_used], "fresh": of_fresh, "anomalous": p[n_used:]}
+            for rate in RATES:
+                for images, values in parts.items():
+                    rows.append((split, scheme, images, rate, (values <= rate).double().mean().item()))
+    return pd.DataFrame(rows, columns=["split", "scheme", "images", "rate", "flagged"])
+
+
+def simulate_zoos(
+    zoos: list[tuple[str, Judged]], n_calibration: int, n_used: int, ratio: float, splits: int, criterion: str
+) -> pd.DataFrame:
+    """``simulate_view`` for every zoo, with its data set, and view with enough normal images, the splits shared out."""
+    found = []
+    for data_set, zoo in zoos:
+        enough = n_calibration + n_used + FRESH
+        views = [view for view in zoo.views if int((view.labels == 0).sum()) >= enough]
+        scores = Scores.of(zoo, criterion)
+        for view in views:
+            share = -(-splits // len(views))
+            part = simulate_view(scores, view, n_calibration, n_used, ratio, share, zoo.seed)
+            found.append(part.assign(data_set=data_set, seed=zoo.seed, task=view.task))
+    return pd.concat(found, ignore_index=True)
+
+
+@app.command("train")
+def training(
+    name: Annotated[str, typer.Argument(help="A task's name.")] = "elpv-mono",
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs; stopped ones go on there.")] = Path("runs"),
+) -> None:
+    """Print the realised rates on fresh normal images and on those used in the selection: as it was, and over 20
+    random divisions with the choice made anew in each."""
+    task = benchmarks.load(name, image_size=64)
+    print("| seed | normal images | decided by | divisions | promised | realised | 99% band |")
+    print("|---|---|---|---|---|---|---|")
+    for s in seed or [0]:
+        normal = (task.labels == 0).nonzero()[:, 0]
+        normal = normal[torch.randperm(len(normal), generator=generator(s, "fresh"))]
+        fresh, used = normal.tensor_split(2)
+        kept = torch.ones(len(task.test), dtype=torch.bool).index_fill(0, fresh, False)
+        run = out / f"{name}-false-alarms-{s}"
+        selection = select_best(task.train, task.test[kept], augmentations=GRIDS, seed=s, out=run, progress=True)
+        scores, view = _held_out(selection, task)
+        h = len(scores.test) - len(task.test)
+        ratio = int(task.labels.sum()) / (int(task.labels.sum()) + len(used))
+        found = simulate_view(scores, view, h, len(used), ratio, SPLITS, s)
+        p = selection.test_p_values[task.labels[kept] == 0]
+        fresh_p = selection.detect(task.test[fresh]).p_values
+        for rate in RATES:
+            rows = found[found.rate == rate].groupby(["scheme", "images"]).flagged.mean()
+            for images, scheme, n, once in (
+                ("fresh", "test images", len(fresh), fresh_p),
+                ("used", "jackknife", len(used), p),
+                ("used", "test images", len(used), None),
+            ):
+                shares = {SPLITS: rows[scheme, images]}
+                shares |= {} if once is None else {1: (once <= rate).double().mean().item()}
+                for splits, share in shares.items():
+                    low, high = false_alarm_band(h, n, rate, splits=splits)
+                    cells = (s, images, DECIDED[scheme], splits, f"{rate:.2f}", f"{share:.3f}")
+                    print(f"| {' | '.join(map(str, cells))} | {low:.3f} to {high:.3f} |", flush=True)
+
+
+def _held_out(selection: Selection, task: Task) -> tuple[Scores, View]:
+    """The scores of all images that no candidate was trained on: the task's test images, then the calibration images,
+    which are normal."""
+    ranking, zoo = selection.ranking, selection.zoo
+    names = ranking[ranking.status == "ok"].candidate.tolist()
+    test = torch.stack([zoo.detector(i).score(task.test) for i in names], 1)
+    held = torch.stack([zoo.store.calibration(i)["scores"] for i in names], 1)
+    validation = [zoo.evidence(i)[0].validation_scores for i in names]
+    pseudo = [zoo.evidence(i)[0].pseudo_scores for i in names]
+    labels = torch.cat([task.labels.long(), torch.zeros(len(held), dtype=torch.long)])
+    fewest = min(len(p) for p in pseudo if p is not None)
+    scores = Scores(
+        torch.stack([v for v in validation if v is not None], 1),
+        torch.stack([p[:fewest] for p in pseudo if p is not None], 1),
+        torch.cat([test, held]),
+        selection.result.rule,
+    )
+    return scores, View(task.name, task.name, "", torch.arange(len(labels)), labels)
+
+
+def _zoos(suite: Path) -> Iterator[tuple[str, Judged]]:
+    """Data set and zoo of all that a suite has kept."""
+    frozen = load_settings(suite)["frozen"]
+    for data_set in frozen["data_sets"]:
+        for seed in frozen["seeds"]:
+            folder = suite / "zoos" / f"{data_set['tasks'][0]}-{seed}"
+            if (folder / "scores.parquet").is_file():
+                yield data_set["group"], Judged.read(folder, seed)
+
+
+def exact_rate(n_calibration: int, rate: float) -> float:
+    """The expected rate of exact split-conformal without ties: the largest multiple of 1 / (h + 1) up to ``rate``."""
+    return int((np.arange(1, n_calibration + 1) / (n_calibration + 1) <= rate).sum()) / (n_calibration + 1)
+
+
+def outside(flagged: pd.Series, band: tuple[float, float]) -> float:
+    """The share of the means over ``SPLITS`` divisions, one after another, that lie outside of the band."""
+    whole = flagged.to_numpy()[: len(flagged) // SPLITS * SPLITS].reshape(-1, SPLITS).mean(1)
+    return float(((whole < band[0]) | (whole > band[1])).mean())
+
+
+@app.command("simulate")
+def simulation(
+    suite: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
+    splits: Annotated[int, typer.Option(help="Random divisions of each zoo.")] = 200,
+    ratio: Annotated[list[float] | None, typer.Option(help="Anomaly ratio, repeatable. [default: .05 .2 .5]")] = None,
+    criterion: Annotated[str, typer.Option(help="A criterion of scores, or auto.")] = "auto",
+) -> None:
+    """Print by how much choosing bends the realised rates, without and with a correction; nothing is trained."""
+    zoos = list(_zoos(suite))
+    print(f"| {' | '.join(HEADER)} |")
+    print("|" + "---|" * len(HEADER))
+    for n_calibration, n_used in SIZES:
+        for one in ratio or RATIOS:
+            found = simulate_zoos(zoos, n_calibration, n_used, one, splits, criterion)
+            for rate in RATES:
+                exact = exact_rate(n_calibration, rate)
+                band = false_alarm_band(n_calibration, n_used, rate, splits=SPLITS)
+                cells = [f"{n_calibration}", f"{n_used}", f"{one:.2f}", f"{exact:.4f}"]
+                rows = found[found.rate == rate].pivot(
+                    index=["data_set", "task", "seed", "split"], columns=["scheme", "images"], values="flagged"
+                )
+                cells += [_excess(rows[scheme, images], exact) for scheme, images in COMPARED]
+                cells += [f"{outside(rows[scheme, 'used'], band):.1%}" for scheme in SCHEMES]
+                cells += [f"{_by_zoo(rows[scheme, 'anomalous']).mean():.3f}" for scheme in SCHEMES]
+                print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _by_zoo(flagged: pd.Series) -> pd.Series:
+    return flagged.groupby(["data_set", "seed"]).mean()
+
+
+def _excess(flagged: pd.Series, exact: float) -> str:
+    """The mean over zoos of what is flagged beyond the exact rate, with its 95% interval over data sets."""
+    excess = _by_zoo(flagged) - exact
+    low, high = bootstrap(excess, excess.index.get_level_values("data_set"))
+    return f"{excess.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+@app.command("regret")
+def regret_of_pool(
+    suite: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
+) -> None:
+    """Print what the default choice loses where test and calibration images enter it as one pool."""
+    rows = []
+    for data_set, zoo in _zoos(suite):
+        scores, names = Scores.of(zoo), zoo.trusted()
+        held = torch.tensor(zoo.scores["calibration"][names].to_numpy(copy=True))
+        for view in zoo.views:
+            test = zoo.scores["test"].to_numpy()[view.rows.numpy()]
+            auroc = pd.Series({name: roc_auc_score(view.labels, test[:, i]) for i, name in enumerate(zoo.trained)})
+            for ratio, trial, images in view.trials(RATIOS, zoo.seed):
+                seen = scores.test[images]
+                for pool, all_seen in ((False, seen), (True, torch.cat([seen, held]))):
+                    lost = auroc.max() - auroc[names[int(scores.choose(all_seen[None])[0, 0])]]
+                    rows.append((data_set, view.task, zoo.seed, ratio, trial, pool, lost))
+    table = pd.DataFrame(rows, columns=["data_set", "task", "seed", "ratio", "trial", "pool", "regret"])
+    cases = table.groupby(["data_set", "task", "ratio", "pool"]).regret.mean().unstack("pool")
+    print("| anomaly ratio | test images | pool | difference |")
+    print("|---|---|---|---|")
+    for name, part in [*((f"{ratio:.2f}", part) for ratio, part in cases.groupby("ratio")), ("all", cases)]:
+        by_task = part.groupby(["data_set", "task"]).mean()
+        lost = by_task[True] - by_task[False]
+        low, high = bootstrap(lost, lost.index.get_level_values("data_set"))
+        print(
+            f"| {name} | {by_task[False].mean():.4f} | {by_task[True].mean():.4f} | "
+            f"{lost.mean():+.4f} ({low:+.4f} to {high:+.4f}) |"
+        )
+
+
+if __name__ == "__main__":
+    app()

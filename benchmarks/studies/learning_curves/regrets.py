@@ -1,0 +1,176 @@
+"""The regret of a choice at every setting of every dial, from the scores that a run kept. Trains nothing."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from augmentations import InputError
+from augmentations.randomness import generator
+from benchmarks.evaluation.ensembles import Pool
+from benchmarks.evaluation.evaluate import Judged, aurocs
+from benchmarks.evaluation.rank_average import MEMBERS
+from benchmarks.evaluation.statistics import bootstrap
+from benchmarks.studies.learning_curves.dials import DIALS, Dial
+from benchmarks.suites.run import OF_SCORES
+from benchmarks.tasks.task import SHIFTED
+from benchmarks.tasks.view import View
+from selector import criteria
+from selector.criteria import probability_above
+from selector.evidence.evidence import Evidence
+from selector.ranking.bootstrap import rows_of
+from selector.ranking.evaluation import COLLAPSE_AUROC, FEWEST_TO_COMPARE
+from selector.ranking.rules import Rule, best_first, rule
+from selector.ranking.shift import resemblance
+
+DRAWS = 20  # selections of every task and seed at a setting
+SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default
+OF_TRIALS = ("dsv",)  # a criterion of embeddings: known at the ratios of the leaderboard, and at no other setting
+COLUMNS = ["curve", "at", "chosen_by", "regret", "low", "high", "gain", "gain_low", "gain_high", "tasks"]
+Function = Callable[[Evidence], Tensor]
+
+
+def rules(n_validation: int, is_shifted: bool) -> dict[str, Rule]:
+    """What chooses, by name.
+
+    Raises InputError where the default reads embeddings.
+    """
+    found = {"default": rule("auto", n_validation, is_shifted=is_shifted)}
+    found |= {name: Rule((name,)) for name in SINGLE}
+    unknown = {name for one in found.values() for name in one.names} - set(OF_SCORES)
+    if unknown:
+        raise InputError(f"criterion {min(unknown)!r}", "reads embeddings, which no run keeps", "choose one of scores")
+    return found
+
+
+def batched(
+    evidence: Sequence[Evidence], validation: Tensor, test: Tensor, functions: Mapping[str, Function]
+) -> dict[str, np.ndarray]:
+    """Functions of the evidence of m candidates in d selections, by name, each (d,m).
+
+    validation (d,n) and test (d,k): the places of the images that each selection sees; what was made of a validation
+    image goes with it.
+    """
+    found = {name: np.empty((len(test), len(evidence))) for name in functions}
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for place, one in enumerate(evidence):
+        shape = (one.score_is_distance, *((name, len(scores)) for name, scores in one.items()))
+        alike.setdefault(shape, []).append(place)
+    for (is_distance, *sizes), places in alike.items():
+        drawn = [rows_of(evidence[places[0]], *images) for images in zip(test, validation, strict=True)]
+        fields = {}
+        for name, size in sizes:
+            scores = torch.stack([getattr(evidence[place], name) for place in places])
+            fields[name] = scores[:, torch.stack([rows.get(name, torch.arange(size)) for rows in drawn])]
+
+        def values(one: dict[str, Tensor], is_distance: bool = is_distance) -> dict[str, Tensor]:
+            seen = Evidence(**one, score_is_distance=is_distance)
+            return {name: function(seen) for name, function in functions.items()}
+
+        for name, value in torch.vmap(torch.vmap(values))(fields).items():
+            found[name][:, places] = value.T.numpy()
+    return found
+
+
+def measure(zoo: Judged) -> pd.DataFrame:
+    """task, group, seed, curve, at, reached, shift, chosen_by, regret: a row a choice, the mean over its draws.
+
+    reached: whether there were as many images as the setting asks for. shift: the AUROC of normal test images against
+    validation images, the mean over candidates.
+    """
+    evidence = [zoo.evidence(name) for name in zoo.trained]
+    tables = []
+    for view in zoo.views:
+        auroc = aurocs(zoo, view, zoo.trusted()).set_index("candidate").auroc[zoo.trained].to_numpy()
+        of_ensemble = cache(partial(_of_ensemble, zoo.pool(view, zoo.trained), zoo.trained))
+        met: dict[bytes, pd.Series] = {}
+        for dial in DIALS.values():
+            for at in dial.settings:
+                images = _draws(zoo, view, dial, at)
+                reached = dial.counted is None or images[dial.counted].shape[1] == at
+                same = b"".join(drawn.numpy().tobytes() for drawn in images)  # where a setting asks for more than all
+                if same not in met:
+                    met[same] = pd.DataFrame(_choices(evidence, view, *images, auroc, of_ensemble)).mean()
+                of_choices, shift = met[same].drop("shift"), met[same]["shift"]
+                table = pd.DataFrame({"chosen_by": of_choices.index, "regret": auroc.max() - of_choices.to_numpy()})
+                case = {"task": view.task, "group": view.group, "curve": dial.name, "at": at}
+                tables.append(table.assign(**case, reached=reached, shift=shift))
+    return pd.concat(tables, ignore_index=True).assign(seed=zoo.seed)
+
+
+def _of_ensemble(pool: Pool, names: Sequence[str], members: frozenset[int]) -> float:
+    return pool.highest(names[place] for place in sorted(members))
+
+
+def _draws(zoo: Judged, view: View, dial: Dial, at: float) -> tuple[Tensor, Tensor]:
+    """The validation (d,n) and test images (d,k) of every draw, in order, so that equal ones are known for it."""
+    drawn = [dial.draw(zoo, view, at, generator(zoo.seed, "curves", view.task, number)) for number in range(DRAWS)]
+    validation, test = (torch.stack(images).sort(1).values for images in zip(*drawn, strict=True))
+    return validation, test
+
+
+def _choices(
+    evidence: Sequence[Evidence],
+    view: View,
+    validation: Tensor,
+    test: Tensor,
+    auroc: np.ndarray,
+    of_ensemble: Callable[[frozenset[int]], float],
+) -> Iterator[dict[str, float]]:
+    """The AUROC of what each rule chooses in each selection, and the shift that it met."""
+    choosing = [rules(validation.shape[1], is_shifted) for is_shifted in (False, True)]
+    names = dict.fromkeys(name for either in choosing for one in either.values() for name in one.names)
+    functions: dict[str, Function] = {name: criteria.get(name) for name in names}
+    values = batched(evidence, validation, test, functions | {"proxy": _proxy_auroc})
+    normal = torch.isin(test, view.rows[view.labels == 0])
+    of_normal = test[normal].reshape(len(test), -1)
+    shift = batched(evidence, validation, of_normal, {"shift": criteria.get("pu_auc")})["shift"]
+    held, met = (
+        torch.stack([getattr(one, name) for one in evidence], 1) for name in ("validation_scores", "test_scores")
+    )
+    for draw in range(len(test)):
+        trusted = values["proxy"][draw] >= COLLAPSE_AUROC
+        kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
+        table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
+        compared = resemblance(held[validation[draw]][:, kept], met[test[draw]][:, kept])
+        deciding = choosing[compared.is_shifted and validation.shape[1] >= FEWEST_TO_COMPARE]
+        orders = {one: [int(place) for place in best_first(table, table, one)] for one in set(deciding.values())}
+        chosen = {name: auroc[orders[one][0]] for name, one in deciding.items()}
+        members = frozenset(orders[deciding["default"]][:MEMBERS])
+        yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
+
+
+def _proxy_auroc(evidence: Evidence) -> Tensor:
+    assert evidence.validation_scores is not None
+    assert evidence.augmented_scores is not None
+    return probability_above(evidence.validation_scores, evidence.augmented_scores)
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """What ``measure`` found of many zoos as curves: mean regrets, how far below a random pick's, and 95% intervals.
+
+    Intervals are bootstraps of whole data sets, and nan for fewer than two. The curve ``shift`` is of the tasks that
+    are not shifted by themselves, which are the curve ``shifted``; both lie at the shift that was measured.
+    """
+    itself = rows.task.str.contains(SHIFTED) & (rows.curve == "shift")
+    rows = rows[~itself | (rows["at"] == 0)].assign(curve=rows.curve.mask(itself, "shifted"))
+    cases = ["task", "seed", "curve", "at"]
+    random = rows[rows.chosen_by == "random"].set_index(cases).regret
+    rows = rows.assign(gain=rows.set_index(cases).index.map(random) - rows.regret)
+    table = []
+    for (curve, at, chosen_by), part in rows.groupby(["curve", "at", "chosen_by"], sort=False):
+        row = {
+            "curve": curve,
+            "at": part["shift"].mean() if curve in ("shift", "shifted") else at,
+            "chosen_by": chosen_by,
+        }
+        for name, ends in (("regret", ("low", "high")), ("gain", ("gain_low", "gain_high"))):
+            row[name] = part[name].mean()
+            interval = bootstrap(part[name], part.group) if part.group.nunique() > 1 else (np.nan, np.nan)
+            row |= dict(zip(ends, interval, strict=True))
+        table.append(row | {"tasks": part[part.reached].task.nunique()})
+    return pd.DataFrame(table, columns=COLUMNS)

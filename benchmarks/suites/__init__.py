@@ -1,0 +1,1 @@
+"""Suites: which tasks, zoos and seeds a leaderboard is made of, and their runs."""

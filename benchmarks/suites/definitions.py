@@ -1,0 +1,189 @@
+"""Suites: which data sets, zoos and seeds a leaderboard is made of. Frozen: results name the suite they come from.
+
+Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import augmentations
+import benchmarks
+from augmentations.errors import unknown_name
+from augmentations.randomness import generator
+from benchmarks.datasets.controlled import controlled
+from benchmarks.datasets.defects import CATEGORIES
+from benchmarks.tasks.task import Task
+from selector.zoo.candidates import Grids
+
+AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15))
+# Every way of cutting at three sizes, thin scars at two, and rotation at small and at any angle.
+ZOO: Grids = {
+    "cutout": [{"area": area} for area in AREAS],
+    "cutavg": [{"area": area} for area in AREAS],
+    "cutdiff": [{"area": area} for area in AREAS],
+    "cutpaste": [{"area": area} for area in AREAS],
+    "cutpaste_scar": [{"area": area} for area in ((0.002, 0.006), (0.006, 0.014))],
+    "rotation": [{"angle": (10, 45), "step": 0}, {"angle": (90, 270), "step": 90}],
+}
+RATIOS = (0.05, 0.2, 0.5)  # of anomalies among the test images
+TRAIN_IMAGES = 600  # of those that have thousands
+TEST_IMAGES = 300  # normal ones, and as many anomalies
+SPLIT_SEED = 0  # tasks are the same whatever the seed of a zoo
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One train set and everything that is tested on it.
+
+    tasks: names for ``benchmarks.load``, with the same train images. group: what is left out at a time when choices
+    are validated; data sets that share images share it. by_kind: every kind of anomaly is a task of its own.
+    reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used. generators: hyperparameters by name of
+    the augmentations that make the anomalies of a controlled testbed.
+    """
+
+    tasks: tuple[str, ...]
+    group: str
+    image_size: int = 64
+    by_kind: bool = False
+    reduced: bool = False
+    generators: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.tasks[0]
+
+    def load(self, roots: Mapping[str, Path]) -> list[Task]:
+        """The tasks, their train images the same in each; roots: by the first word of a task's name."""
+        root = roots.get(self.name.partition("-")[0])
+        loaded = [benchmarks.load(name, self.image_size, root=root) for name in self.tasks]
+        assert all(torch.equal(task.train, loaded[0].train) for task in loaded)
+        tasks = [reduce(task) for task in loaded] if self.reduced else loaded
+        if self.generators is None:
+            return tasks
+        made_by = {name: augmentations.make(name, **ranges) for name, ranges in self.generators.items()}
+        return [controlled(task, made_by, SPLIT_SEED) for task in tasks]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What ``ssad benchmark run`` trains and judges; ``steps`` and ``grids`` as of ``select_best``."""
+
+    name: str
+    description: str
+    data_sets: tuple[DataSet, ...]
+    grids: Grids
+    seeds: tuple[int, ...] = (0, 1)
+    preset: str = "quick"
+    steps: int | None = None
+    ratios: tuple[float, ...] = RATIOS
+
+
+def reduce(task: Task) -> Task:
+    """The task with TRAIN_IMAGES to train on and TEST_IMAGES normal and as many anomalous ones to test on, at most."""
+    source = generator(SPLIT_SEED, "benchmarks", "reduced")
+    train = torch.randperm(len(task.train), generator=source)[:TRAIN_IMAGES]
+    of_both = [(task.labels == label).nonzero()[:, 0] for label in (0, 1)]
+    rows = torch.cat([rows[torch.randperm(len(rows), generator=source)[:TEST_IMAGES]] for rows in of_both])
+    order = torch.randperm(len(rows), generator=source)
+    return replace(task.with_test(rows[order]), train=task.train[train])
+
+
+def _fashion(*classes: int) -> tuple[DataSet, ...]:
+    return tuple(DataSet((f"fashion-mnist-{k}",), f"fashion-mnist-{k}", image_size=32, reduced=True) for k in classes)
+
+
+def _photo(name: str) -> DataSet:
+    return DataSet((name,), name.removesuffix("-shifted"), image_size=32, by_kind=True)  # tiles as large as they are
+
+
+def _cells(wafer: str) -> DataSet:
+    return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", by_kind=True)
+
+
+def _other_modules(wafer: str) -> DataSet:
+    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}")
+
+
+PATCH = {"area": (0.02, 0.08)}
+# One area for all, so that kinds differ in what they show and not in how much; and scars that 32 px can show.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("cutout", "cutavg", "cutdiff", "cutpaste"), PATCH),
+    "cutpaste_scar": {"area": (0.01, 0.03), "aspect": (4, 12)},
+    "rotation": {},
+}
+ALIGNMENT = tuple(
+    DataSet((name,), name, size, by_kind=True, reduced=reduced, generators=KINDS)
+    for name, size, reduced in (
+        *((f"fashion-mnist-{k}", 32, True) for k in (3, 5, 8)),
+        ("elpv-mono", 64, False),
+    )
+)
+# Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023: their tasks, augmentations and training; their grids are not released.
+PAPER_ZOO: Grids = {name: augmentations.grid(name) for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
+PAPER = tuple(
+    DataSet((f"{family}-{category}",), f"{family}-{category}", image_size=256)
+    for family in ("mvtec", "mpdd")
+    for category in CATEGORIES[family]
+)
+QUICK_ZOO: Grids = {name: [{"area": AREAS[0]}, {"area": AREAS[2]}] for name in ("cutout", "cutdiff", "cutpaste")}
+
+SUITES: Mapping[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            "quick",
+            "One task, to see that everything works: it settles nothing.",
+            (DataSet(("elpv-mono",), "elpv-mono"),),
+            QUICK_ZOO,
+            seeds=(0,),
+        ),
+        Suite(
+            "development",
+            "Where choices are made: solar cells and tiles of brick, also shifted, and four kinds of clothing.",
+            (
+                *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
+                *(_photo("brick"), _photo("brick-shifted")),
+                *_fashion(0, 1, 5, 8),
+            ),
+            ZOO,
+        ),
+        Suite(
+            "undecidable",
+            "Where labels can't choose either, so that no choice can be judged: tiles of grass and gravel.",
+            (_photo("grass"), _photo("gravel"), _photo("grass-shifted")),
+            ZOO,
+        ),
+        Suite(
+            "held-out",
+            "Run to report, never to tune: photo tiles in colour (one of them shifted) and six kinds of clothing.",
+            (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
+            ZOO,
+        ),
+        Suite(
+            "alignment",
+            "The controlled testbed: six augmentations, each of which is also the generator of the anomalies once.",
+            ALIGNMENT,
+            {name: [ranges] for name, ranges in KINDS.items()},
+            steps=600,  # with 200 one of the six is still at the loss of guessing
+            ratios=(0.5,),
+        ),
+        Suite(
+            "paper",
+            "MVTec AD and MPDD as published, for a GPU: name their folders with --root mvtec=... --root mpdd=...",
+            PAPER,
+            PAPER_ZOO,
+            preset="paper",
+        ),
+    )
+}
+
+
+def get(name: str) -> Suite:
+    """The suite of that name; raises InputError, with the nearest names, where there is none."""
+    if name not in SUITES:
+        raise unknown_name("suite", name, list(SUITES))
+    return SUITES[name]

@@ -1,0 +1,76 @@
+"""Protocols: what is known of the train images. Normal; normal but for an unknown few; or labeled for a handful.
+
+Source: Sohn, Li, Yoon, Jin, Pfister, "Learning and Evaluating Representations for Deep One-Class Classification",
+ICLR 2021, whose slides tell the three apart.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from augmentations import InputError
+from augmentations.randomness import generator
+from benchmarks.tasks.task import Task
+from detectors import Classifier
+
+RATIOS = (0.0, 0.01, 0.025, 0.05, 0.1)  # of the train images; the source says "a small fraction"
+LABELED = 50  # normal images; the source
+
+
+def one_class(task: Task) -> Task:
+    """All train images are normal, and known to be: the task as it is."""
+    return task
+
+
+def contaminated(task: Task, ratio: float, seed: int) -> Task:
+    """The share ``ratio`` of the train images is anomalous and nobody knows which; their number stays the same.
+
+    Normal train images give way to anomalies of the test set. Whatever the ratio, as many anomalies leave the test
+    set as the largest of ``RATIOS`` takes, a larger ratio takes those of a smaller one and more, and they replace the
+    same images: the ratio is all that differs, and no test image is trained on. Raises InputError for a ratio above
+    the largest, or so small that it means no image, and where no anomaly would be left to test on.
+    """
+    if not 0 <= ratio <= RATIOS[-1]:
+        raise InputError(f"ratio={ratio}", f"must be from 0 to {RATIOS[-1]}", f"try {RATIOS[-1]}")
+    n = len(task.train)
+    taken, reserved = round(ratio * n), round(RATIOS[-1] * n)
+    if ratio > 0 and taken == 0:
+        raise InputError(f"ratio={ratio}", f"is none of {n} train images", f"use at least {1 / n:.2g}, or 0")
+    source = generator(seed, "benchmarks", task.name, "contamination")
+    anomalies = task.labels.nonzero()[:, 0]
+    if len(anomalies) <= reserved:
+        rule = f"has {len(anomalies)} anomalies, {reserved} are set aside and one must be left to test on"
+        raise InputError(task.name, rule, "use a task with more anomalies")
+    aside = anomalies[torch.randperm(len(anomalies), generator=source)[:reserved]]
+    train = task.train.clone()
+    train[torch.randperm(n, generator=source)[:taken]] = task.test[aside[:taken]]
+    left = torch.ones(len(task.test), dtype=torch.bool)
+    left[aside] = False
+    return replace(task.with_test(left.nonzero()[:, 0]), name=f"{task.name}-contaminated-{ratio:g}", train=train)
+
+
+@dataclass(frozen=True, eq=False)
+class SemiSupervised:
+    """A contaminated task, and normal images (n,C,H,W) known to be normal, which are in neither train nor test."""
+
+    task: Task
+    inliers: Tensor
+
+    def fit(self, detector: Classifier) -> Classifier:
+        """Train the encoder on the task's images, whatever they hold, and fit the scorer to the inliers alone."""
+        return detector.train(self.task.train).fit_scorer(self.inliers)
+
+
+def semi_supervised(task: Task, ratio: float, seed: int, n: int = LABELED) -> SemiSupervised:
+    """``n`` normal train images are labeled so and set aside for the scorer; the others are ``contaminated``.
+
+    The labels are true, as the inliers are chosen before anomalies come in, and the same whatever the ratio. The test
+    images are those of the contaminated task. Raises InputError as ``contaminated`` does, for n below 2, and where
+    fewer than 2 images would be left to train on.
+    """
+    if not 2 <= n <= len(task.train) - 2:
+        raise InputError(f"n={n}", f"must be from 2 to {len(task.train) - 2}, all but 2 train images", f"try {LABELED}")
+    order = torch.randperm(len(task.train), generator=generator(seed, "benchmarks", task.name, "inliers"))
+    rest = replace(task, train=task.train[order[n:]])
+    return SemiSupervised(contaminated(rest, ratio, seed), task.train[order[:n]])

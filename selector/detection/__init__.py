@@ -1,0 +1,1 @@
+"""Decisions on images: conformal p-values, regions, heatmaps, output folders, watched folders."""

@@ -1,0 +1,1 @@
+"""What selection may see of a candidate, and the sums over pairs of embeddings that criteria share."""

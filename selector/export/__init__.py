@@ -1,0 +1,1 @@
+"""The chosen detector as programs that run without this package."""

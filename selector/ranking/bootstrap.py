@@ -1,0 +1,158 @@
+"""How sure the first place is: the ranking again and again on resamples of what was drawn at random."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from augmentations.randomness import generator
+from selector import criteria
+from selector.criteria import custom as own
+from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.execution.execution import in_threads
+from selector.ranking.rules import Rule, best_first, decide
+
+RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
+TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be told from it
+SCORES_AT_ONCE = 2**20  # of all resamples of a candidate: some 8 MB a temporary
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Margin of first over second (better = positive; nan with one candidate) and its standard deviation over the
+    resamples; the share of these in which the first comes first; and who can't be told from it, itself included."""
+
+    margin: float = math.nan
+    margin_spread: float = math.nan
+    share_first: float = math.nan
+    tied: frozenset[str] = frozenset()
+
+
+def uncertainty(
+    order: Sequence[str],
+    members: Mapping[str, Sequence[str]],
+    deciding: pd.Series,
+    evidence: Mapping[str, Sequence[Evidence]],
+    rule: Rule,
+    seed: int,
+) -> Uncertainty:
+    """How sure the first of the trusted candidates is, which come best first.
+
+    members: by each of them, those that differ from it in their seed alone; deciding: the deciding values.
+
+    A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
+    made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
+    Evidence is read a candidate at a time, so that memory does not grow with them.
+    """
+    if len(order) < 2:
+        return Uncertainty(tied=frozenset(order))
+    sign = 1 if rule.higher_is_better else -1
+    seeds = max(len(members[i]) for i in order)
+    of_seeds = generator(seed, "resamples", "seeds")
+    picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
+    drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
+    of_one = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
+    resampled = np.stack(in_threads(lambda i: of_one(members[i]), order, rule.at_once))
+    margins, firsts, as_good = [], 0, pd.Series(0, index=order)
+    for resample in range(RESAMPLES):
+        table = pd.DataFrame(resampled[:, resample], order, list(rule.names))
+        decided = sign * decide(table, table, rule)
+        margins.append(decided[order[0]] - decided[order[1]])
+        firsts += best_first(table, table, rule)[0] == order[0]
+        as_good += decided >= decided[order[0]]
+    margin = sign * (deciding[order[0]] - deciding[order[1]])
+    tied = as_good.index[(as_good >= TIED_SHARE * RESAMPLES) | (as_good.index == order[0])]
+    return Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
+
+
+def _bootstraps(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which test images (resamples, k), where there are any, and which validation images (resamples, h) they take.
+
+    Test images are drawn by their place in the order of one candidate's scores, and not by that in which they were
+    read: names of files set the latter, and must not matter.
+    """
+    assert evidence.validation_scores is not None
+    places = torch.empty(0, dtype=torch.long) if evidence.test_scores is None else evidence.test_scores.argsort()
+    k, h = len(places), len(evidence.validation_scores)
+    drawn = [
+        (places[torch.randint(max(k, 1), (k,), generator=source)], torch.randint(h, (h,), generator=source))
+        for _ in range(RESAMPLES)
+    ]
+    test, validation = zip(*drawn, strict=True)
+    return torch.stack(test), torch.stack(validation)
+
+
+def _resampled(
+    seeds: Sequence[str],
+    picked: np.ndarray,
+    evidence: Mapping[str, Sequence[Evidence]],
+    drawn: tuple[Tensor, Tensor],
+    rule: Rule,
+) -> np.ndarray:
+    """What decides of one configuration in each resample, (resamples, names): the mean over the seeds it picked."""
+    total = np.zeros((RESAMPLES, len(rule.names)))
+    for place, candidate_id in enumerate(seeds):
+        share = (picked % len(seeds) == place).mean(axis=1)
+        taken = np.flatnonzero(share)
+        if not len(taken):  # a seed that no resample picked
+            continue
+        total[taken] += share[taken, None] * _each_resample(evidence[candidate_id], taken, drawn, rule)
+    return total
+
+
+def _each_resample(
+    draws: Sequence[Evidence], taken: np.ndarray, drawn: tuple[Tensor, Tensor], rule: Rule
+) -> np.ndarray:
+    """What decides of one candidate in the resamples that are taken, (taken, names)."""
+    tests, validations = (rows[taken] for rows in drawn)
+
+    def again(draw: Evidence, test: Tensor, validation: Tensor) -> Evidence:
+        return draw.with_rows(**rows_of(draw, test, validation, rule.reads))
+
+    if not rule.reads <= frozenset(SCORES):
+        measured = [
+            _decided(again(draws[resample % len(draws)], test, validation), rule)
+            for resample, test, validation in zip(taken.tolist(), tests, validations, strict=True)
+        ]
+        return np.array([[values[name] for name in rule.names] for values in measured])
+
+    # Scores are few, so that calling functions costs more than what they do: all resamples at once.
+    def of_scores(test: Tensor, validation: Tensor) -> Tensor:
+        resample = again(draws[0], test, validation)
+        return torch.stack([rule.criterion(name)(resample) for name in rule.names])
+
+    at_once = max(1, SCORES_AT_ONCE // (tests.shape[1] + validations.shape[1]))
+    with torch.no_grad():
+        return torch.vmap(of_scores, chunk_size=at_once)(tests, validations).numpy()
+
+
+def _decided(evidence: Evidence, rule: Rule) -> dict[str, float]:
+    """What decides, of one candidate."""
+    if rule.own is None:
+        return criteria.evaluate(evidence, rule.names)
+    try:
+        return {rule.own.name: own.measure(rule.own, evidence)}
+    except own.OwnCriterionError:
+        return {rule.own.name: math.nan}
+
+
+def rows_of(
+    evidence: Evidence, test: Tensor, validation: Tensor, reads: Collection[str] = EMBEDDINGS + SCORES
+) -> dict[str, Tensor]:
+    """The rows that belong to these test and validation images, by field of the evidence that is read.
+
+    Pseudo anomalies come in blocks of one for each validation image, which go with it.
+    """
+    assert evidence.validation_scores is not None
+    n = len(evidence.validation_scores)
+    rows = dict.fromkeys(("test", "test_scores"), test) | dict.fromkeys(("validation", "validation_scores"), validation)
+    for name in ("augmented_scores", "pseudo_scores"):
+        if evidence.has((name,)) and len(getattr(evidence, name)) % n == 0:
+            starts = torch.arange(0, len(getattr(evidence, name)), n)
+            rows[name] = (starts[:, None] + validation).flatten()
+    return {name: index for name, index in rows.items() if name in reads and evidence.has((name,))}

@@ -1,0 +1,1 @@
+"""What proposes candidates: the grid and Optuna's samplers."""

@@ -1,0 +1,1 @@
+"""The answer in words: the verdict, the explanation, the importance of hyperparameters."""

@@ -1,0 +1,363 @@
+"""The run folder: everything a selection made, each piece whole or absent at every instant.
+
+    run.json                        settings, versions, names of the images, what was skipped
+    images.safetensors              the images as read, by split
+    trained/<training id>.safetensors
+    candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
+    ensembles/<joint id>.safetensors  what is normal for its members, and its scores of the calibration images
+    cross/<joint id>/               the folds of a cross-conformal calibration, where one was asked for
+    progress/<training id>.json     where a training in flight stands
+    trials.json                     what was proposed, in order: parameters and candidates, before they are trained
+    study.log                       the same and what became of it, for Optuna's tools
+    selection.json, ranking.csv, index.html
+
+A name that starts with a dot is the lock or a draft.
+"""
+
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+import detectors
+from augmentations import InputError
+from detectors import Classifier, Detector, files
+from selector.evidence.evidence import Evidence
+from selector.zoo.candidates import Candidate, joint_id
+
+SPLITS = ("fit", "validation", "calibration", "test")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+# What a process that was killed while writing may have left, by the names that this file and files.write give.
+DRAFTS = (
+    *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
+    *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
+    *(".trials.json.*.tmp", ".study.log.*.tmp"),
+)
+LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
+RUN_AGAIN = "run the same command again"
+
+
+class StorageError(OSError):
+    """The run folder can't be written to. What was finished before is kept."""
+
+
+@contextmanager
+def storing(root: Path, kept: str = "every finished candidate is kept") -> Iterator[None]:
+    """Turn a full or read-only disk into one clear sentence, which ends with what is ``kept``."""
+    try:
+        yield
+    except OSError as error:
+        # safetensors writes through us, so that every failure to store arrives here with its errno.
+        if isinstance(error, StorageError) or error.errno not in FULL | CLOSED | BROKEN:
+            raise
+        remedy = "free space there" if error.errno in FULL else "make it writable, or choose another folder,"
+        raise StorageError(
+            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} and {RUN_AGAIN}: {kept}"
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class KeptEnsemble:
+    """normal: by candidate, the mean score of normal images and that of their maps' pixels; calibration: as of a
+    candidate."""
+
+    normal: Mapping[str, Sequence[float]]
+    calibration: dict[str, Tensor]
+
+
+class Store:
+    """A run folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()  # it is the same folder wherever the process goes later
+
+    # The run -------------------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / "run.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one writing process; the system lets go of it however that process ends."""
+        lock = FileLock(self.root / ".lock")
+        with storing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise InputError(
+                    str(self.root), "is in use by another selection", "wait for it, or choose another folder"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def create(self, run: dict[str, Any], images: dict[str, Tensor]) -> None:
+        """Begin the run, or go on with it where it was begun with the same settings and images.
+
+        Raises InputError when the folder holds another run or anything else.
+        """
+        if self.exists:
+            self._require_same(run)
+            self._forget_drafts()
+            if not self._holds(images):
+                with storing(self.root):
+                    files.write(self.root / "images.safetensors", images)
+            return
+        present = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
+        foreign = sorted(name for name in present if name != "images.safetensors")
+        if foreign:
+            raise InputError(
+                str(self.root), f"holds other files ({', '.join(foreign[:3])})", "choose a new or an empty folder"
+            )
+        self._forget_drafts()
+        with storing(self.root):
+            files.write(self.root / "images.safetensors", images)
+            self.write_json("run.json", run)
+
+    def _require_same(self, run: dict[str, Any]) -> None:
+        there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
+        differing = [key for key in {**now, **there} if there.get(key) != now.get(key)]
+        if differing:
+            raise InputError(
+                f"{self.root}: a run made with other settings",
+                "; ".join(_difference(key, there.get(key), now.get(key)) for key in differing),
+                "repeat those settings to go on with it, or choose another folder",
+            )
+
+    def _holds(self, images: dict[str, Tensor]) -> bool:
+        try:
+            kept = files.read(self.root / "images.safetensors")[0]
+        except InputError:
+            return False
+        return kept.keys() == images.keys() and all(torch.equal(kept[name], images[name]) for name in kept)
+
+    def _forget_drafts(self) -> None:
+        for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    draft.unlink()
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        run = self.read_json("run.json", "choose another folder")
+        if not (isinstance(run, dict) and isinstance(run.get("settings"), dict)):
+            raise InputError(str(self.root / "run.json"), "is corrupt (no settings in it)", "choose another folder")
+        return run
+
+    @cached_property
+    def images(self) -> dict[str, Tensor]:
+        """The images as read, (n,C,S,S) by split."""
+        return _read(self.root / "images.safetensors", RUN_AGAIN)[0]
+
+    def names(self, split: str) -> list[str]:
+        """What the images of a split are called; none where there are no test images."""
+        return self.run["names"].get(split, [])
+
+    def groups(self, split: str) -> list[int] | None:
+        """The group of each image of a split of the normal images, where they were given."""
+        groups = self.run["settings"].get("groups")
+        return groups and groups[split]
+
+    def write_json(self, name: str, value: Any) -> None:
+        with storing(self.root):
+            files.write_bytes(self.root / name, json.dumps(finite(value), indent=1, allow_nan=False).encode())
+
+    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
+        path = self.root / name
+        if not path.is_file():
+            raise InputError(str(self.root), f"holds no {name}", "name the folder that `ssad select --out` wrote")
+        try:
+            return json.loads(path.read_bytes())
+        except OSError as error:
+            raise InputError(str(path), f"can't be read ({error.strerror})", "allow reading it") from error
+        except ValueError as error:
+            raise InputError(str(path), f"is corrupt ({error})", remedy) from error
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """What was proposed, in order; nothing where no trial was begun."""
+        return self.read_json("trials.json") if (self.root / "trials.json").is_file() else []
+
+    # Candidates ----------------------------------------------------------------------------------------------
+
+    def finished(self, candidate: Candidate) -> bool:
+        return self._record(candidate.id).is_file()
+
+    def _folder(self, candidate_id: str) -> Path:
+        return self.root / "candidates" / candidate_id
+
+    def _record(self, candidate_id: str) -> Path:
+        return self._folder(candidate_id) / "record.json"
+
+    def record(self, candidate_id: str) -> dict[str, Any]:
+        """status ("ok" or "failed"), reason, losses, seconds and device of a finished candidate."""
+        return self.read_json(f"candidates/{candidate_id}/record.json")
+
+    def finished_at(self, candidate_id: str) -> float:
+        """When a candidate was finished, in seconds since the epoch."""
+        return self._record(candidate_id).stat().st_mtime
+
+    def keep_training(self, training_id: str, weights: dict[str, Tensor]) -> None:
+        with storing(self.root):
+            files.write(self.root / "trained" / f"{training_id}.safetensors", weights)
+
+    def keep(
+        self,
+        candidate: Candidate,
+        record: dict[str, Any],
+        detector: Detector | None = None,
+        evidence: dict[str, Tensor] | None = None,
+        calibration: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Put a finished candidate on disk, all of it at once: its folder appears under its name when complete.
+
+        What is finished already stays as it is.
+        """
+        if self.finished(candidate):
+            return
+        final = self._folder(candidate.id)
+        draft = final.with_name(f".{candidate.id}.{os.getpid()}")
+        with storing(self.root):
+            shutil.rmtree(draft, ignore_errors=True)
+            try:
+                if detector is not None and evidence is not None and calibration is not None:
+                    state = detector.state()
+                    files.write(draft / "scorer.safetensors", state.scorer, state.settings)
+                    distance = {"score_is_distance": detector.score_is_distance}
+                    files.write(draft / "evidence.safetensors", evidence, distance)
+                    files.write(draft / "calibration.safetensors", calibration)
+                content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1, allow_nan=False)
+                files.write_bytes(draft / "record.json", content.encode())
+                shutil.rmtree(final, ignore_errors=True)
+                self._forget_ensembles(candidate.id)
+                draft.rename(final)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def evidence(self, candidate_id: str) -> list[Evidence]:
+        """The candidate's evidence, one for each draw of its augmented images."""
+        tensors, settings = self._read(candidate_id, "evidence")
+        first, *others = tensors.pop("augmented")
+        evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
+        return [evidence, *(evidence.redrawn(draw) for draw in others)]
+
+    def calibration(self, candidate_id: str) -> dict[str, Tensor]:
+        """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
+        return self._read(candidate_id, "calibration")[0]
+
+    def detector(self, candidate: Candidate, device: torch.device) -> Classifier:
+        weights = self.root / "trained" / f"{candidate.training_id}.safetensors"
+        trained, _ = _read(weights, self._redo(candidate.id))
+        scorer, settings = self._read(candidate.id, "scorer")
+        state = files.State(settings, trained, scorer)
+        return detectors.get(candidate.training.detector).from_state(state, device)
+
+    def keep_ensemble(self, members: Sequence[str], kept: KeptEnsemble) -> None:
+        """Put what an ensemble adds to its members on disk."""
+        with storing(self.root):
+            files.write(self._ensemble(members), kept.calibration, {"normal": kept.normal})
+
+    def ensemble(self, members: Sequence[str]) -> KeptEnsemble | None:
+        """What the ensemble of these candidates adds to them; None where it was not kept, or not whole."""
+        try:
+            calibration, settings = files.read(self._ensemble(members))
+        except InputError:  # it is made again from its members
+            return None
+        normal = settings.get("normal", {})
+        return KeptEnsemble(normal, calibration) if normal.keys() == set(members) else None
+
+    def _forget_ensembles(self, candidate_id: str) -> None:
+        """Those of a candidate that is made anew: they were measured by the former."""
+        for path in (self.root / "ensembles").glob("*.safetensors"):
+            with suppress(InputError):  # a damaged one is made again when it is asked for
+                if candidate_id in files.read(path)[1].get("normal", {}):
+                    path.unlink(missing_ok=True)
+
+    def _ensemble(self, members: Sequence[str]) -> Path:
+        return self.root / "ensembles" / f"{joint_id(members)}.safetensors"
+
+    def _read(self, candidate_id: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return _read(self._folder(candidate_id) / f"{name}.safetensors", self._redo(candidate_id))
+
+    def _redo(self, candidate_id: str) -> str:
+        return f"delete {self._folder(candidate_id)} and {RUN_AGAIN}"
+
+    # Progress ------------------------------------------------------------------------------------------------
+
+    def report_progress(self, training_id: str, step: int, loss: float) -> None:
+        path = self.root / "progress" / f"{training_id}.json"
+        draft = path.with_suffix(f".{os.getpid()}")
+        with storing(self.root):
+            path.parent.mkdir(exist_ok=True)
+            draft.write_text(json.dumps({"step": step, "loss": loss}))
+            draft.replace(path)
+
+    def progress(self, training_id: str) -> dict[str, float] | None:
+        try:
+            return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def forget_progress(self) -> None:
+        shutil.rmtree(self.root / "progress", ignore_errors=True)
+
+
+class StoredEvidence(Mapping[str, list[Evidence]]):
+    """The evidence of these candidates, read when it is asked for and not kept: that of all may exceed memory."""
+
+    def __init__(self, store: Store, candidate_ids: Collection[str]) -> None:
+        self._store = store
+        self._ids = dict.fromkeys(candidate_ids)
+
+    def __getitem__(self, candidate_id: str) -> list[Evidence]:
+        if candidate_id not in self._ids:
+            raise KeyError(candidate_id)
+        return self._store.evidence(candidate_id)
+
+    def __contains__(self, candidate_id: object) -> bool:
+        return candidate_id in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return files.read(path)
+    except InputError as error:
+        raise InputError(error.thing, error.rule, remedy) from error
+
+
+def _difference(key: str, there: object, now: object) -> str:
+    shown = f"{key} {there!r} there, {now!r} now"
+    return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"
+
+
+def finite(value: Any) -> Any:
+    """The same value with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,250 @@
+"""A suite is trained once, goes on where it stopped, and keeps failures as rows."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from augmentations import InputError
+from benchmarks.evaluation.evaluate import COLUMNS, Judged, judge_folder, merge
+from benchmarks.suites import definitions as suites
+from benchmarks.suites import run as running
+from benchmarks.suites.baselines import FLOORS
+from benchmarks.suites.run import OF_EMBEDDINGS, read_table, run
+from benchmarks.tasks.view import TRIALS
+from detectors import Classifier
+from selector import criteria
+
+
+def whole_run(suite, out):
+    """Every zoo, judged."""
+    told = []
+    for one in run(suite, out, {}, jobs=1, device="cpu"):
+        judge_folder(one.folder, one.seed, suite.ratios)
+        told.append((one.data_set.name, one.seed))
+    merge(out)
+    return told
+
+
+@pytest.fixture(scope="module")
+def done(tiny_suite, tmp_path_factory):
+    out = tmp_path_factory.mktemp("suites") / "tiny"
+    assert whole_run(tiny_suite, out) == [(name, seed) for name in ("plain", "kinds") for seed in (0, 1)]
+    return out
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    return shutil.copytree(done, tmp_path / "copy")
+
+
+def test_every_case_has_a_row_of_every_sort(done, tiny_suite):
+    table = pd.read_csv(done / "leaderboard.csv", keep_default_na=False, na_values=[""])
+    assert list(table.columns) == COLUMNS
+    assert not table.duplicated(["task", "seed", "anomaly_ratio", "criterion"]).any()
+    assert set(table.task) == {"plain", "kinds-left", "kinds-right"}
+    rows = {"average", "random", "trained_random", "oracle", "ensemble_all", "untrained", "pixels", "default"}
+    rows |= {"highest_all", "half_labels"}
+    for _, case in table.groupby(["task", "seed", "anomaly_ratio"]):
+        assert rows | {"dsv", "rtm", "hits", "borda", "ensemble", "ensemble_ranks"} <= set(case.criterion)
+        by = case.set_index("criterion")
+        oracle = by.auroc["oracle"]
+        chosen = by[by["rank"].notna()]
+        assert (chosen.auroc <= oracle + 1e-9).all()
+        on_all = by.drop(index="half_labels")  # which is judged on half of the images
+        assert np.allclose(on_all.regret, oracle - on_all.auroc, atol=1e-5)
+        assert by.auroc["average"] == by.auroc["random"]
+    assert len(table.groupby(["task", "seed", "anomaly_ratio"])) == 3 * 2 * 2
+
+
+def test_settings_name_every_task(done):
+    settings = json.loads((done / "settings.json").read_text())
+    assert settings["suite"] == "tiny"
+    assert settings["tasks"]["kinds-left"] == {
+        "data_set": "kinds", "kind": "left", "train": 40, "test": 24, "anomalies": 12,
+    }  # fmt: skip
+
+
+def test_candidates_have_the_auroc_of_their_scores(done):
+    table = pd.read_csv(done / "candidates.csv").set_index(["task", "seed", "candidate"])
+    folder = done / "zoos" / "kinds-1"
+    scores = read_table(folder / "scores.parquet").set_index(["part", "row"]).loc["test"]
+    views = read_table(folder / "views.parquet")
+    for task, view in views.groupby("task"):
+        for candidate in scores:
+            expected = roc_auc_score(view.label, scores[candidate].to_numpy()[view.row])
+            assert table.auroc[task, 1, candidate] == pytest.approx(expected, abs=1e-5)
+    assert len(scores.columns) == 3 + len(FLOORS)
+
+
+def test_criteria_of_embeddings_are_kept_by_trial(done):
+    table = read_table(done / "zoos" / "plain-0" / "criteria.parquet")
+    counts = table.groupby(["candidate", "anomaly_ratio", "criterion"]).trial.nunique()
+    assert (counts == TRIALS).all()
+    assert set(table.criterion) == set(OF_EMBEDDINGS)
+
+
+def test_what_is_finished_is_not_trained_again(copy, tiny_suite, monkeypatch):
+    monkeypatch.setattr(Classifier, "train", lambda *a, **k: pytest.fail("trained again"))
+    before = (copy / "leaderboard.csv").read_bytes()
+    assert whole_run(tiny_suite, copy) == []
+    assert (copy / "leaderboard.csv").read_bytes() == before
+
+
+def test_a_stopped_run_goes_on(copy, tiny_suite, monkeypatch):
+    """One candidate and one floor of one zoo are missing: they alone are made, and the rows are the same again."""
+    store = copy / "training" / "plain-1"
+    lost = next((store / "candidates").iterdir()).name
+    shutil.rmtree(store / "candidates" / lost)
+    for name in (lost, "pixels"):
+        (store / "measured" / f"{name}.parquet").unlink()
+    (store / "trained" / f"{_training_of(store, lost)}.safetensors").unlink(missing_ok=True)
+    for name in ("scores.parquet", "leaderboard.csv"):
+        (copy / "zoos" / "plain-1" / name).unlink()
+    before = (copy / "leaderboard.csv").read_bytes()
+    trained = []
+    train = Classifier.train
+
+    def counting(self, images, **options):
+        trained.append(self)
+        return train(self, images, **options)
+
+    monkeypatch.setattr(Classifier, "train", counting)
+    assert whole_run(tiny_suite, copy) == [("plain", 1)]
+    assert len(trained) == 1
+    assert (copy / "leaderboard.csv").read_bytes() == before
+
+
+def _training_of(store, candidate_id):
+    from selector.zoo.candidates import Candidate
+
+    run = json.loads((store / "run.json").read_text())
+    candidates = [Candidate.from_json(values) for values in run["settings"]["candidates"]]
+    return next(c.training_id for c in candidates if c.id == candidate_id)
+
+
+def test_failures_are_rows(tiny_suite, tmp_path, monkeypatch):
+    """All candidates of one augmentation diverge, and a floor fails: both are told with their reason."""
+    train = Classifier.train
+
+    def failing(self, images, **options):
+        if self.augmentation.name in ("cutpaste", "redrawn"):
+            raise FloatingPointError("diverged")
+        return train(self, images, **options)
+
+    monkeypatch.setattr(Classifier, "train", failing)
+    out = tmp_path / "out"
+    whole_run(tiny_suite, out)
+    candidates = pd.read_csv(out / "candidates.csv", keep_default_na=False)
+    failed = candidates[candidates.augmentation == "cutpaste"]
+    assert set(failed.status) == {"failed"}
+    assert failed.reason.str.contains("diverged").all()
+    rows = pd.read_csv(out / "leaderboard.csv", keep_default_na=False)
+    assert (rows[rows.criterion == "trained_random"].reason != "").all()
+    assert (rows[rows.criterion == "default"].auroc != "").all()
+
+
+def test_nothing_trained_is_a_row_too(tiny_suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(Classifier, "train", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("diverged")))
+    whole_run(tiny_suite, tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "leaderboard.csv", keep_default_na=False).set_index("criterion")
+    assert rows.loc["default"].reason.str.contains("no candidate").all()
+
+
+def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match=r"other settings \(grids\)"):
+        list(run(replace(tiny_suite, grids={"cutout": [{"area": 0.2}]}), done, {}))
+    (tmp_path / "foreign").write_text("")
+    with pytest.raises(InputError, match="other files"):
+        list(run(tiny_suite, tmp_path, {}))
+
+
+def test_changes_of_the_settings_from_two_threads_are_all_kept(copy):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(40):
+            threads.submit(running.change_settings, copy, lambda kept, n=number: {f"change {n}": n})
+    kept = running.load_settings(copy)
+    assert all(kept[f"change {number}"] == number for number in range(40))
+
+
+def test_without_pyarrow_nothing_is_begun(tiny_suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pyarrow"):
+        list(run(tiny_suite, tmp_path / "out", {}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_stand_in_one_file_only(done):
+    """Nothing that a selection reads differs when the labels do; here: no other file has a column for them."""
+    for path in done.rglob("*.parquet"):
+        assert ("label" in read_table(path).columns) == (path.name == "views.parquet")
+
+
+def test_a_new_criterion_is_judged_without_training(copy, monkeypatch):
+    new = criteria.Criterion("newest", True, ("test_scores",), "test", lambda e: e.test_scores.mean(), "The mean.")
+    monkeypatch.setitem(criteria.CRITERIA, "newest", new)
+    monkeypatch.setattr(running, "OF_SCORES", [*running.OF_SCORES, "newest"])
+    monkeypatch.setattr("benchmarks.evaluation.evaluate.OF_SCORES", running.OF_SCORES)
+    shutil.rmtree(copy / "training")
+    judge_folder(copy / "zoos" / "plain-0", 0, (0.5,))
+    assert "newest" in set(pd.read_csv(copy / "zoos" / "plain-0" / "leaderboard.csv").criterion)
+
+
+def test_what_is_judged_is_what_select_best_would_have_seen(done, tiny_suite, tmp_path):
+    """The same train images, the same zoo: the same candidates are trusted, and score held-out images the same."""
+    from selector import select_best
+
+    task = tiny_suite.data_sets[0].load({})[0]
+    rows = torch.cat([(task.labels == 0).nonzero()[:, 0], (task.labels == 1).nonzero()[:12, 0]])
+    selection = select_best(
+        task.train, task.test[rows], augmentations=tiny_suite.grids, preset=tiny_suite.preset, out=tmp_path / "run"
+    )
+    judged = Judged.read(done / "zoos" / "plain-0", 0)
+    assert sorted(judged.trusted()) == sorted(selection.ranking[selection.ranking.status == "ok"].candidate)
+    for candidate in judged.trusted():
+        of_selection = selection.zoo.evidence(candidate)[0]
+        assert torch.allclose(judged.part("validation", candidate), of_selection.validation_scores, rtol=1e-4)
+        assert torch.allclose(judged.part("pseudo", candidate), of_selection.pseudo_scores, rtol=1e-4)
+
+
+class TestSuites:
+    def test_zoos_are_as_large_as_they_must_be(self):
+        from selector.zoo.candidates import plan
+
+        for name in ("development", "held-out"):
+            suite = suites.get(name)
+            from detectors import preset
+
+            candidates = plan(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset), 0)
+            assert len(candidates) >= 12
+            assert len({c.training.augmentation for c in candidates}) >= 4
+            assert len(suite.seeds) >= 2
+            assert suite.ratios == (0.05, 0.2, 0.5)
+
+    def test_development_and_held_out_share_no_data(self):
+        groups = [{d.group for d in suites.get(name).data_sets} for name in ("development", "held-out")]
+        assert not groups[0] & groups[1]
+
+    def test_an_unknown_suite_names_the_nearest(self):
+        with pytest.raises(InputError, match="held-out"):
+            suites.get("heldout")
+
+    def test_reducing_keeps_both_labels_apart_and_the_train_images_of_twin_tasks_alike(self):
+        from benchmarks.tasks.task import Task
+
+        images = torch.arange(2000.0).view(-1, 1, 1, 1) / 2000
+        labels = (torch.arange(2000) % 3 == 0).to(torch.uint8)
+        first, second = (suites.reduce(Task(name, images, images, labels)) for name in ("a", "b"))
+        assert torch.equal(first.train, second.train)
+        assert len(first.train) == suites.TRAIN_IMAGES
+        assert (first.labels == 0).sum() == (first.labels == 1).sum() == suites.TEST_IMAGES
+        original = (first.test.flatten() * 2000).round().long()
+        assert torch.equal(labels[original], first.labels)

@@ -1,0 +1,559 @@
+"""Ranking: direction, Borda, guards, ties and the verdict's error bar, on evidence made by hand."""
+
+import math
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from augmentations import InputError
+from detectors import preset
+from selector.criteria import Criterion, evaluate, get, names
+from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.ranking.bootstrap import _bootstraps, rows_of
+from selector.ranking.evaluation import COLLAPSE_AUROC, compare
+from selector.ranking.ranking import rank
+from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, rule
+from selector.ranking.shift import Comparison
+from selector.verdict.verdict import recommendation, sentences
+from selector.zoo.candidates import Candidate, Training
+
+OK = {"status": "ok", "reason": ""}
+
+
+def candidate(area: float, seed: int = 0) -> Candidate:
+    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
+
+
+def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
+    """Three draws; a fifth of the test images lie ``shift`` higher, augmented scores ``learned`` higher."""
+    source = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=source)
+
+    test = normal(100)
+    test[:20] += shift
+    common = {
+        "train": normal(40, 4),
+        "test": normal(50, 4),
+        "validation": normal(30, 4),
+        "validation_scores": normal(30).exp(),
+        "augmented_scores": (normal(30) + learned).exp(),
+        "pseudo_scores": normal(30).exp() + 1,
+        "test_scores": test.exp() if scores is None else scores,
+    }
+    common["test"] = normal(100, 4)
+    return [Evidence(augmented=normal(40, 4), **common) for _ in range(3)]
+
+
+def ranked(pool: dict[Candidate, list[Evidence] | None], decide: Rule):
+    records = {c.id: OK if e else {"status": "failed", "reason": "it burst"} for c, e in pool.items()}
+    return rank(list(pool), records, {c.id: e for c, e in pool.items() if e}, decide, seed=0)
+
+
+def order(pool, decide):
+    return ranked(pool, decide).table.candidate.tolist()
+
+
+@pytest.fixture
+def pool():
+    return {candidate(0.01 * (i + 1)): evidence(shift) for i, shift in enumerate((0.5, 4.0, 2.0))}
+
+
+def test_a_criterion_decides_in_its_own_direction(pool):
+    weak, strong, middle = (c.id for c in pool)
+    assert order(pool, Rule(("score_shift",))) == [strong, middle, weak]
+    values = ranked(pool, Rule(("discordance",))).table.criterion
+    assert values.is_monotonic_increasing  # lower is better
+
+
+def test_borda_is_the_mean_share_of_candidates_beaten(pool):
+    table = ranked(pool, Rule(("score_shift", "score_skew3"))).table.set_index("candidate")
+    assert table.criterion.iloc[0] == 1.0
+    for i in table.index:
+        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skew3")]
+        assert table.criterion[i] == pytest.approx(np.mean(beaten))
+
+
+def test_a_tied_borda_goes_to_the_first_criterion(pool):
+    two = dict(list(pool.items())[:2])
+    split = Rule(("score_shift", "mean_distance"))
+    table = ranked(two, split).table
+    if table.criterion.nunique() == 1:
+        assert table.score_shift[0] > table.score_shift[1]
+
+
+def test_equal_candidates_keep_their_order():
+    same = evidence()
+    pool = {candidate(0.01): same, candidate(0.02): same}
+    assert order(pool, Rule(("rtm",))) == [c.id for c in pool]
+
+
+def test_collapsed_candidates_come_after_the_trained_and_failed_ones_last(pool):
+    collapsed, failed = candidate(0.2), candidate(0.3)
+    pool = {failed: None, collapsed: evidence(shift=9.0, learned=0.0), **pool}
+    table = ranked(pool, Rule(("score_shift",))).table
+    assert table.candidate.tolist()[-2:] == [collapsed.id, failed.id]
+    assert table.status.tolist() == ["ok"] * 3 + ["collapsed", "failed"]
+    assert str(COLLAPSE_AUROC) in table.reason[3]
+    assert table.reason[4] == "it burst"
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_criterion_that_is_not_finite_never_wins(pool):
+    broken = candidate(0.4)
+    constant = torch.ones(100)
+    pool = {broken: evidence(scores=constant), **pool}
+    table = ranked(pool, Rule(("score_otsu",))).table
+    assert table.candidate.iloc[-1] == broken.id
+    assert "score_otsu is not finite" in table.reason.iloc[-1]
+
+
+class TestTied:
+    def test_what_is_clearly_worse_is_not(self, pool):
+        assert ranked(pool, Rule(("score_shift",))).table.tied.tolist() == [True, False, False]
+
+    def test_equal_candidates_are(self):
+        same = evidence()
+        pool = {candidate(0.01): same, candidate(0.02): same, candidate(0.03): evidence(shift=-9.0)}
+        result = ranked(pool, Rule(("score_shift",)))
+        assert result.table.tied.tolist() == [True, True, False]
+        first, second = list(pool)[:2]
+        text = " ".join(sentences(result, first, second))
+        assert "1 of the others can't be told from the best one" in text
+        assert "cutout (area 0.02)." in text
+
+    def test_the_first_few_are_named(self):
+        same = evidence()
+        pool = {candidate(0.01 * i): same for i in range(1, 8)}
+        result = ranked(pool, Rule(("score_shift",)))
+        last = sentences(result, *list(pool)[:2])[-1]
+        assert last.startswith("6 of the others")
+        assert last.endswith("cutout (area 0.02), cutout (area 0.03), cutout (area 0.04) and 3 more.")
+
+    def test_who_is_not_ok_is_not(self, pool):
+        pool = {candidate(0.2): evidence(shift=9.0, learned=0.0), candidate(0.3): None, **pool}
+        table = ranked(pool, Rule(("rtm",))).table
+        assert not table.tied[table.status != "ok"].any()
+        alone = ranked({candidate(0.1): evidence()}, Rule(("rtm",))).table
+        assert alone.tied.tolist() == [True]
+
+
+class TestSeeds:
+    @pytest.fixture
+    def twice(self):
+        """Two configurations; shifts by seed: 1, 6, 2 and 4, 4.5, 3.5."""
+        shifts = {0.01: (1.0, 6.0, 2.0), 0.02: (4.0, 4.5, 3.5)}
+        return {
+            candidate(area, seed): evidence(shift, seed=3)
+            for area, by_seed in shifts.items()
+            for seed, shift in enumerate(by_seed)
+        }
+
+    def test_a_configuration_has_one_row_of_means_and_the_median_seed(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        table = result.table
+        by_id = {c.id: evaluate(e[0], ["score_shift"])["score_shift"] for c, e in twice.items()}
+        wild, steady = (list(by_id.items())[:3], list(by_id.items())[3:])
+        assert table.candidate.tolist() == [steady[0][0], wild[2][0]]
+        assert table.seed.tolist() == [0, 2]
+        for place, members in enumerate((steady, wild)):
+            values = [value for _, value in members]
+            assert table.score_shift[place] == pytest.approx(np.mean(values))
+            assert result.spread.score_shift.iloc[place] == pytest.approx(np.std(values))
+
+    def test_the_spread_is_over_seeds_and_draws(self, twice):
+        result = ranked(twice, Rule(("score_shift",)))
+        members = list(twice.items())[3:]
+        values = [evaluate(draw, ["dsv"])["dsv"] for _, draws in members for draw in draws]
+        assert result.table.dsv[0] == pytest.approx(np.mean(values))
+        assert result.spread.dsv.iloc[0] == pytest.approx(np.std(values))
+
+    def test_of_two_seeds_the_worse_stands_for_both(self):
+        pool = {candidate(0.01, 5): evidence(1.0), candidate(0.01, 6): evidence(6.0)}
+        assert ranked(pool, Rule(("score_shift",))).table.seed.tolist() == [5]
+        assert ranked(pool, Rule(("discordance",))).table.status.tolist() == ["ok"]
+
+    def test_seeds_enter_the_margins_error_bar(self, twice):
+        one = {c: e for c, e in twice.items() if c.training.seed == 2}
+        assert ranked(twice, Rule(("score_shift",))).margin_spread > ranked(one, Rule(("score_shift",))).margin_spread
+
+    def test_a_seed_that_collapsed_or_failed_is_left_out_and_named(self, twice):
+        lost, sunk, last = list(twice)[:3]
+        twice = {**twice, lost: None, sunk: evidence(6.0, learned=0.0)}
+        table = ranked(twice, Rule(("score_shift",))).table
+        assert table.status.tolist() == ["ok", "ok"]
+        assert table.reason.tolist() == ["", "seed 0 failed, seed 1 collapsed"]
+        assert table.seed[1] == 2
+        all_lost = ranked({**twice, last: None}, Rule(("score_shift",))).table
+        assert all_lost.status.tolist() == ["ok", "collapsed"]
+        assert all_lost.seed[1] == 1
+
+
+@pytest.mark.parametrize("name", ["validation_scores", "test_scores"])
+def test_a_constant_scorer_failed(pool, name):
+    constant = candidate(0.4)
+    flat = [replace(e, **{name: torch.full_like(getattr(e, name), 2.5)}) for e in evidence(shift=9.0)]
+    table = ranked({constant: flat, **pool}, Rule(("pseudo_auc",))).table
+    assert table.candidate.iloc[-1] == constant.id
+    assert table.status.iloc[-1] == "failed"
+    assert table.reason.iloc[-1] == f"all {name.replace('_', ' ')} are equal"
+
+
+def test_what_cannot_be_computed_is_no_number_and_says_why(pool):
+    """A median test score of 0, which rtm divides by, makes it infinite."""
+    odd = candidate(0.4)
+    scores = torch.cat([torch.zeros(60), torch.arange(1.0, 41)])
+    zeros = [replace(e, test_scores=scores, score_is_distance=False) for e in evidence(seed=5)]
+    table = ranked({odd: zeros, **pool}, Rule(("score_shift",))).table.set_index("candidate")
+    assert table.status[odd.id] == "ok"
+    assert table.reason[odd.id] == "rtm is not finite"
+    assert math.isnan(table.rtm[odd.id])
+    assert (table.reason.drop(odd.id) == "").all()
+    without = [replace(e, pseudo_scores=None) for e in evidence(seed=5)]
+    mixed = ranked({odd: without, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    assert mixed.reason[odd.id] == "pseudo_auc needs pseudo_scores, npd needs pseudo_scores"
+
+
+def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool):
+    result = ranked(pool, Rule(("rtm",)))
+    assert set(names()) <= set(result.table.columns)
+    assert (result.spread["dsv"] > 0).all()
+    assert (result.spread["rtm"] == 0).all()
+
+
+def test_the_share_of_first_places_tells_a_clear_choice_from_a_toss(pool):
+    clear = ranked(pool, Rule(("score_shift",)))
+    assert clear.share_first > 0.9
+    assert clear.margin > clear.margin_spread > 0
+    toss = ranked({candidate(0.01 * i): evidence(2.0, seed=i) for i in range(1, 6)}, Rule(("rtm",)))
+    assert toss.share_first < 0.9
+
+
+def test_ranking_is_the_same_twice(pool):
+    first, second = (ranked(pool, Rule(("rtm", "score_skew3"))) for _ in range(2))
+    assert first.table.equals(second.table)
+    assert (first.margin, first.margin_spread, first.share_first) == (
+        second.margin,
+        second.margin_spread,
+        second.share_first,
+    )
+
+
+class Lazy(Mapping):
+    """Evidence that is made anew whenever it is asked for; ``most`` is how much of it was there at once."""
+
+    def __init__(self, made):
+        self.made, self.asked, self.alive, self.most = made, [], weakref.WeakSet(), 0
+
+    def __getitem__(self, candidate_id):
+        draws = [replace(draw) for draw in self.made[candidate_id]]
+        self.asked.append(candidate_id)
+        self.alive.update(draws)
+        self.most = max(self.most, len(self.alive))
+        return draws
+
+    def __contains__(self, candidate_id):
+        return candidate_id in self.made
+
+    def __iter__(self):
+        return iter(self.made)
+
+    def __len__(self):
+        return len(self.made)
+
+
+@pytest.mark.parametrize("names", [AUTO, ("dsv",)])
+def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
+    made = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
+    monkeypatch.setattr("selector.ranking.rules.MOST_THREADS", 1)
+    lazy = Lazy({c.id: draws for c, draws in made.items()})
+    records = dict.fromkeys(lazy, OK)
+    result = rank(list(made), records, lazy, Rule(names), seed=0)
+    assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
+    assert len(lazy.asked) <= 3 * len(made) + 1
+    assert result.table.equals(ranked(made, Rule(names)).table)
+
+
+def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
+    taken, with_rows = set(), Evidence.with_rows
+    monkeypatch.setattr(Evidence, "with_rows", lambda self, **rows: taken.update(rows) or with_rows(self, **rows))
+    ranked(pool, Rule(AUTO))
+    assert taken == {"validation_scores", "test_scores", "pseudo_scores"}
+    ranked(pool, rule(spread_of_tests, 30))  # which does not say what it reads
+    assert taken == {*EMBEDDINGS, *SCORES} - {"train", "augmented"}
+
+
+def test_resamples_of_scores_at_once_are_those_one_by_one(pool, monkeypatch):
+    at_once = ranked(pool, Rule(AUTO))
+    monkeypatch.setattr("selector.ranking.bootstrap.SCORES", ())
+    one_by_one = ranked(pool, Rule(AUTO))
+    assert at_once.margin_spread == pytest.approx(one_by_one.margin_spread, rel=1e-9)
+    assert at_once.share_first == one_by_one.share_first
+    assert at_once.table.equals(one_by_one.table)
+
+
+def test_one_candidate_has_no_margin():
+    only = candidate(0.01)
+    result = ranked({only: evidence()}, Rule(("rtm",)))
+    assert math.isnan(result.margin)
+    assert "nothing confirms" in " ".join(sentences(result, only, None))
+
+
+def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
+    result = ranked(pool, Rule(("score_shift",)))
+    by_id = {c.id: c for c in pool}
+    text = " ".join(sentences(result, by_id[result.table.candidate[0]], by_id[result.table.candidate[1]]))
+    assert "cutout (area 0.02)" in text
+    assert ", more than the margin's spread" in text
+
+
+def test_auto_is_borda_whatever_the_number_of_validation_images():
+    for n_validation in (3, 20, 200):
+        assert rule("auto", n_validation).names == AUTO
+
+
+def test_without_test_images_auto_is_pseudo_anomaly_validation():
+    assert rule("auto", 20, has_test=False).names == ("pseudo_auc", "npd")
+    few = rule("auto", 19, has_test=False)
+    assert few.names == ("pseudo_auc",)
+    assert "19 validation images" in few.reason
+    assert rule("npd", 3, has_test=False).names == ("npd",)
+    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
+        rule("pu_auc", 100, has_test=False)
+
+
+def spread_of_tests(evidence):
+    """How much the test scores vary.
+
+    More is not said.
+    """
+    return evidence.test_scores.log().std()
+
+
+class TestOwnCriterion:
+    def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
+        decide = rule(spread_of_tests, 30)
+        result = ranked(pool, decide)
+        expected = {c.id: spread_of_tests(e[0]).item() for c, e in pool.items()}
+        assert result.table.candidate.tolist() == sorted(expected, key=expected.get, reverse=True)
+        assert result.table.spread_of_tests.tolist() == pytest.approx(sorted(expected.values(), reverse=True))
+        assert (result.table.criterion == result.table.spread_of_tests).all()
+        assert result.criteria[-1].description == "How much the test scores vary."
+        assert result.margin_spread > 0
+
+    def test_a_criterion_may_be_better_when_lower(self, pool):
+        down = Criterion("down", False, ("test_scores",), "me", spread_of_tests, "")
+        assert order(pool, rule(down, 30)) == order(pool, rule(spread_of_tests, 30))[::-1]
+
+    def test_draws_enter_its_spread(self, pool):
+        def of_draws(evidence):
+            return evidence.augmented.mean()
+
+        result = ranked(pool, rule(of_draws, 30))
+        assert (result.spread.of_draws > 0).all()
+        values = [of_draws(draw).item() for draw in pool[next(iter(pool))]]
+        best = result.table.set_index("candidate").of_draws[next(iter(pool)).id]
+        assert best == pytest.approx(np.mean(values))
+
+    @pytest.mark.parametrize(
+        ("give", "told"),
+        [
+            (lambda: 1 / 0, "picky raised ZeroDivisionError: division by zero"),
+            (lambda: "3.0", "picky gave '3.0', which is not a number"),
+            (lambda: None, "picky gave None, which is not a number"),
+            (lambda: torch.ones(3), "picky raised"),
+            (lambda: math.inf, "picky is not finite"),
+        ],
+    )
+    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, told):
+        bad = next(iter(pool.values()))[0].test_scores
+
+        def picky(evidence):
+            if len(evidence.test_scores) == len(bad) and torch.equal(evidence.test_scores, bad):
+                return give()
+            return 1.0
+
+        table = ranked(pool, rule(picky, 30)).table
+        assert table.status.tolist() == ["ok", "ok", "failed"]
+        assert table.candidate[2] == next(iter(pool)).id
+        assert told in table.reason[2]
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (lambda evidence: 1.0, "no name.*def"),
+            (partial(spread_of_tests), "no name.*def"),
+            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
+            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
+            (3, "is not a criterion"),
+        ],
+    )
+    def test_what_can_have_no_column_is_refused(self, given, told):
+        with pytest.raises(InputError, match=told):
+            rule(given, 30)
+
+    def test_a_built_in_criterion_can_be_given_itself(self):
+        assert rule(get("dsv"), 30) == rule("dsv", 30)
+
+    def test_one_that_needs_test_images_is_refused_without(self):
+        with pytest.raises(InputError, match="none were given"):
+            rule(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
+
+
+def test_what_was_made_of_a_validation_image_goes_with_it():
+    """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
+    h = torch.arange(6.0)
+    whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
+    test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
+    again = whole.with_rows(**rows_of(whole, test, validation, SCORES))
+    assert again.test_scores is None
+    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
+        assert torch.equal(made, again.validation_scores + offset)
+
+
+def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
+    pool = {candidate(0.01 * i): [replace(e, pseudo_scores=None) for e in evidence(seed=i)] for i in (1, 2)}
+    result = ranked(pool, Rule(("rtm",)))
+    assert not {"npd", "pseudo_auc"} & set(result.table.columns)
+    assert result.absent.keys() == {"npd", "pseudo_auc"}
+    assert "pseudo_scores" in result.absent["npd"]
+    failed = ranked(pool, Rule(("npd",))).table
+    assert failed.status.tolist() == ["failed"] * 2
+    assert "npd needs pseudo_scores" in failed.reason[0]
+
+
+def test_an_unknown_criterion_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match=r"dvs.*dsv"):
+        rule("dvs", 100)
+
+
+def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
+    collapsed = candidate(0.2)
+    table = ranked({collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule(("score_shift", "score_skew3"))).table
+    assert table.status.iloc[-1] == "collapsed"
+    assert table.criterion.iloc[-1] < table.criterion.iloc[0] == 1.0
+
+
+def test_without_any_usable_criterion_what_has_a_detector_comes_first():
+    never, constant = candidate(0.1), candidate(0.2)
+    table = ranked({never: None, constant: evidence(scores=torch.ones(100))}, Rule(("score_otsu",))).table
+    assert table.candidate.tolist() == [constant.id, never.id]
+    assert table.status.tolist() == ["failed", "failed"]
+
+
+def test_of_a_borda_those_criteria_decide_that_every_candidate_supports(pool):
+    """A patch detector trained on one family has no pseudo anomalies of others; its rivals may have some."""
+    assert ranked(pool, Rule(AUTO)).rule.names == AUTO
+    lacking = next(iter(pool))
+    pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
+    found = ranked(pool, Rule(AUTO))
+    assert found.rule.names == tuple(name for name in AUTO if name not in ("pseudo_auc", "npd"))
+    assert set(found.table.status) == {"ok"}
+    assert found.table.equals(ranked(pool, Rule(found.rule.names)).table)
+
+
+@pytest.mark.parametrize("criterion", ["npd", ("npd", "rtm")])
+def test_a_criterion_that_is_asked_for_is_not_left_out(pool, criterion):
+    lacking = next(iter(pool))
+    pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
+    found = ranked(pool, rule(criterion, 30)).table.set_index("candidate")
+    assert found.status[lacking.id] == "failed"
+
+
+def test_several_names_decide_by_their_borda(pool):
+    found = rule(["dsv", "score_shift"], 30)
+    assert (found.names, found.is_borda) == (("dsv", "score_shift"), True)
+    assert ranked(pool, found).table.equals(ranked(pool, Rule(("dsv", "score_shift"))).table)
+    assert rule(("rtm",), 30).names == ("rtm",)
+
+
+@pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
+def test_several_that_are_no_names_are_refused(several):
+    with pytest.raises(InputError, match="criterion"):
+        rule(several, 30)
+
+
+def test_several_of_which_one_needs_test_images_are_refused_without_them():
+    with pytest.raises(InputError, match=r"'rtm'.*test images"):
+        rule(("pseudo_auc", "rtm"), 30, has_test=False)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_the_recommendation_names_the_first_few_of_its_members(count):
+    members = [candidate(0.01 * place) for place in range(1, count + 1)]
+    (told,) = recommendation(members)
+    assert f"the best {count} together" in told
+    named = [member.describe() in told for member in members]
+    assert named == [False, True, True, True, False, False][:count]
+    assert (f"and {count - 4} more" in told) == (count > 4)
+
+
+class TestComparison:
+    """Test images against validation images: asked of the candidates that can be trusted."""
+
+    def test_a_shift_that_candidates_see_is_told_and_auto_falls_back(self, pool):
+        shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
+        found = compare({c.id: e for c, e in shifted.items()}.values(), seed=0)
+        assert found.is_shifted
+        assert found.is_higher
+        assert (found.seen_by, found.candidates) == (3, 3)
+        decide = rule("auto", 30, is_shifted=found.is_shifted)
+        assert decide.names == UNDER_SHIFT
+        result = replace(ranked(shifted, decide), comparison=found)
+        told = sentences(result, *list(pool)[:2])[-1]
+        assert told.startswith("Beware: validation images do not resemble the normal test images")
+        left = "to Borda over rtm, npd and score_skew3, which does not compare their level"
+        assert f"so it was left {left}" in told
+        for criterion in ("score_shift", "rtm"):
+            by_hand = replace(result, rule=Rule.from_json(rule(criterion, 30).to_json()))
+            assert f'"auto" would leave it {left}' in sentences(by_hand, *list(pool)[:2])[-1]
+
+    def test_what_decides_under_a_shift_sees_no_shift_of_levels(self, pool):
+        """Test scores of each candidate in multiples of its own, as another lamp may make them: the order stays."""
+        moved = {
+            c: [replace(e, test_scores=e.test_scores * 3.0**place) for e in draws]
+            for place, (c, draws) in enumerate(pool.items())
+        }
+        usual, shifted = (ranked(given, Rule(UNDER_SHIFT)).table for given in (pool, moved))
+        assert usual.candidate.tolist() == shifted.candidate.tolist()
+        assert usual.criterion.tolist() == shifted.criterion.tolist()
+        levels = [ranked(given, Rule(("score_upper_95",))).table for given in (pool, moved)]
+        assert levels[0].criterion.tolist() != levels[1].criterion.tolist()
+
+    def test_without_one_auto_is_what_it_was(self, pool):
+        assert not compare(pool.values(), seed=0).is_shifted
+        assert rule("auto", 30).names == AUTO
+        assert rule("dsv", 30, is_shifted=True).names == ("dsv",)
+        assert rule("auto", 30, False, True).names == rule("auto", 30, False).names
+
+    def test_nothing_standing_out_is_told(self, pool):
+        usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
+        found = compare(usual.values(), seed=0)
+        assert found.nothing_stands_out
+        result = replace(ranked(pool, Rule(("rtm",))), comparison=found)
+        assert sentences(result, *list(pool)[:2])[-1].startswith("Nothing in the test images stands out")
+        clear = compare(pool.values(), seed=0)
+        assert not clear.nothing_stands_out
+
+    def test_who_can_not_be_trusted_is_not_asked(self, pool):
+        liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
+        constant = evidence(scores=torch.ones(100))
+        asked = {c.id: e for c, e in pool.items()}
+        assert compare((asked | {"collapsed": liar, "constant": constant}).values(), seed=0) == compare(
+            asked.values(), seed=0
+        )
+        assert compare([liar], seed=0) == Comparison(reason="no candidate can be trusted")
+
+    def test_too_little_to_compare_is_told(self, pool):
+        few = {c.id: [e.with_rows(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
+        assert "19 validation images are fewer than 20" in compare(few.values(), seed=0).reason
+        inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
+        assert compare(inductive.values(), seed=0).reason == "no test images were given"

@@ -1,0 +1,113 @@
+"""What the user sees while the zoo is trained."""
+
+import io
+import re
+import time
+
+import pytest
+import torch
+from rich.console import Console
+
+from selector.zoo import progress
+from selector.zoo.progress import display
+from selector.zoo.store import Store
+from selector.zoo.zoo import Zoo, failure
+
+CPU = torch.device("cpu")
+OK = {"status": "ok", "reason": ""}
+
+
+@pytest.fixture
+def zoo(store, candidates):
+    return Zoo(store, candidates, CPU)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_nothing_is_shown_unless_asked(zoo, capfd):
+    with display(zoo, enabled=False) as tell:
+        tell(zoo.candidates[0])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_elsewhere_than_on_a_terminal_it_is_one_line_a_candidate(zoo, capfd, clock):
+    first, second = zoo.candidates
+    with display(zoo, enabled=True) as tell:
+        clock[0] = 20
+        zoo.store.keep(first, OK)
+        tell(first)
+        clock[0] = 240
+        zoo.store.keep(second, OK)
+        tell(second)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"1 of 2 candidates, about 20 s left: {first.describe()}",
+        f"2 of 2 candidates after 4.0 min: {second.describe()}",
+    ]
+
+
+def test_a_line_is_there_at_once(zoo, capfd):
+    with display(zoo, enabled=True) as tell:
+        zoo.store.keep(zoo.candidates[0], OK)
+        tell(zoo.candidates[0])
+        assert capfd.readouterr().err.startswith("1 of 2")
+
+
+def test_candidates_of_an_earlier_run_are_no_measure_of_what_is_left(zoo, capfd, clock):
+    first, second = zoo.candidates
+    zoo.store.keep(first, OK)
+    with display(zoo, enabled=True) as tell:
+        tell(first)
+        clock[0] = 30
+        zoo.store.keep(second, OK)
+        tell(second)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == f"1 of 2 candidates: {first.describe()}"
+    assert lines[1].startswith("2 of 2 candidates after 30 s")
+
+
+def test_a_failure_is_told_with_its_reason(zoo, capfd):
+    with display(zoo, enabled=True) as tell:
+        for candidate in zoo.candidates:
+            zoo.store.keep(candidate, failure("TrainingDivergedError: the loss was nan"))
+            tell(candidate)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].endswith(", failed: TrainingDivergedError: the loss was nan")
+    assert "2 of them failed" in lines[1]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal to write on, and what was written."""
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=written, force_terminal=True, width=100))
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.01)
+    return written
+
+
+def test_a_terminal_shows_what_is_in_flight_and_then_one_line(zoo, terminal):
+    first, second = zoo.candidates
+    with display(zoo, enabled=True) as tell:
+        Store(zoo.store.root).report_progress(first.training_id, 6, 0.5)
+        deadline = time.monotonic() + 20
+        while "step 6 of 12" not in terminal.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for candidate in (first, second):
+            zoo.store.keep(candidate, OK)
+            tell(candidate)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search(r"step 6 of 12, loss 0\.500", shown)
+    assert "2 of 2 candidates after" in shown.splitlines()[-1]
+
+
+def test_a_terminal_is_left_in_order_after_an_error(zoo, terminal):
+    with pytest.raises(KeyboardInterrupt), display(zoo, enabled=True):
+        raise KeyboardInterrupt
+    assert "\x1b[?25h" in terminal.getvalue()  # the cursor is shown again
