@@ -16,6 +16,7 @@ import torch
 
 import detectors as detectors_room
 from augmentations import InputError
+from augmentations.hyperparameters import from_json
 from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
@@ -459,7 +460,7 @@ def load(path: str | Path, device: str = "auto") -> Selection:
 
 def _ranking_from(kept: dict[str, Any]) -> Ranking:
     table = pd.DataFrame(kept["ranking"])
-    ranges = [{name: tuple(ends) for name, ends in h.items()} for h in table["hyperparameters"]]
+    ranges = [from_json(h) for h in table["hyperparameters"]]
     table = table.assign(hyperparameters=pd.Series(ranges, dtype=object))
     numeric = ["criterion", *kept["spread"][table["candidate"][0]]]
     table = table.astype(dict.fromkeys(numeric, float) | {"tied": bool})

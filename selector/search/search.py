@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 import augmentations
 from augmentations import InputError
 from augmentations.errors import unknown_name
+from augmentations.hyperparameters import numbers_and_choices
 from augmentations.randomness import generator
 from detectors import Settings
 from selector.zoo.candidates import Candidate, Grids, Training, plan
@@ -159,18 +160,13 @@ class Grid:
         return self.proposals[len(begun) :]
 
 
-def _ends(candidate: Candidate) -> dict[str, float | str]:
+def _ends(candidate: Candidate) -> dict[str, float | str | bool]:
     name = candidate.training.augmentation
     chosen = {"augmentation": name, "detector": candidate.training.detector, "scorer": candidate.scorer}
-    ranges = candidate.hyperparameters.items()
-    return chosen | {
-        f"{name}.{field}_{end}": value
-        for field, ends in ranges
-        for end, value in zip(("low", "high"), ends, strict=True)
-    }
+    return chosen | {f"{name}.{part}": value for part, value in numbers_and_choices(candidate.hyperparameters).items()}
 
 
-def _around(given: Sequence[Mapping[str, float | str]]) -> dict[str, BaseDistribution]:
+def _around(given: Sequence[Mapping[str, float | str | bool]]) -> dict[str, BaseDistribution]:
     """The smallest space that holds these parameters."""
     values: dict[str, list[Any]] = {}
     for parameters in given:
@@ -178,7 +174,7 @@ def _around(given: Sequence[Mapping[str, float | str]]) -> dict[str, BaseDistrib
             values.setdefault(name, []).append(value)
     return {
         name: CategoricalDistribution(tuple(dict.fromkeys(known)))
-        if isinstance(known[0], str)
+        if isinstance(known[0], (str, bool))
         else FloatDistribution(min(known), max(known))
         for name, known in values.items()
     }

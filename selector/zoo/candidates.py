@@ -12,6 +12,7 @@ import torch
 import augmentations
 import detectors
 from augmentations import Augmentation, InputError
+from augmentations.hyperparameters import Hyperparameters, Value, from_json
 from detectors import Classifier, Settings
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]] | Iterable[str]
@@ -31,7 +32,7 @@ class Training:
     """What decides the weights: augmentation and hyperparameters, detector and settings, seed."""
 
     augmentation: str
-    hyperparameters: tuple[tuple[str, tuple[float, float]], ...]
+    hyperparameters: tuple[tuple[str, Value], ...]
     detector: str
     settings: Settings
     seed: int
@@ -49,7 +50,7 @@ class Training:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Training":
-        ranges = tuple((name, (low, high)) for name, (low, high) in values["hyperparameters"].items())
+        ranges = tuple(from_json(values["hyperparameters"]).items())
         return cls(**{**values, "hyperparameters": ranges, "settings": Settings.from_json(values["settings"])})
 
 
@@ -74,7 +75,7 @@ class Candidate:
         return self.training.id
 
     @property
-    def hyperparameters(self) -> dict[str, tuple[float, float]]:
+    def hyperparameters(self) -> Hyperparameters:
         return dict(self.training.hyperparameters)
 
     def make_detector(self, device: torch.device | str) -> Classifier:
@@ -100,14 +101,16 @@ class Candidate:
         return cls(Training.from_json(values["training"]), values["scorer"])
 
 
-def described(augmentation: str, hyperparameters: Mapping[str, tuple[float, float]]) -> str:
+def described(augmentation: str, hyperparameters: Mapping[str, Value]) -> str:
     """An augmentation and its hyperparameters in a few words."""
     return f"{augmentation} ({', '.join(f'{name} {interval(ends)}' for name, ends in hyperparameters.items())})"
 
 
-def interval(ends: tuple[float, float]) -> str:
-    """A range as people write it: ``.3 to 3.3``, or one number where both ends are the same."""
-    low, high = (f"{end:.3g}" for end in ends)
+def interval(value: Value) -> str:
+    """A hyperparameter as people write it: ``.3 to 3.3``, one number where both ends are the same, or a choice."""
+    if isinstance(value, (str, bool)):
+        return str(value)
+    low, high = (f"{end:.3g}" for end in (value if isinstance(value, tuple) else (value, value)))
     return low if low == high else f"{low} to {high}"
 
 

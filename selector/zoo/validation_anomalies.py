@@ -13,11 +13,6 @@ from augmentations.randomness import generator
 from detectors import Detector
 
 
-def family(augmentation: str) -> str:
-    """The first word of an augmentation's name, which those have in common that are made of one another."""
-    return augmentation.partition("_")[0]
-
-
 def bank(images: Tensor, augmentations: Sequence[Augmentation], seed: int) -> dict[str, Tensor]:
     """Pseudo anomalies (n,C,H,W) by family, from normal images (n,C,H,W): a family's augmentations take turns.
 
@@ -25,7 +20,7 @@ def bank(images: Tensor, augmentations: Sequence[Augmentation], seed: int) -> di
     """
     members: dict[str, list[Augmentation]] = {}
     for augmentation in augmentations:
-        members.setdefault(family(augmentation.name), []).append(augmentation)
+        members.setdefault(augmentation.family, []).append(augmentation)
     made = {}
     for name, turns in members.items():
         made[name] = torch.empty_like(images)
@@ -48,9 +43,9 @@ def resampled(embeddings: Tensor, n: int, seed: int) -> Tensor:
 def pseudo_scores(
     detector: Detector, bank: Mapping[str, Tensor], own: str, embeddings: Tensor, n: int, seed: int
 ) -> Tensor | None:
-    """The scores (b,) that a detector gives the bank, but not the family of its ``own`` augmentation, and ``n``
+    """The scores (b,) that a detector gives the bank, but not its ``own`` family, and ``n``
     resampled ``embeddings`` (m,d); None where nothing is left."""
-    others = [detector.score(images) for name, images in bank.items() if name != family(own)]
+    others = [detector.score(images) for name, images in bank.items() if name != own]
     scores = detector.score_embeddings(resampled(embeddings, n, seed))
     parts = [*others, scores] if scores is not None else others
     return torch.cat(parts) if parts else None

@@ -137,7 +137,9 @@ def gather_evidence(
     if "test" in images:
         evidence |= {"test": detector.embed(images["test"]), "test_scores": detector.score(images["test"])}
     held_out = len(images["validation"])
-    scores = pseudo.pseudo_scores(detector, bank, training.augmentation, evidence["train"], held_out, seed)
+    scores = pseudo.pseudo_scores(
+        detector, bank, training.make_augmentation().family, evidence["train"], held_out, seed
+    )
     if scores is not None:
         evidence["pseudo_scores"] = scores
     return _finite(evidence)
