@@ -134,7 +134,7 @@ def select_best(
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
     rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
-    indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
+    indices = {"train": splits.train, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
     if test is not None:

@@ -171,11 +171,11 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     if searched := settings.get("search"):
         proposed = {"tpe": "proposed by TPE", "random": "drawn at random"}[searched["sampler"]]
         yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
-    fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
-    parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
+    train, validation, calibration = (len(store.names(split)) for split in ("train", "validation", "calibration"))
+    parts = f"{train} to train, {validation} to select, {calibration} to calibrate"
     groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
     parts += f", in {len(groups)} groups kept whole" if groups else ""
-    yield "Normal images", str(fit + validation + calibration), parts
+    yield "Normal images", str(train + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
     yield "Test against validation images", *_compared(result.comparison)
@@ -276,7 +276,7 @@ def _chosen(selection: Selection) -> Chosen:
     calibration = selection.zoo.calibration(members)
     p = selection.test_p_values if store.names("test") else None
     verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
-    normal = store.images["fit"][:PAIRS]
+    normal = store.images["train"][:PAIRS]
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
     low = order[: min(GALLERY, len(order) // 2)]

@@ -91,7 +91,7 @@ def test_sub_folders_are_groups_only_when_asked(ssad, folders, tmp_path):
     code, _, err = ssad("select", "--train", tmp_path / "lots", "--out", tmp_path / "run", *arguments)
     assert code == 0, err
     names = json.loads((tmp_path / "run" / "run.json").read_text())["names"]
-    lots = [{name.split("/")[0] for name in names[split]} for split in ("fit", "validation", "calibration")]
+    lots = [{name.split("/")[0] for name in names[split]} for split in ("train", "validation", "calibration")]
     assert sum(map(len, lots)) == 10
     assert "in 10 groups kept whole" in (tmp_path / "run" / "index.html").read_text()
     code, _, err = ssad("select", "--train", folders / "good", "--out", tmp_path / "flat", *arguments)
