@@ -19,8 +19,7 @@ from augmentations import InputError
 from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
-from selector.detection.conformal import benjamini_hochberg, p_values
-from selector.detection.conformal import false_alarm_rate as checked_rate
+from selector.detection.conformal import benjamini_hochberg, p_values, validate_rate
 from selector.detection.cross_conformal import Calibration, Fold
 from selector.detection.cross_conformal import cross as cross_calibration
 from selector.detection.detections import Detections
@@ -359,7 +358,7 @@ class Selection:
         name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
-        rate = checked_rate(false_alarm_rate, calibration.n)
+        rate = validate_rate(false_alarm_rate, calibration.n)
         map_threshold = calibration.map_threshold(rate)
         batches = reading.iterate(
             images,

@@ -17,7 +17,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Ensemble, files
 from selector.detection.conformal import cross_p_values
-from selector.detection.regions import threshold
+from selector.detection.regions import map_threshold
 from selector.execution.execution import Engine
 from selector.zoo.candidates import Candidate, joint_id
 from selector.zoo.store import Store, storing
@@ -61,7 +61,7 @@ class Calibration:
 
     def map_threshold(self, rate: float) -> float:
         """The map score that a normal image exceeds anywhere with probability ``rate`` at most."""
-        return threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
+        return map_threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from selector.criteria import Criterion
-from selector.detection.conformal import false_alarm_rate, p_values
-from selector.detection.regions import threshold
+from selector.detection.conformal import p_values, validate_rate
+from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import Comparison
@@ -289,7 +289,7 @@ def _chosen(selection: Selection) -> Chosen:
         lowest=_samples(selection, verdicts, low),
         sheet=_samples(selection, verdicts, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=selection.map_scale,
-        map_threshold=threshold(calibration["map_maxima"], verdicts.rate),
+        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
     )
 
 
@@ -337,7 +337,7 @@ def decision(evidence: Evidence, calibration: Tensor, names: list[str], p: Tenso
     test = scores.get("test", calibration[:0])
     p = p_values(calibration, test) if p is None else p
     h = len(calibration)
-    rate = false_alarm_rate(None, h)
+    rate = validate_rate(None, h)
     threshold = calibration[p_values(calibration, calibration) > rate].max().item()
     above = int((calibration > threshold).sum())
     flagged = (p <= rate).numpy()
