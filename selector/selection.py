@@ -20,8 +20,7 @@ from augmentations.hyperparameters import from_json
 from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
-from selector.detection.conformal import benjamini_hochberg, p_values
-from selector.detection.conformal import false_alarm_rate as checked_rate
+from selector.detection.conformal import benjamini_hochberg, p_values, validate_rate
 from selector.detection.cross_conformal import Calibration, Fold
 from selector.detection.cross_conformal import cross as cross_calibration
 from selector.detection.detections import Detections
@@ -135,7 +134,7 @@ def select_best(
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
     rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
-    indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
+    indices = {"train": splits.train, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
     if test is not None:
@@ -360,7 +359,7 @@ class Selection:
         name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
-        rate = checked_rate(false_alarm_rate, calibration.n)
+        rate = validate_rate(false_alarm_rate, calibration.n)
         map_threshold = calibration.map_threshold(rate)
         batches = reading.iterate(
             images,

@@ -17,7 +17,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Ensemble, files
 from selector.detection.conformal import cross_p_values
-from selector.detection.regions import threshold
+from selector.detection.regions import map_threshold
 from selector.execution.execution import Engine
 from selector.zoo.candidates import Candidate, joint_id
 from selector.zoo.store import Store, storing
@@ -61,7 +61,7 @@ class Calibration:
 
     def map_threshold(self, rate: float) -> float:
         """The map score that a normal image exceeds anywhere with probability ``rate`` at most."""
-        return threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
+        return map_threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def work(job: FoldJob) -> None:
     if job.scores_path.is_file():
         return
     store = Store(job.root)
-    normals = torch.cat([store.images["fit"], store.images["calibration"]])
+    normals = torch.cat([store.images["train"], store.images["calibration"]])
     groups = _groups(store)
     seed = min(member.training.seed for member in job.members)
     order = torch.randperm(int(groups.max()) + 1, generator=generator(seed, "folds"))
@@ -104,10 +104,10 @@ def work(job: FoldJob) -> None:
 
 def _groups(store: Store) -> Tensor:
     """A number for each normal image outside of selection, from 0: of its group, or its own where there are none."""
-    fit, calibration = (store.groups(split) for split in ("fit", "calibration"))
-    if fit is None or calibration is None:
-        return torch.arange(len(store.images["fit"]) + len(store.images["calibration"]))
-    return torch.tensor([*fit, *calibration]).unique(return_inverse=True)[1]
+    train, calibration = (store.groups(split) for split in ("train", "calibration"))
+    if train is None or calibration is None:
+        return torch.arange(len(store.images["train"]) + len(store.images["calibration"]))
+    return torch.tensor([*train, *calibration]).unique(return_inverse=True)[1]
 
 
 def cross(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:

@@ -24,7 +24,7 @@ def warnings(train: Images, test: Images) -> list[str]:
 def straddling(train: Images, splits: Splits) -> list[str]:
     """Train images that are identical to one of another split, so that what is held out was learned."""
     split_of = torch.zeros(len(train), dtype=torch.long)
-    for number, rows in enumerate((splits.fit, splits.validation, splits.calibration)):
+    for number, rows in enumerate((splits.train, splits.validation, splits.calibration)):
         split_of[rows] = number
     first: dict[bytes, int] = {}
     pairs = []

@@ -1,4 +1,4 @@
-"""The one division of the normal images: fit (training), validation (selection), calibration (decisions)."""
+"""The one division of the normal images: train (fitting), validation (selection), calibration (decisions)."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Groups = Sequence[Hashable] | Callable[[str], Hashable]
 class Splits:
     """Indices into the normal images, (n,) each, disjoint, in random order."""
 
-    fit: Tensor
+    train: Tensor
     validation: Tensor
     calibration: Tensor
 

@@ -93,9 +93,9 @@ def test_an_unknown_candidate_is_refused(run):
 
 def test_no_image_is_in_two_splits_and_none_is_lost(run):
     names = run.zoo.store.run["names"]
-    held = [name for split in ("fit", "validation", "calibration") for name in names[split]]
+    held = [name for split in ("train", "validation", "calibration") for name in names[split]]
     assert sorted(held) == [f"{i:04d}" for i in range(40)] or len(set(held)) == 40
-    assert [len(names[split]) for split in ("fit", "validation", "calibration")] == [28, 6, 6]
+    assert [len(names[split]) for split in ("train", "validation", "calibration")] == [28, 6, 6]
 
 
 def test_the_same_seed_gives_the_same_ranking_and_another_seed_another(run, data):
@@ -328,7 +328,7 @@ def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
     options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
     pairs = [i // 2 for i in range(40)]
     store = select_best(*data, groups=pairs, **options).zoo.store
-    held = [{int(name) // 2 for name in store.names(split)} for split in ("fit", "validation", "calibration")]
+    held = [{int(name) // 2 for name in store.names(split)} for split in ("train", "validation", "calibration")]
     assert sum(map(len, held)) == 20
     select_best(*data, groups=lambda name: f"lot {int(name) // 2}", **options)  # the same groups by other names
     for other in ([i // 4 for i in range(40)], None):

@@ -12,7 +12,7 @@ from selector.inputs.splits import FEWEST, FEWEST_IMAGES, first_folder, grouped,
 
 def parts(n, seed=0):
     found = split(n, seed)
-    return found.fit, found.validation, found.calibration
+    return found.train, found.validation, found.calibration
 
 
 @pytest.mark.parametrize("n", [20, 21, 33, 100, 1001])
@@ -29,10 +29,10 @@ def test_sizes_are_70_15_15(n, sizes):
 
 def test_sizes_are_as_near_to_the_shares_as_whole_numbers_allow():
     for n in range(20, 200):
-        fit, validation, calibration = map(len, parts(n))
+        train, validation, calibration = map(len, parts(n))
         assert abs(validation - 0.15 * n) <= 0.5
         assert validation == calibration
-        assert abs(fit - 0.7 * n) <= 1
+        assert abs(train - 0.7 * n) <= 1
 
 
 def test_the_seed_decides():
@@ -51,8 +51,8 @@ def test_the_callers_global_generator_is_not_touched():
 
 def test_the_order_is_random():
     """Files sorted by day must not end up with the last days as calibration."""
-    fit, validation, calibration = parts(1000)
-    for part in (fit, validation, calibration):
+    train, validation, calibration = parts(1000)
+    for part in (train, validation, calibration):
         assert part.double().mean().item() == pytest.approx(499.5, abs=5 * 1000 / 12**0.5 / len(part) ** 0.5)
         assert not torch.equal(part, part.sort().values)
 
@@ -67,7 +67,7 @@ def dealt(sizes, seed=0):
     """The sizes of the splits of groups of these sizes, which come one after another."""
     groups = np.repeat(np.arange(len(sizes)), sizes)
     found = split(len(groups), seed, groups.tolist())
-    places = (found.fit, found.validation, found.calibration)
+    places = (found.train, found.validation, found.calibration)
     assert torch.cat(places).sort().values.tolist() == list(range(len(groups)))
     held = [set(groups[place]) for place in places]
     assert sum(map(len, held)) == len(sizes)  # and so none straddles
@@ -88,8 +88,8 @@ class TestGroups:
         fair = round(0.15 * n)
         least = min(
             abs(v - fair) + abs(c - fair)
-            for fit, v, c in ways
-            if all(size >= fewest for size, fewest in zip((fit, v, c), FEWEST, strict=True))
+            for t, v, c in ways
+            if all(size >= fewest for size, fewest in zip((t, v, c), FEWEST, strict=True))
         )
         _, validation, calibration = dealt(sizes, seed)
         assert abs(validation - fair) + abs(calibration - fair) == least
@@ -109,8 +109,8 @@ class TestGroups:
         assert held == set(groups)
 
     def test_the_order_within_a_split_is_random(self):
-        fit = split(200, 0, [i // 5 for i in range(200)]).fit
-        assert not torch.equal(fit, fit.sort().values)
+        train = split(200, 0, [i // 5 for i in range(200)]).train
+        assert not torch.equal(train, train.sort().values)
 
     @pytest.mark.parametrize(
         ("sizes", "told"),
