@@ -12,6 +12,7 @@ from scipy.stats import beta
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
 from selector.detection.conformal import p_values, validate_rate
@@ -217,24 +218,29 @@ def _comparable(ranking: Ranking) -> pd.DataFrame:
 
 
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a candidate and a hyperparameter that varies within its augmentation: range and deciding value."""
+    """Every hyperparameter that varies within its augmentation, and the deciding value, in one row per candidate.
+
+    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a text or a truth value, else empty.
+    """
+    columns = ["augmentation", "hyperparameter", "low", "high", "choice", "value", "status", "is_best"]
     rows = [
-        {
-            "augmentation": row["augmentation"],
-            "hyperparameter": name,
-            "low": ends[0],
-            "high": ends[1],
-            "value": row["criterion"],
-            "status": row["status"],
-            "is_best": row["rank"] == 1,
-        }
+        (row["augmentation"], name, *_axis(setting), row["criterion"], row["status"], row["rank"] == 1)
         for row in table.to_dict("records")
-        for name, ends in row["hyperparameters"].items()
+        for name, setting in row["hyperparameters"].items()
     ]
-    every = pd.DataFrame(rows)
-    ends = every.low.map(repr) + " " + every.high.map(repr)
-    varies = every.assign(ends=ends).groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
-    return every[varies & np.isfinite(every.value.astype(float))]
+    every = pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+    settings = pd.Series(list(zip(every.low, every.high, every.choice, strict=True)), every.index, dtype=object).map(
+        repr
+    )
+    varies = every.assign(setting=settings).groupby(["augmentation", "hyperparameter"]).setting.transform("nunique") > 1
+    return every[varies.astype(bool) & np.isfinite(every.value)]
+
+
+def _axis(setting: Value) -> tuple[float, float, str]:
+    if isinstance(setting, (str, bool)):
+        return np.nan, np.nan, str(setting)
+    low, high = setting if isinstance(setting, tuple) else (setting, setting)
+    return low, high, ""
 
 
 def seriated(agreement: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,8 @@ from selector.execution.execution import Engine
 from selector.ranking.evaluation import Measured, compare, held, measure
 from selector.ranking.ranking import standing
 from selector.ranking.rules import Rule
-from selector.search.search import Proposal, Search, in_order, quiet
+from selector.search.optuna_logging import quiet_optuna
+from selector.search.search import Proposal, Search, in_order
 from selector.zoo.candidates import Candidate
 from selector.zoo.store import RUN_AGAIN, Store, storing
 from selector.zoo.zoo import Zoo
@@ -122,7 +123,7 @@ class Study:
 
     def _write(self, trials: Sequence[FrozenTrial]) -> None:
         lines = _Lines()
-        with quiet():
+        with quiet_optuna():
             study = optuna.create_study(storage=JournalStorage(lines), study_name="ssad", direction=self.direction)
             study.set_user_attr("criterion", self.rule.describe())
             study.add_trials(trials)

@@ -404,6 +404,26 @@ def test_only_hyperparameters_that_vary_are_compared(selection):
     assert set(zip(table.augmentation, table.hyperparameter, strict=True)) == {("cutout", "area")}
 
 
+def test_numbers_and_choices_have_panels_of_their_own():
+    cells = [{"blend": b, "kernel": k, "area": (0.1, 0.1 * k)} for b, k in (("<mean>", 2), ("black", 3), ("black", 5))]
+    rows = [
+        {"augmentation": "mine:Blur", "hyperparameters": cell, "criterion": i, "status": "ok", "rank": i + 1}
+        for i, cell in enumerate(cells)
+    ]
+    table = hyperparameters(pd.DataFrame(rows))
+    assert table[table.hyperparameter == "blend"].choice.tolist() == ["<mean>", "black", "black"]
+    assert table[table.hyperparameter == "kernel"].low.tolist() == [2, 3, 5]
+    panels = {name: panel for _, name, panel in figures.hyperparameter_panels(table, "rtm")}
+    assert list(panels) == ["blend", "kernel", "area"]
+    assert "&lt;mean&gt;" in panels["blend"]
+    assert "black" in panels["blend"]
+
+
+def test_candidates_without_hyperparameters_have_no_panels():
+    row = {"augmentation": "", "hyperparameters": {}, "criterion": 1.0, "status": "ok", "rank": 1}
+    assert figures.hyperparameter_panels(hyperparameters(pd.DataFrame([row])), "rtm") == []
+
+
 def test_a_projection_finds_the_plane_that_the_points_lie_in(selection):
     generator = torch.Generator().manual_seed(0)
     plane = torch.randn(2, 16, generator=generator)
