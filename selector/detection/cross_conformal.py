@@ -110,7 +110,7 @@ def _groups(store: Store) -> Tensor:
     return torch.tensor([*train, *calibration]).unique(return_inverse=True)[1]
 
 
-def cross(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:
+def cross_calibrate(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:
     """The cross-conformal calibration of the detector that candidates make together.
 
     Its folds are trained where they are not yet in the run folder.
