@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -37,6 +36,7 @@ from detectors import Settings, files
 from selector import criteria
 from selector.evidence.evidence import EMBEDDINGS
 from selector.execution.execution import engine
+from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
 from selector.selection import installed_version
 from selector.zoo.candidates import Candidate, plan
@@ -249,7 +249,7 @@ def _prepare(
     pixels = {name: train[getattr(splits, name)] for name in ("train", "validation", "calibration")} | {"test": test}
     store = Store(out / "training" / f"{data_set.name}-{seed}")
     images = {"train images": train, "test images": test}
-    described = {name: sha256(values.numpy().tobytes()).hexdigest()[:16] for name, values in images.items()}
+    described = {name: set_digest(values) for name, values in images.items()}
     with store.locked():
         store.create({"settings": {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}}, pixels)
     zoo = Zoo(store, candidates, place)
