@@ -76,6 +76,14 @@ class Detector(ABC):
         whole = self.require_size(as_images(images))
         return torch.cat([module.score(features).cpu() for features in self._features(module, whole)])
 
+    def embed_and_score(self, images: Images) -> tuple[Tensor, Tensor]:
+        """``embed`` and ``score`` together, in one pass."""
+        module = self.module()
+        whole = self.require_size(as_images(images))
+        pairs = [(module.embed(f).cpu(), module.score(f).cpu()) for f in self._features(module, whole)]
+        embeddings, scores = zip(*pairs, strict=True)
+        return torch.cat(embeddings), torch.cat(scores)
+
     def score_map(self, images: Images) -> Tensor:
         """(N,H,W) anomaly scores by pixel, of the size of the images."""
         module = self.module()
