@@ -1,5 +1,7 @@
 """What a refusal must say."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Bad input, refused before any work: the thing, the rule it breaks, and the remedy.
@@ -22,3 +24,9 @@ def unknown_name(kind: str, name: object, known: list[str]) -> InputError:
     near = get_close_matches(str(name), known, n=2, cutoff=0.5)
     remedy = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"{kind} {name!r}", "is not a known name", remedy)
+
+
+def first_few(names: Sequence[str], limit: int = 3) -> str:
+    """The first names of a list that may be long: ``a, b, c and 5 more``."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

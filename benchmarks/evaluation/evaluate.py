@@ -111,7 +111,7 @@ class Judged:
         """Criteria of scores by candidate in a trial whose test images are ``rows``."""
         found = {}
         for name in names:
-            evidence = self.evidence(name).with_rows(test_scores=rows)
+            evidence = self.evidence(name).subset(test_scores=rows)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
         return pd.DataFrame(found).T
 

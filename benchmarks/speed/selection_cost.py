@@ -90,7 +90,7 @@ class MadeEvidence(Mapping[str, list[Evidence]]):
             test_scores=self.test_scores(candidate_id),
             score_is_distance=True,
         )
-        return [first, *(first.redrawn(draw) for draw in draws[1:])]
+        return [first, *(first.with_augmented(draw) for draw in draws[1:])]
 
     def test_scores(self, candidate_id: str) -> Tensor:
         """The scores (k,) alone; all candidates see the same images."""

@@ -29,8 +29,8 @@ from selector.ranking.rules import UNDER_SHIFT
 
 # What the criteria of scores look at: how far test scores lie above validation scores, how they are distributed, and no
 # test image at all. Each fails where others need not, so a Borda has one of the first, one of the second, and the last.
-LEVELS = ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_exceed", "pu_auc")
-SHAPES = ("score_variance", "score_skew", "score_skew3", "rtm", "score_otsu")
+LEVELS = ("score_shift", "score_wasserstein", "score_q90", "score_q75", "score_q95", "score_exceed", "pu_auc")
+SHAPES = ("score_variance", "score_pearson_skew", "score_skewness", "rtm", "score_otsu")
 PSEUDO = ("pseudo_auc", "npd")
 Rule = tuple[int, ...]  # places of its criteria in OF_SCORES
 # Rows of the table and what they are called there; the first ones are chosen here, the rest as ``judging`` left them.

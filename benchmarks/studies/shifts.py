@@ -36,8 +36,8 @@ KINDS = ("more anomalous", "more normal", "one candidate")
 STRENGTHS = (1, 2, 4)  # of the tilt, in standard deviations of the score that decides
 RULES = {
     "auto": AUTO,
-    **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skew3", "score_variance", "score_shift")},
-    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skew3"), UNDER_SHIFT, AUTO[1:])},
+    **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skewness", "score_variance", "score_shift")},
+    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skewness"), UNDER_SHIFT, AUTO[1:])},
 }
 
 

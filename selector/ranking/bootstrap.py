@@ -112,7 +112,7 @@ def _each_resample(
     tests, validations = (rows[taken] for rows in drawn)
 
     def again(draw: Evidence, test: Tensor, validation: Tensor) -> Evidence:
-        return draw.with_rows(**rows_of(draw, test, validation, rule.reads))
+        return draw.subset(**rows_of(draw, test, validation, rule.reads))
 
     if not rule.reads <= frozenset(SCORES):
         measured = [

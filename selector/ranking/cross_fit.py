@@ -59,7 +59,7 @@ def choices(
     for fold in range(min(FOLDS, k)):
         kept = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
         shifted = not isinstance(compared, str) and resemblance(compared[0], compared[1][kept]).is_shifted
-        seen = {i: one.with_rows(test_scores=kept) for i, one in scores.items()}
+        seen = {i: one.subset(test_scores=kept) for i, one in scores.items()}
         deciding = rule_of(shifted).common([held(one) for one in seen.values()])
         measured = {
             c.id: measure(records[c.id], [seen[c.id]] if c.id in seen else [], deciding.names, deciding)

@@ -16,10 +16,10 @@ from selector.execution.execution import MOST_THREADS
 
 # A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
 # on the suite `development`.
-AUTO = ("score_upper_95", "score_skew3", "pseudo_auc", "npd")
+AUTO = ("score_q95", "score_skewness", "pseudo_auc", "npd")
 # Of what holds no test score against the level of validation scores, what lost least on `development` where a shift is
 # found (benchmarks/shifts.py).
-UNDER_SHIFT = ("rtm", "npd", "score_skew3")
+UNDER_SHIFT = ("rtm", "npd", "score_skewness")
 BY_USER = "chosen by the user"
 FEWEST_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have

@@ -257,7 +257,7 @@ class Store:
         tensors, settings = self._read(candidate_id, "evidence")
         first, *others = tensors.pop("augmented")
         evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
-        return [evidence, *(evidence.redrawn(draw) for draw in others)]
+        return [evidence, *(evidence.with_augmented(draw) for draw in others)]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""

@@ -359,7 +359,7 @@ class TestSeeds:
     @classmethod
     def three(cls, data, tmp_path_factory):
         out = tmp_path_factory.mktemp("seeds") / "run"
-        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_w1")
+        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_wasserstein")
 
     def test_every_configuration_is_trained_with_every_seed_and_has_one_row(self, three, run):
         assert len(three.ranking) == len(run.ranking)
@@ -376,14 +376,14 @@ class TestSeeds:
         for row in three.ranking[three.ranking.status == "ok"].to_dict("records"):
             chosen = three.zoo[row["candidate"]]
             values = {
-                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_w1"])["score_w1"]
+                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_wasserstein"])["score_wasserstein"]
                 for c in three.zoo.candidates
                 if c.configuration_id == chosen.configuration_id
             }
             if not row["reason"]:  # no seed was left out
-                assert row["score_w1"] == pytest.approx(np.mean(list(values.values())))
+                assert row["score_wasserstein"] == pytest.approx(np.mean(list(values.values())))
                 assert sorted(values, key=values.get)[1] == chosen.id
-                assert three.result.spread.score_w1[chosen.id] == pytest.approx(np.std(list(values.values())))
+                assert three.result.spread.score_wasserstein[chosen.id] == pytest.approx(np.std(list(values.values())))
 
     def test_it_is_loaded_and_goes_on_with_as_many_seeds(self, three, data):
         assert frame(selector.load(three.path)) == frame(three)

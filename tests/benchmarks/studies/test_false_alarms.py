@@ -53,7 +53,7 @@ def test_after_a_choice_from_the_pool_fresh_images_are_flagged_too_seldom(found)
     assert found["pool", "fresh"] < low
 
 
-@pytest.mark.parametrize("criterion", ["auto", "rtm", "score_w1"])
+@pytest.mark.parametrize("criterion", ["auto", "rtm", "score_wasserstein"])
 def test_many_selections_at_once_choose_as_the_ranking_does(noise, criterion):
     validation, pseudo, test = noise[0].validation, noise[0].pseudo, noise[0].test
     deciding = rule(criterion, 40)

@@ -40,7 +40,7 @@ def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
 
 def without(given: dict[str, list[Evidence]], row: int) -> dict[str, list[Evidence]]:
     kept = torch.arange(len(given[CANDIDATES[0].id][0].test_scores)) != row
-    return {i: [one.with_rows(test=kept, test_scores=kept) for one in draws] for i, draws in given.items()}
+    return {i: [one.subset(test=kept, test_scores=kept) for one in draws] for i, draws in given.items()}
 
 
 def chosen(given, criterion, members):

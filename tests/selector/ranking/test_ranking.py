@@ -73,10 +73,10 @@ def test_a_criterion_decides_in_its_own_direction(pool):
 
 
 def test_borda_is_the_mean_share_of_candidates_beaten(pool):
-    table = ranked(pool, Rule(("score_shift", "score_skew3"))).table.set_index("candidate")
+    table = ranked(pool, Rule(("score_shift", "score_skewness"))).table.set_index("candidate")
     assert table.criterion.iloc[0] == 1.0
     for i in table.index:
-        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skew3")]
+        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skewness")]
         assert table.criterion[i] == pytest.approx(np.mean(beaten))
 
 
@@ -236,7 +236,7 @@ def test_the_share_of_first_places_tells_a_clear_choice_from_a_toss(pool):
 
 
 def test_ranking_is_the_same_twice(pool):
-    first, second = (ranked(pool, Rule(("rtm", "score_skew3"))) for _ in range(2))
+    first, second = (ranked(pool, Rule(("rtm", "score_skewness"))) for _ in range(2))
     assert first.table.equals(second.table)
     assert (first.margin, first.margin_spread, first.share_first) == (
         second.margin,
@@ -281,8 +281,8 @@ def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
 
 
 def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
-    taken, with_rows = set(), Evidence.with_rows
-    monkeypatch.setattr(Evidence, "with_rows", lambda self, **rows: taken.update(rows) or with_rows(self, **rows))
+    taken, subset = set(), Evidence.subset
+    monkeypatch.setattr(Evidence, "subset", lambda self, **rows: taken.update(rows) or subset(self, **rows))
     ranked(pool, Rule(AUTO))
     assert taken == {"validation_scores", "test_scores", "pseudo_scores"}
     ranked(pool, rule(spread_of_tests, 30))  # which does not say what it reads
@@ -413,7 +413,7 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
     test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
-    again = whole.with_rows(**rows_of(whole, test, validation, SCORES))
+    again = whole.subset(**rows_of(whole, test, validation, SCORES))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
         assert torch.equal(made, again.validation_scores + offset)
@@ -437,7 +437,7 @@ def test_an_unknown_criterion_is_refused_with_the_nearest():
 
 def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
     collapsed = candidate(0.2)
-    table = ranked({collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule(("score_shift", "score_skew3"))).table
+    table = ranked({collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule(("score_shift", "score_skewness"))).table
     assert table.status.iloc[-1] == "collapsed"
     assert table.criterion.iloc[-1] < table.criterion.iloc[0] == 1.0
 
@@ -510,7 +510,7 @@ class TestComparison:
         result = replace(ranked(shifted, decide), comparison=found)
         told = sentences(result, *list(pool)[:2])[-1]
         assert told.startswith("Beware: validation images do not resemble the normal test images")
-        left = "to Borda over rtm, npd and score_skew3, which does not compare their level"
+        left = "to Borda over rtm, npd and score_skewness, which does not compare their level"
         assert f"so it was left {left}" in told
         for criterion in ("score_shift", "rtm"):
             by_hand = replace(result, rule=Rule.from_json(rule(criterion, 30).to_json()))
@@ -525,7 +525,7 @@ class TestComparison:
         usual, shifted = (ranked(given, Rule(UNDER_SHIFT)).table for given in (pool, moved))
         assert usual.candidate.tolist() == shifted.candidate.tolist()
         assert usual.criterion.tolist() == shifted.criterion.tolist()
-        levels = [ranked(given, Rule(("score_upper_95",))).table for given in (pool, moved)]
+        levels = [ranked(given, Rule(("score_q95",))).table for given in (pool, moved)]
         assert levels[0].criterion.tolist() != levels[1].criterion.tolist()
 
     def test_without_one_auto_is_what_it_was(self, pool):
@@ -553,7 +553,7 @@ class TestComparison:
         assert compare([liar], seed=0) == Comparison(reason="no candidate can be trusted")
 
     def test_too_little_to_compare_is_told(self, pool):
-        few = {c.id: [e.with_rows(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
+        few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
         assert "19 validation images are fewer than 20" in compare(few.values(), seed=0).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
         assert compare(inductive.values(), seed=0).reason == "no test images were given"

@@ -99,7 +99,7 @@ class TestCheaply:
 
     @pytest.mark.parametrize(
         ("kind", "criterion", "seeds"),
-        [("tpe", "auto", 2), ("tpe", "score_shift", 1), ("tpe", "score_skew", 2), ("random", "auto", 1)],
+        [("tpe", "auto", 2), ("tpe", "score_shift", 1), ("tpe", "score_pearson_skew", 2), ("random", "auto", 1)],
     )
     def test_the_study_has_every_trial_with_its_place_in_the_ranking(self, begin, store, kind, criterion, seeds):
         study = begin(kind, seeds=seeds, criterion=criterion)
