@@ -9,7 +9,7 @@ trials.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +27,8 @@ from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.evaluation import COLLAPSE_AUROC
-from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, rule
-from selector.ranking.shift import resemblance
+from selector.ranking.rules import DEFAULT_MEMBERS, Decision, Rule, best_first, resolve_decision
+from selector.ranking.shift import shift_test
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
@@ -86,7 +86,7 @@ class Judged:
     def is_shifted(self, rows: torch.Tensor, names: list[str]) -> bool:
         """Whether a trial whose test images are ``rows`` is found not to resemble the validation images."""
         held, test = (torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
-        return resemblance(held, test[rows]).is_shifted
+        return shift_test(held, test[rows]).is_shifted
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""
@@ -158,7 +158,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
     rows: list[dict[str, Any]] = []
     tables = []
     names = zoo.trusted()
-    deciding = partial(rule, "auto", len(zoo.scores["validation"]), True)
+    deciding = resolve_decision("auto", len(zoo.scores["validation"]))
     for view in zoo.views:
         table = aurocs(zoo, view, names)
         tables.append(table)
@@ -188,7 +188,7 @@ def _choices(
     names: list[str],
     trained: pd.Series,
     ratios: tuple[float, ...],
-    deciding: Callable[[bool], Rule],
+    deciding: Decision,
 ) -> list[dict[str, Any]]:
     """What every criterion's choice is worth at each ratio, the mean over trials."""
     measured = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
@@ -203,7 +203,7 @@ def _choices(
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, seen):
         values = of_scores.join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding(shifted))]
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding.given(shifted))]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 

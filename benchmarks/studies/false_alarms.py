@@ -38,7 +38,7 @@ from benchmarks.tasks.view import View
 from selector import Selection, criteria, select_best
 from selector.evidence.evidence import Evidence
 from selector.ranking.cross_fit import FOLDS
-from selector.ranking.rules import DEFAULT_MEMBERS, Rule, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, resolve_decision
 
 SPLITS = 20
 RATES = (0.05, 0.1)
@@ -83,7 +83,12 @@ class Scores:
         )
         pseudo = [zoo.part("pseudo", name) for name in names]
         fewest = min(map(len, pseudo))  # families of two augmentations leave others as many images as those of one
-        return cls(validation, torch.stack([one[:fewest] for one in pseudo], 1), test, rule(criterion, len(validation)))
+        return cls(
+            validation,
+            torch.stack([one[:fewest] for one in pseudo], 1),
+            test,
+            resolve_decision(criterion, len(validation)).normal,
+        )
 
     def choose(self, seen: Tensor) -> Tensor:
         """The candidates (b,m), best first, m = DEFAULT_MEMBERS or all, that the rule puts first in each of b
@@ -93,7 +98,7 @@ class Scores:
         """
         distance = bool((self.validation > 0).all() and (self.test > 0).all())
         columns = []
-        for criterion in map(criteria.get, self.deciding.names):
+        for criterion in self.deciding.criteria:
             value = torch.vmap(torch.vmap(partial(_value, criterion, distance), in_dims=1), in_dims=(None, None, 0))
             columns.append(value(self.validation, self.pseudo, seen) * (1 if criterion.higher_is_better else -1))
         values = torch.stack(columns, -1)

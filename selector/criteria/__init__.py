@@ -70,7 +70,7 @@ def evaluate(evidence: Evidence, names: Sequence[str | Criterion] | None = None)
         chosen = [name if isinstance(name, Criterion) else get(name) for name in names]
         for criterion in chosen:
             criterion.require(evidence)
-        if len(set(chosen)) > len({criterion.name for criterion in chosen}):
+        if len({id(criterion) for criterion in chosen}) > len({criterion.name for criterion in chosen}):
             raise InputError("names", "hold two criteria of one name", "rename one of them")
     # In table order, so that kernels leave their distances to the rest, and read only after all have started.
     places = {name: place for place, name in enumerate(CRITERIA)}

@@ -4,7 +4,6 @@ Higher is better. They need no test images, so they choose where there are none,
 among test images moves them; what they cannot know is how the anomalies to come look.
 """
 
-
 from torch import Tensor
 
 from selector.criteria.base import Criterion, scores_of

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +10,9 @@ from torch import Tensor
 from augmentations.errors import InputError
 from selector.evidence.pairwise import Pairwise
 
-KIND = "kind"  # the key of a field's metadata that says what the field holds
-
-
-def _embeddings() -> Any:
-    """A field of one row per image, (rows, width)."""
-    return field(default=None, metadata={KIND: "embeddings"})
-
-
-def _scores() -> Any:
-    """A field of one anomaly score per image, (rows,)."""
-    return field(default=None, metadata={KIND: "scores"})
+# The metadata of a field: what it holds.
+OF_EMBEDDINGS = {"dimensions": 2}  # (rows, width), one row per image
+OF_SCORES = {"dimensions": 1}  # (rows,), one anomaly score per image
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +39,14 @@ class Evidence:
         InputError: a wrong shape, embeddings of different width, or an empty set.
     """
 
-    train: Tensor | None = _embeddings()
-    augmented: Tensor | None = _embeddings()
-    test: Tensor | None = _embeddings()
-    validation: Tensor | None = _embeddings()
-    validation_scores: Tensor | None = _scores()
-    augmented_scores: Tensor | None = _scores()
-    test_scores: Tensor | None = _scores()
-    pseudo_scores: Tensor | None = _scores()
+    train: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    augmented: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    test: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    validation: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    validation_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    augmented_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    test_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    pseudo_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
     score_is_distance: bool | None = None
 
     def __post_init__(self) -> None:
@@ -127,7 +118,8 @@ class Evidence:
     @cached_property
     def pairwise(self) -> Pairwise:
         """Distances and kernels between train, augmented and test embeddings, each computed once."""
-        return Pairwise(*self.require(("train", "augmented", "test"), by="a comparison of embeddings"))
+        train, augmented, test = self.require(("train", "augmented", "test"), by="a comparison of embeddings")
+        return Pairwise(train, augmented, test)
 
     def with_augmented(self, augmented: Tensor) -> "Evidence":
         """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
@@ -137,5 +129,5 @@ class Evidence:
         return other
 
 
-EMBEDDINGS = tuple(f.name for f in fields(Evidence) if f.metadata.get(KIND) == "embeddings")
-SCORES = tuple(f.name for f in fields(Evidence) if f.metadata.get(KIND) == "scores")
+EMBEDDINGS = tuple(f.name for f in fields(Evidence) if f.metadata == OF_EMBEDDINGS)
+SCORES = tuple(f.name for f in fields(Evidence) if f.metadata == OF_SCORES)

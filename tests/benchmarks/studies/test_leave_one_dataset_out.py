@@ -96,10 +96,10 @@ def test_an_order_is_that_of_select_best():
     table = pd.DataFrame(values[0].T * sign, columns=OF_SCORES, index=[f"c{i}" for i in range(17)])
     for place in range(len(BORDAS)):
         rule = BORDAS[place]
-        expected = best_first(table, table, Rule(tuple(OF_SCORES[i] for i in rule)))
+        expected = best_first(table, table, Rule.of(*(OF_SCORES[i] for i in rule)))
         assert [f"c{i}" for i in (-one.order([rule])[0, 0]).argsort()] == expected
     for (place,) in SINGLES:
-        expected = best_first(table, table, Rule((OF_SCORES[place],)))
+        expected = best_first(table, table, Rule.of(OF_SCORES[place]))
         assert [f"c{i}" for i in (-one.order([(place,)])[0, 0]).argsort()] == expected
 
 

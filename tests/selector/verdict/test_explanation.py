@@ -16,7 +16,7 @@ from selector.ranking.rules import Rule
 from selector.verdict.explanation import explain
 
 HIGHER, LOWER = "score_shift", "dsv"
-ALONE = Rule((HIGHER,))
+ALONE = Rule.of(HIGHER)
 
 
 def ranking(values, rule=ALONE, statuses=None):
@@ -108,7 +108,7 @@ def test_consensus_is_of_the_trusted_candidates_whatever_their_order(values, sco
 
 
 def test_borda_has_a_row_among_those_that_agree(values):
-    found = explain(ranking(values, Rule((HIGHER, LOWER))), {})
+    found = explain(ranking(values, Rule.of(HIGHER, LOWER)), {})
     assert found.deciding == found.agreement.index[0] == "Borda"
     assert "Borda" not in found.preferred.criterion.tolist()
     assert found.preferred.decides.tolist() == [True, True, False, False]
