@@ -310,7 +310,7 @@ def test_one_candidate(selection, tmp_path):
     only = with_table(selection, selection.ranking.iloc[:1], margin=math.nan)
     page = write_report(only, tmp_path).read_text("utf-8")
     assert "no other trained candidate" in page
-    assert "takes two candidates with status ok" in section(page, "why")
+    assert "needs two candidates with status ok" in section(page, "why")
     assert "No hyperparameter varies" in page
 
 
@@ -351,7 +351,7 @@ def test_without_test_images_the_report_says_so(tmp_path):
     assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
     assert "Not computed" in page
     assert set(selection.why().preferred.criterion) <= {"pseudo_auc", "npd"}
-    assert "takes test images" in section(page, "why")
+    assert "needs test images" in section(page, "why")
 
 
 def test_the_best_value_of_a_column_is_bold_only_among_ok_candidates(selection):

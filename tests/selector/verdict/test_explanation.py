@@ -1,4 +1,4 @@
-"""The explanation of a ranking: preferences, agreement and what was not told, against the usual libraries."""
+"""The explanation of a ranking: preferences, agreement and what is not available, against the usual libraries."""
 
 import math
 from dataclasses import replace
@@ -126,7 +126,7 @@ def test_a_criterion_without_any_value_prefers_nobody(values):
 def test_without_test_images_there_is_no_consensus(values):
     found = explain(ranking(values), {})
     assert set(found.preferred.kind) == {"criterion"}
-    assert found.absent["Consensus"] == "takes test images"
+    assert found.absent["Consensus"] == "needs test images"
 
 
 def test_one_candidate_has_preferences_and_no_agreement(scores):
@@ -138,12 +138,12 @@ def test_one_candidate_has_preferences_and_no_agreement(scores):
     assert str(found).startswith("2 of 2 criteria and consensus functions prefer the chosen candidate.")
 
 
-def test_where_all_collapsed_nothing_is_told(values):
+def test_where_all_collapsed_there_is_no_explanation(values):
     found = explain(ranking(values, statuses=["collapsed"] * 9), {})
     assert found.preferred.empty
     assert found.agreement.empty
     assert found.importances.empty
-    assert str(found) == "Not told: Everything: no candidate has status ok"
+    assert str(found) == "Not available: Everything: no candidate has status ok"
 
 
 def test_it_reads_well_in_a_terminal(values, scores):
