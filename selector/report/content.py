@@ -19,7 +19,7 @@ from selector.detection.conformal import p_values, validate_rate
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
-from selector.ranking.shift import Comparison
+from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.selection import Selection
 from selector.verdict.explanation import Explanation
@@ -146,7 +146,7 @@ def gather(selection: Selection) -> Content:
         versions=store.run["versions"],
         settings=_settings(selection),
         has_test=bool(store.names("test")),
-        held=len(selection.held),
+        held=len(selection.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
     )
@@ -156,7 +156,7 @@ def _standing(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
-    if result.comparison.is_shifted or result.comparison.nothing_stands_out:
+    if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
         return "doubtful"
     return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
@@ -189,11 +189,13 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _compared(found: Comparison) -> tuple[str, str]:
+def _compared(found: ShiftTest) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
-    told = "nothing stands out" if found.nothing_stands_out else "some stand out"
-    tests = f"p = {number(found.standing_out)} for all being like them, {number(found.shift)} for half of them"
+    told = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
+    tests = (
+        f"p = {number(found.anomaly_p_value)} for all being like them, {number(found.shift_p_value)} for half of them"
+    )
     return "shifted" if found.is_shifted else told, tests
 
 

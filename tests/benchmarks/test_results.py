@@ -11,7 +11,7 @@ from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
 from benchmarks.studies import leave_one_dataset_out as leave_one_out
 from benchmarks.suites.definitions import SUITES
-from selector.verdict.sample_size import TOLD_TEST, TOLD_VALIDATION
+from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -82,7 +82,7 @@ def test_the_page_on_selection_quotes_the_curves_word_for_word():
     assert set(quoted) <= set(curves.splitlines())
 
 
-@pytest.mark.parametrize(("curve", "constant"), [("validation", TOLD_VALIDATION), ("test", TOLD_TEST)])
+@pytest.mark.parametrize(("curve", "constant"), [("validation", MIN_VALIDATION_IMAGES), ("test", MIN_TEST_IMAGES)])
 def test_images_are_few_where_the_curves_cannot_tell_the_default_from_a_random_pick(curve, constant):
     table = pd.read_csv(ROOT / "docs" / "curves" / "curves.csv")
     default = table[(table.curve == curve) & (table.chosen_by == "default")].sort_values("at")

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
-from selector.ranking import cross_fit as jackknife
+from selector.ranking import cross_fit
+from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.report import figures, write_report
 from selector.report.content import decision, hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
@@ -41,7 +41,7 @@ def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
     result = replace(selection.result, table=table, **changes)
-    return Selection(selection.zoo, result, result.first(MEMBERS))
+    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS))
 
 
 def without_values(table, row, status, reason):
@@ -171,7 +171,7 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
 
 
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     why = selection.why()
     hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
@@ -190,7 +190,7 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
 
 
 def test_importances_are_told_with_their_bars(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
     changed.__dict__["_why"] = replace(selection.why(), importances=shares)
@@ -311,7 +311,7 @@ def test_one_candidate(selection, tmp_path):
     only = with_table(selection, selection.ranking.iloc[:1], margin=math.nan)
     page = write_report(only, tmp_path).read_text("utf-8")
     assert "no other trained candidate" in page
-    assert "takes two candidates with status ok" in section(page, "why")
+    assert "needs two candidates with status ok" in section(page, "why")
     assert "No hyperparameter varies" in page
 
 
@@ -352,7 +352,7 @@ def test_without_test_images_the_report_says_so(tmp_path):
     assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
     assert "Not computed" in page
     assert set(selection.why().preferred.criterion) <= {"pseudo_auc", "npd"}
-    assert "takes test images" in section(page, "why")
+    assert "needs test images" in section(page, "why")
 
 
 def test_the_best_value_of_a_column_is_bold_only_among_ok_candidates(selection):
@@ -381,7 +381,7 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
 
 
 def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selection, tmp_path):
-    one = jackknife.Held(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
+    one = cross_fit.CrossFitPValue(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
     members = [member.id for member in selection.members]
     page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
     assert "for 1 of them others" in page
@@ -403,26 +403,6 @@ def test_the_interval_of_the_rate_holds_over_calibration_sets():
 def test_only_hyperparameters_that_vary_are_compared(selection):
     table = hyperparameters(selection.ranking)
     assert set(zip(table.augmentation, table.hyperparameter, strict=True)) == {("cutout", "area")}
-
-
-def test_numbers_and_choices_have_panels_of_their_own():
-    cells = [{"blend": b, "kernel": k, "area": (0.1, 0.1 * k)} for b, k in (("<mean>", 2), ("black", 3), ("black", 5))]
-    rows = [
-        {"augmentation": "mine:Blur", "hyperparameters": cell, "criterion": i, "status": "ok", "rank": i + 1}
-        for i, cell in enumerate(cells)
-    ]
-    table = hyperparameters(pd.DataFrame(rows))
-    assert table[table.hyperparameter == "blend"].choice.tolist() == ["<mean>", "black", "black"]
-    assert table[table.hyperparameter == "kernel"].low.tolist() == [2, 3, 5]
-    panels = {name: panel for _, name, panel in figures.hyperparameter_panels(table, "rtm")}
-    assert list(panels) == ["blend", "kernel", "area"]
-    assert "&lt;mean&gt;" in panels["blend"]
-    assert "black" in panels["blend"]
-
-
-def test_candidates_without_hyperparameters_have_no_panels():
-    row = {"augmentation": "", "hyperparameters": {}, "criterion": 1.0, "status": "ok", "rank": 1}
-    assert figures.hyperparameter_panels(hyperparameters(pd.DataFrame([row])), "rtm") == []
 
 
 def test_a_projection_finds_the_plane_that_the_points_lie_in(selection):
