@@ -11,7 +11,6 @@ from rich.progress import Progress
 
 import augmentations
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector.detection.conformal import false_alarm_rate as checked_rate
 from selector.detection.conformal import smallest_rate
 from selector.detection.output_folder import Results
@@ -19,6 +18,7 @@ from selector.detection.watch import arrivals
 from selector.export.export import ExportError
 from selector.inputs import reader as reading
 from selector.inputs.splits import first_folder
+from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.selection import NothingToSelectError, Selection, load, select_best
 from selector.zoo.store import StorageError, storing
 
@@ -53,7 +53,7 @@ def select(
     seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
     members: Annotated[
         int, typer.Option(help="How many of the best candidates make the recommended detector; 1: the best alone.")
-    ] = MEMBERS,
+    ] = DEFAULT_MEMBERS,
     search: Annotated[
         str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")
     ] = "grid",

@@ -16,7 +16,6 @@ import torch
 
 import detectors as detectors_room
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
 from selector.detection.conformal import benjamini_hochberg, p_values
@@ -32,7 +31,7 @@ from selector.inputs.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.ranking import cross_fit as jackknife
 from selector.ranking.evaluation import compare
 from selector.ranking.ranking import Ranking, rank
-from selector.ranking.rules import Rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule
 from selector.ranking.rules import rule as deciding_rule
 from selector.ranking.shift import Comparison
 from selector.search.search import in_order, searching
@@ -73,7 +72,7 @@ def select_best(
     progress: bool = False,
     groups: Groups | None = None,
     seeds: int = 1,
-    members: int = MEMBERS,
+    members: int = DEFAULT_MEMBERS,
     search: str = "grid",
     trials: int | None = None,
 ) -> "Selection":
@@ -109,7 +108,7 @@ def select_best(
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
     if not isinstance(members, int) or isinstance(members, bool) or members < 1:
-        raise InputError(f"members={members!r}", "must be a whole number of at least 1", f"try {MEMBERS}")
+        raise InputError(f"members={members!r}", "must be a whole number of at least 1", f"try {DEFAULT_MEMBERS}")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)

@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.label_oracle import FEWEST, half_labels
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.suites.baselines import FLOORS
 from benchmarks.suites.run import OF_SCORES, change_settings, load_settings, read_table
 from benchmarks.tasks.view import View
@@ -28,7 +27,7 @@ from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.evaluation import COLLAPSE_AUROC
-from selector.ranking.rules import Rule, best_first, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, rule
 from selector.ranking.shift import resemblance
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
@@ -231,7 +230,7 @@ def _trial(values: pd.DataFrame, trained: pd.Series, pool: Pool, deciding: Rule)
             chosen = usable[value[usable].argmax()]
             add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
-            members = order.sort_values(ascending=False, kind="stable").index[:MEMBERS]
+            members = order.sort_values(ascending=False, kind="stable").index[:DEFAULT_MEMBERS]
             add("ensemble", pool.highest(members))
             add("ensemble_ranks", pool.ranks(members))
     return rows

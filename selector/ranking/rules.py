@@ -21,6 +21,7 @@ AUTO = ("score_upper_95", "score_skew3", "pseudo_auc", "npd")
 # found (benchmarks/shifts.py).
 UNDER_SHIFT = ("rtm", "npd", "score_skew3")
 BY_USER = "chosen by the user"
+DEFAULT_MEMBERS = 8  # of an ensemble: with fewer it lost more on `development` where 5% of the images are anomalous
 FEWEST_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),

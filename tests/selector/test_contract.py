@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from augmentations.errors import InputError
-from benchmarks.evaluation.rank_average import rank_average
+from benchmarks.evaluation.ensembles import rank_average
 from selector import consensus, criteria
 from selector.criteria import Criterion
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.ranking import cross_fit as jackknife
+from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.report import figures, write_report
 from selector.report.content import decision, hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
@@ -40,7 +40,7 @@ def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
     result = replace(selection.result, table=table, **changes)
-    return Selection(selection.zoo, result, result.first(MEMBERS))
+    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS))
 
 
 def without_values(table, row, status, reason):
@@ -170,7 +170,7 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
 
 
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     why = selection.why()
     hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
@@ -189,7 +189,7 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
 
 
 def test_importances_are_told_with_their_bars(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
     changed.__dict__["_why"] = replace(selection.why(), importances=shares)

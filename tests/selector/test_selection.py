@@ -16,12 +16,12 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import load, select_best
 from selector.criteria import CRITERIA
 from selector.detection.conformal import p_values
 from selector.ranking import cross_fit as jackknife
 from selector.ranking import rules
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -57,7 +57,7 @@ def test_the_ranking_has_the_promised_columns_best_first(run):
 
 def test_the_detector_is_the_best_candidates_together(run, data):
     trusted = run.ranking[run.ranking.status == "ok"].candidate.tolist()
-    assert [member.id for member in run.members] == trusted[:MEMBERS]
+    assert [member.id for member in run.members] == trusted[:DEFAULT_MEMBERS]
     assert len(trusted) > 1
     every = [run.zoo.evidence(candidate_id)[0] for candidate_id in trusted]
     by_hand = torch.stack([one.test_scores / one.validation_scores.mean() for one in every]).amax(0)
@@ -440,7 +440,7 @@ class TestImagesThatTookPart:
     @pytest.fixture
     def doubtful(self, run, data):
         held = (jackknife.Held(3, jackknife.digest(data[1][3]), 0.125),)
-        return selector.Selection(run.zoo, run.result, run.result.first(MEMBERS), held)
+        return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), held)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
         expected = run.detect(data[1][:6]).p_values.clone()

@@ -13,7 +13,6 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.evaluate import Judged, aurocs
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.evaluation.statistics import bootstrap
 from benchmarks.studies.learning_curves.dials import DIALS, Dial
 from benchmarks.suites.run import OF_SCORES
@@ -24,7 +23,7 @@ from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.bootstrap import rows_of
 from selector.ranking.evaluation import COLLAPSE_AUROC, FEWEST_TO_COMPARE
-from selector.ranking.rules import Rule, best_first, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, rule
 from selector.ranking.shift import resemblance
 
 DRAWS = 20  # selections of every task and seed at a setting
@@ -140,7 +139,7 @@ def _choices(
         deciding = choosing[compared.is_shifted and validation.shape[1] >= FEWEST_TO_COMPARE]
         orders = {one: [int(place) for place in best_first(table, table, one)] for one in set(deciding.values())}
         chosen = {name: auroc[orders[one][0]] for name, one in deciding.items()}
-        members = frozenset(orders[deciding["default"]][:MEMBERS])
+        members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])
         yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
 
 

@@ -7,12 +7,11 @@ import torch
 from scipy.stats import betabinom
 
 from benchmarks.evaluation.metrics import false_alarm_band
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.studies.false_alarms import Scores, exact_rate, outside, simulate_view
 from benchmarks.tasks.view import View
 from selector import criteria
 from selector.evidence.evidence import Evidence
-from selector.ranking.rules import best_first, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, best_first, rule
 
 H, USED, RATIO, SPLITS = 20, 20, 0.05, 400
 
@@ -65,7 +64,7 @@ def test_many_selections_at_once_choose_as_the_ranking_does(noise, criterion):
             for v, b, t in zip(validation.T, pseudo.T, one.T, strict=True)
         ]
         values = pd.DataFrame([criteria.evaluate(e, deciding.names) for e in evidence])
-        expected.append(best_first(values, values, deciding)[:MEMBERS])
+        expected.append(best_first(values, values, deciding)[:DEFAULT_MEMBERS])
     assert Scores(validation, pseudo, test, deciding).choose(seen).tolist() == expected
 
 
