@@ -17,14 +17,14 @@ from augmentations import InputError
 
 @dataclass(frozen=True)
 class State:
-    """A detector taken apart: its settings, the tensors that training made, and those that the scorer made.
+    """A detector taken apart: its settings, the tensors that training made, and those that fitting scorers made.
 
     Kept apart because one training serves many scorers; the names of the tensors do not collide.
     """
 
     settings: dict[str, Any]
     trained: dict[str, Tensor]
-    scorer: dict[str, Tensor]
+    fitted: dict[str, Tensor]
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -17,18 +17,17 @@ import torch
 import detectors as detectors_room
 from augmentations import InputError
 from augmentations.hyperparameters import from_json
+from augmentations.errors import whole_number
 from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
-from selector.detection.conformal import benjamini_hochberg, p_values
-from selector.detection.conformal import false_alarm_rate as checked_rate
-from selector.detection.cross_conformal import Calibration, Fold
-from selector.detection.cross_conformal import cross as cross_calibration
+from selector.detection.conformal import benjamini_hochberg, p_values, validate_rate
+from selector.detection.cross_conformal import Calibration, Fold, cross_calibrate
 from selector.detection.detections import Detections
 from selector.evidence.evidence import Evidence
 from selector.execution.execution import engine
-from selector.inputs import image_checks as checks
-from selector.inputs import reader as reading
+from selector.inputs import image_checks, reader
+from selector.inputs.digests import image_digest
 from selector.inputs.splits import FEWEST_IMAGES, Groups, grouped, split
 from selector.ranking import cross_fit as jackknife
 from selector.ranking.evaluation import compare
@@ -105,12 +104,9 @@ def select_best(
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
     """
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
-    if not isinstance(members, int) or isinstance(members, bool) or members < 1:
-        raise InputError(f"members={members!r}", "must be a whole number of at least 1", f"try {MEMBERS}")
+    whole_number("seed", seed, 0, "try 0")
+    whole_number("seeds", seeds, 1, "try 3")
+    whole_number("members", members, 1, f"try {MEMBERS}")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)
@@ -121,10 +117,12 @@ def select_best(
     searched = searching(search, trials, augmentations, detectors, scorers, settings, every)
 
     size = settings.image_size
-    good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
+    good = reader.read_images(
+        train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES
+    )
     given = {"train": good}
     if test is not None:
-        given["test"] = reading.read(
+        given["test"] = reader.read_images(
             test,
             image_size=size,
             channels=good.pixels.shape[1],
@@ -135,7 +133,7 @@ def select_best(
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
     rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
-    indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
+    indices = {"train": splits.train, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
     if test is not None:
@@ -149,11 +147,11 @@ def select_best(
         "device": place.type,
         "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
         "seeds": seeds,
-        **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
+        **{f"{role} images": reader.fingerprint(images) for role, images in given.items()},
     }
-    beware = checks.warnings(**given) if test is not None else []
+    beware = image_checks.warnings(**given) if test is not None else []
     remarks = _provenance(given)
-    remarks["notes"] += [*beware, *checks.straddling(good, splits)]
+    remarks["notes"] += [*beware, *image_checks.duplicates_across_splits(good, splits)]
     run = remarks | {"warnings": beware, "settings": settings_of_run, "names": names}
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
@@ -172,7 +170,7 @@ def select_best(
     return selection
 
 
-def _provenance(given: dict[str, reading.Images]) -> dict[str, Any]:
+def _provenance(given: dict[str, reader.Images]) -> dict[str, Any]:
     """What a reader of the result must know of the images and of the libraries."""
     return {
         "skipped": [
@@ -294,7 +292,7 @@ class Selection:
         store = self.zoo.store
         if cross:
             with store.locked():
-                return cross_calibration(store, self.members, engine(None, self.zoo.device), self.zoo.device)
+                return cross_calibrate(store, self.members, engine(None, self.zoo.device), self.zoo.device)
         kept = self.zoo.calibration(self._members)
         return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
 
@@ -313,7 +311,7 @@ class Selection:
         known = {one.digest: one.p_value for one in self.held}
         if not known:
             return p
-        given = zip(map(jackknife.digest, pixels), p.tolist(), strict=True)
+        given = zip(map(image_digest, pixels), p.tolist(), strict=True)
         return torch.tensor([known.get(digest, own) for digest, own in given], dtype=p.dtype)
 
     def detect(
@@ -355,14 +353,14 @@ class Selection:
         cross: bool = False,
         skip_unreadable: bool = False,
         wanted: Callable[[str], bool] | None = None,
-    ) -> Iterator[tuple[Detections, reading.Images]]:
+    ) -> Iterator[tuple[Detections, reader.Images]]:
         """``detect`` in bounded memory: detections and the images as read, a batch at a time; of files, those whose
         name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
-        rate = checked_rate(false_alarm_rate, calibration.n)
+        rate = validate_rate(false_alarm_rate, calibration.n)
         map_threshold = calibration.map_threshold(rate)
-        batches = reading.iterate(
+        batches = reader.iterate_batches(
             images,
             image_size=settings["image_size"],
             channels=settings["channels"],

@@ -297,7 +297,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
     settings = replace(preset("quick"), steps=steps, image_size=px)
     recipes = RECIPES[:candidates]
     fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
-    images = {"fit": fit, "validation": validation, "calibration": calibration, "test": test}
+    images = {"train": fit, "validation": validation, "calibration": calibration, "test": test}
     images = {role: as_float(kept) for role, kept in images.items()}
     train, judged = pictures_of(fit), pictures_of(test)
     grids: dict[str, list[dict[str, Any]]] = {}

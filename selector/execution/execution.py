@@ -20,7 +20,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
-from augmentations import InputError
+from augmentations.errors import whole_number
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -166,8 +166,7 @@ def engine(jobs: int | None, device: torch.device) -> Engine:
 
     Raises InputError for a number below 1.
     """
-    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-        raise InputError(f"jobs={jobs!r}", "must be a whole number of at least 1", "leave it out for one a core")
     if jobs is None:
         jobs = joblib.cpu_count() if device.type == "cpu" else 1
+    whole_number("jobs", jobs, 1, "leave it out for one per core")
     return ThisProcess() if jobs == 1 else LocalWorkers(jobs)

@@ -26,7 +26,7 @@ from detectors.encoders import ENCODERS, pool
 from detectors.ensemble import highest
 from detectors.patch_classifier import relative
 from detectors.patch_density import PER_LOCATION
-from selector.detection.conformal import false_alarm_rate, p_values, smallest_rate
+from selector.detection.conformal import min_false_alarm_rate, p_values, validate_rate
 from selector.zoo.store import storing
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def export(selection: "Selection", path: str | Path, overwrite: bool = False) ->
             },
             "channels": settings["channels"],
             "image_size": settings["image_size"],
-            "false_alarm_rate": false_alarm_rate(None, len(calibration)),
-            "smallest_false_alarm_rate": smallest_rate(len(calibration)),
+            "false_alarm_rate": validate_rate(None, len(calibration)),
+            "smallest_false_alarm_rate": min_false_alarm_rate(len(calibration)),
             "map_scale": {"low": scale[0], "high": scale[1]},
             "calibration_scores": calibration.tolist(),
             "members": [member.to_json() | {"id": member.id} for member in selection.members],

@@ -6,7 +6,6 @@ image it looked; so that one is held against the candidates that would have been
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from augmentations.randomness import generator
 from detectors.ensemble import highest
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.inputs.digests import image_digest
 from selector.ranking.evaluation import comparable, held, measure
 from selector.ranking.ranking import first, standing
 from selector.ranking.rules import Rule
@@ -92,10 +92,5 @@ def others(
         normal = [float(one.validation_scores.double().mean()) for one in given if one.validation_scores is not None]
         test = highest([one.test_scores for one in given if one.test_scores is not None], normal)
         p = p_values(highest([calibration(i) for i in others_members], normal), test)
-        found += [Held(row, digest(images[row]), p[row].item()) for row in decided]
+        found += [Held(row, image_digest(images[row]), p[row].item()) for row in decided]
     return tuple(sorted(found, key=lambda one: one.row))
-
-
-def digest(image: Tensor) -> str:
-    """What an image is known by when it comes back: of its pixels, whatever it is called then."""
-    return sha256(image.contiguous().numpy().tobytes()).hexdigest()

@@ -15,8 +15,8 @@ from torch import Tensor
 from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
-from selector.detection.conformal import false_alarm_rate, p_values
-from selector.detection.regions import threshold
+from selector.detection.conformal import p_values, validate_rate
+from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import Comparison
@@ -172,11 +172,11 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     if searched := settings.get("search"):
         proposed = {"tpe": "proposed by TPE", "random": "drawn at random"}[searched["sampler"]]
         yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
-    fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
-    parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
+    train, validation, calibration = (len(store.names(split)) for split in ("train", "validation", "calibration"))
+    parts = f"{train} to train, {validation} to select, {calibration} to calibrate"
     groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
     parts += f", in {len(groups)} groups kept whole" if groups else ""
-    yield "Normal images", str(fit + validation + calibration), parts
+    yield "Normal images", str(train + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
     yield "Test against validation images", *_compared(result.comparison)
@@ -282,7 +282,7 @@ def _chosen(selection: Selection) -> Chosen:
     calibration = selection.zoo.calibration(members)
     p = selection.test_p_values if store.names("test") else None
     verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
-    normal = store.images["fit"][:PAIRS]
+    normal = store.images["train"][:PAIRS]
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
     low = order[: min(GALLERY, len(order) // 2)]
@@ -295,7 +295,7 @@ def _chosen(selection: Selection) -> Chosen:
         lowest=_samples(selection, verdicts, low),
         sheet=_samples(selection, verdicts, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=selection.map_scale,
-        map_threshold=threshold(calibration["map_maxima"], verdicts.rate),
+        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
     )
 
 
@@ -343,7 +343,7 @@ def decision(evidence: Evidence, calibration: Tensor, names: list[str], p: Tenso
     test = scores.get("test", calibration[:0])
     p = p_values(calibration, test) if p is None else p
     h = len(calibration)
-    rate = false_alarm_rate(None, h)
+    rate = validate_rate(None, h)
     threshold = calibration[p_values(calibration, calibration) > rate].max().item()
     above = int((calibration > threshold).sum())
     flagged = (p <= rate).numpy()

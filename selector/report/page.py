@@ -13,8 +13,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from detectors import files
-from selector.detection.conformal import USUAL_RATE
-from selector.detection.detections import overlay
+from selector.detection.conformal import DEFAULT_FALSE_ALARM_RATE
+from selector.detection.heatmaps import overlay
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.report import figures, pictures
@@ -33,7 +33,7 @@ CONSTANTS = {
     "RESAMPLES": RESAMPLES,
     "SIGNIFICANCE": SIGNIFICANCE,
     "TIED_SHARE": TIED_SHARE,
-    "USUAL_RATE": USUAL_RATE,
+    "DEFAULT_FALSE_ALARM_RATE": DEFAULT_FALSE_ALARM_RATE,
 }
 
 

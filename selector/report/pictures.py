@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from selector.detection.detections import overlay
+from selector.detection.heatmaps import overlay
 
 OUTLINE = (255, 64, 64)  # the colour of a line around a region
 OUTLINED = 128  # px: a line needs pixels finer than those of a small image

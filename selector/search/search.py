@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import augmentations
 from augmentations import InputError
-from augmentations.errors import unknown_name
 from augmentations.hyperparameters import numbers_and_choices
+from augmentations.errors import unknown_name, whole_number
 from augmentations.randomness import generator
 from detectors import Settings
 from selector.search.optuna_logging import quiet_optuna
@@ -267,8 +267,7 @@ def searching(
         )
     if trials is None:
         trials = TRIALS
-    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
-        raise InputError(f"trials={trials!r}", "must be a whole number of at least 1", f"try {TRIALS}")
+    whole_number("trials", trials, 1, f"try {TRIALS}")
     cells = plan(grids, detectors, scorers, training, seeds[0])
     names = tuple(dict.fromkeys(candidate.training.augmentation for candidate in cells))
     return Sampled(search, trials, names, tuple(detectors), tuple(scorers), training, tuple(seeds))

@@ -1,1 +1,1 @@
-"""Contract suites for people who write their own parts: inherit one in a test file and say what is under test."""
+"""Contract suites for those who write parts of their own: inherit one, say what is under test, run pytest."""

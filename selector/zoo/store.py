@@ -36,7 +36,7 @@ from detectors import Classifier, Detector, files
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, joint_id
 
-SPLITS = ("fit", "validation", "calibration", "test")
+SPLITS = ("train", "validation", "calibration", "test")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}

@@ -57,7 +57,7 @@ def work(job: Job) -> None:
         try:
             if trained is None:
                 trained, losses = _kept_training(store, job) or _new_training(store, job)
-            fitted = trained.with_scorer(candidate.scorer, images["fit"])
+            fitted = trained.with_scorer(candidate.scorer, images["train"])
             evidence = gather_evidence(fitted, images, candidate.training, bank)
             calibration = gather_calibration(fitted, images)
         except TRAINING_FAILURES as error:
@@ -99,7 +99,7 @@ def _new_training(store: Store, job: Job) -> tuple[Classifier, list[float]]:
     trained = (
         job.candidates[0]
         .make_detector(job.device)
-        .train(store.images["fit"], on_progress=lambda step, loss: store.report_progress(job.training_id, step, loss))
+        .train(store.images["train"], on_progress=lambda step, loss: store.report_progress(job.training_id, step, loss))
     )
     assert trained.losses is not None
     store.keep_training(job.training_id, trained.trained_state())
@@ -123,12 +123,12 @@ def gather_evidence(
     """
     seed = training.seed
     drawn = [
-        detector.embed(detector.pseudo_anomalies(images["fit"], generator(seed, "augmented", draw)))
+        detector.embed(detector.pseudo_anomalies(images["train"], generator(seed, "augmented", draw)))
         for draw in range(DRAWS)
     ]
     anomalies = detector.pseudo_anomalies(images["validation"], generator(seed, "augmented", "validation"))
     evidence = {
-        "train": detector.embed(images["fit"]),
+        "train": detector.embed(images["train"]),
         "augmented": torch.stack(drawn),
         "validation": detector.embed(images["validation"]),
         "validation_scores": detector.score(images["validation"]),

@@ -10,8 +10,8 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Settings
-from detectors.base import as_float, as_images, pieces
+from detectors import ClassifierSettings
+from detectors.images import as_float, as_images, pieces
 
 LEARNED = {}
 
@@ -242,7 +242,7 @@ class RegisteredContract(DetectorContract):
 
     def test_left_untrained_it_is_the_floor_of_a_training(self, few, striped):
         images = striped()
-        floor, again = (self.make().leave_untrained(images).fit_scorer(images) for _ in range(2))
+        floor, again = (self.make().random_init(images).fit_scorer(images) for _ in range(2))
         assert torch.equal(floor.score(few), again.score(few))
         assert not torch.allclose(floor.score(few), self.make().fit(images).score(few))
         assert floor.losses is None
@@ -250,13 +250,13 @@ class RegisteredContract(DetectorContract):
 
 class TestClassifier(RegisteredContract):
     def make(self, *, seed=0, channels=1):
-        settings = Settings("small", 32, head=(8,), steps=3, batch=4)
-        return detectors.Classifier(augmentations.make("cutpaste"), settings, seed=seed, device="cpu")
+        settings = ClassifierSettings("small", 32, head=(8,), steps=3, batch=4)
+        return detectors.Classifier(settings, augmentations.make("cutpaste"), seed=seed, device="cpu")
 
     def learn(self):
-        settings = Settings("small", 32, head=(16,), steps=60, batch=8)
+        settings = ClassifierSettings("small", 32, head=(16,), steps=60, batch=8)
         augmentation = augmentations.make("cutout", area=(0.03, 0.15))
-        return detectors.Classifier(augmentation, settings, device="cpu")
+        return detectors.Classifier(settings, augmentation, device="cpu")
 
 
 def test_every_registered_detector_keeps_the_contract():

@@ -18,6 +18,7 @@ from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
+from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit as jackknife
 from selector.report import figures, write_report
 from selector.report.content import decision, hyperparameters, project, seriated
@@ -380,7 +381,7 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
 
 
 def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selection, tmp_path):
-    one = jackknife.Held(5, jackknife.digest(selection.zoo.store.images["test"][5]), 0.125)
+    one = jackknife.Held(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
     members = [member.id for member in selection.members]
     page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
     assert "for 1 of them others" in page

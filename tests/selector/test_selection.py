@@ -20,6 +20,7 @@ from benchmarks.evaluation.rank_average import MEMBERS
 from selector import load, select_best
 from selector.criteria import CRITERIA
 from selector.detection.conformal import p_values
+from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit as jackknife
 from selector.ranking import rules
 
@@ -93,9 +94,9 @@ def test_an_unknown_candidate_is_refused(run):
 
 def test_no_image_is_in_two_splits_and_none_is_lost(run):
     names = run.zoo.store.run["names"]
-    held = [name for split in ("fit", "validation", "calibration") for name in names[split]]
+    held = [name for split in ("train", "validation", "calibration") for name in names[split]]
     assert sorted(held) == [f"{i:04d}" for i in range(40)] or len(set(held)) == 40
-    assert [len(names[split]) for split in ("fit", "validation", "calibration")] == [28, 6, 6]
+    assert [len(names[split]) for split in ("train", "validation", "calibration")] == [28, 6, 6]
 
 
 def test_the_same_seed_gives_the_same_ranking_and_another_seed_another(run, data):
@@ -328,7 +329,7 @@ def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
     options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
     pairs = [i // 2 for i in range(40)]
     store = select_best(*data, groups=pairs, **options).zoo.store
-    held = [{int(name) // 2 for name in store.names(split)} for split in ("fit", "validation", "calibration")]
+    held = [{int(name) // 2 for name in store.names(split)} for split in ("train", "validation", "calibration")]
     assert sum(map(len, held)) == 20
     select_best(*data, groups=lambda name: f"lot {int(name) // 2}", **options)  # the same groups by other names
     for other in ([i // 4 for i in range(40)], None):
@@ -439,7 +440,7 @@ class TestImagesThatTookPart:
 
     @pytest.fixture
     def doubtful(self, run, data):
-        held = (jackknife.Held(3, jackknife.digest(data[1][3]), 0.125),)
+        held = (jackknife.Held(3, image_digest(data[1][3]), 0.125),)
         return selector.Selection(run.zoo, run.result, run.result.first(MEMBERS), held)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
@@ -462,4 +463,4 @@ class TestImagesThatTookPart:
             (other,) = again[one.row]
             p = p_values(run.zoo.calibration([other])["scores"], run.zoo.evidence(other)[0].test_scores)
             assert one.p_value == p[one.row].item()
-            assert one.digest == jackknife.digest(data[1][one.row])
+            assert one.digest == image_digest(data[1][one.row])

@@ -8,7 +8,8 @@ import torch
 from detectors import preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
-from selector.ranking.cross_fit import FOLDS, Held, choices, digest, others
+from selector.inputs.digests import image_digest
+from selector.ranking.cross_fit import FOLDS, Held, choices, others
 from selector.ranking.ranking import rank
 from selector.ranking.rules import rule
 from selector.zoo.candidates import Candidate, Training
@@ -105,5 +106,5 @@ def test_images_that_others_decide_on_have_their_p_value_and_are_known_by_their_
     found = others((a, b), [(b, a), (b, c), (a, b)], images, given, calibration.get)
     scores = torch.stack([given[i][0].test_scores / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
     held = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
-    assert found == (Held(1, digest(images[1].clone()), p_values(held, scores)[1].item()),)
-    assert len({digest(image) for image in images}) == 3
+    assert found == (Held(1, image_digest(images[1].clone()), p_values(held, scores)[1].item()),)
+    assert len({image_digest(image) for image in images}) == 3
