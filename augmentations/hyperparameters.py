@@ -60,9 +60,14 @@ Step = Annotated[Number, Bounds("must be 0 (continuous) or in [1, 360] degrees",
 Jitter = Annotated[Range, Bounds("must be in [0, 0.5]", lambda x: 0 <= x <= 0.5)]
 
 
+def to_float(value: Number) -> float:
+    """A number as a Python float, without its gradient."""
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
 def floats(value: Range) -> tuple[float, float]:
     """Both ends as Python floats, without gradients."""
-    low, high = map(_float, value)
+    low, high = map(to_float, value)
     return low, high
 
 
@@ -70,7 +75,7 @@ def plain(value: Any) -> Value:
     """A normalised value in its JSON form: tensors as floats, without gradients."""
     if isinstance(value, tuple):
         return floats(value)
-    return _float(value) if isinstance(value, Tensor) else value
+    return to_float(value) if isinstance(value, Tensor) else value
 
 
 def from_json(values: Mapping[str, Any]) -> Hyperparameters:
@@ -154,12 +159,12 @@ def _range(thing: str, value: Any, bounds: Bounds, default: Any) -> Range:
 def _number(thing: str, value: Any, bounds: Bounds, default: Any) -> Number:
     if not _is_number(value):
         raise InputError(f"{thing}={value!r}", "must be one number", f"try {text(default)}")
-    _check_bounds(f"{thing}={text(value)}", (_float(value),), bounds, default)
+    _check_bounds(f"{thing}={text(value)}", (to_float(value),), bounds, default)
     return value if isinstance(value, Tensor) else float(value)
 
 
 def _whole(thing: str, value: Any, bounds: Bounds, default: Any) -> int:
-    is_whole = _is_number(value) and (isinstance(value, Integral) or _float(value).is_integer())
+    is_whole = _is_number(value) and (isinstance(value, Integral) or to_float(value).is_integer())
     if not is_whole:
         raise InputError(f"{thing}={value!r}", "must be a whole number", f"try {text(default)}")
     _check_bounds(f"{thing}={int(value)}", (int(value),), bounds, default)
@@ -186,10 +191,6 @@ def _check_bounds(shown: str, values: Sequence[float], bounds: Bounds, default: 
     finite = all(map(math.isfinite, values))
     if not (finite and all(map(bounds.allows, values))):
         raise InputError(shown, bounds.rule if finite else FINITE.rule, f"try {text(default)}")
-
-
-def _float(value: Number) -> float:
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from augmentations import patches
 from augmentations.base import Augmentation, Hyperparameters, Parameters, Trial, cell
 from augmentations.errors import InputError
-from augmentations.hyperparameters import Step, Turn, floats, text
+from augmentations.hyperparameters import Step, Turn, floats, text, to_float
 from augmentations.randomness import noise, uniform
 
 
@@ -43,7 +43,7 @@ class Rotation(Augmentation):
 
     def angles(self) -> list[float]:
         """The angles that can be drawn, ascending; empty when they are continuous."""
-        (low, high), step = floats(self.angle), float(self.step)
+        (low, high), step = floats(self.angle), to_float(self.step)
         if step == 0:
             return []
         first, last = math.ceil(low / step - patches.ROUNDING), math.floor(high / step + patches.ROUNDING)
