@@ -32,6 +32,7 @@ drill: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
 types: $(READY)
 	$(BIN)/mypy
