@@ -136,7 +136,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "development": _leaderboard("development"),
     "held-out": _leaderboard("held-out"),
     "held-out-decidable": _leaderboard("held-out", "## Decidable data sets"),
-    "undecidable": _leaderboard("undecidable"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_out.md", None),
     "criteria": criteria_table,
     "consensus": consensus_table,
