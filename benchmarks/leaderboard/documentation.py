@@ -125,8 +125,9 @@ def consensus_table() -> str:
 
 def presets_table() -> str:
     """The presets: encoder, side of the images and training steps."""
+    presets = {name: PRESETS[name] for name in ("quick", "standard", "paper")}
     rows = [
-        [f"`{name}`", preset.encoder, str(preset.image_size), f"{preset.steps:,}"] for name, preset in PRESETS.items()
+        [f"`{name}`", preset.encoder, str(preset.image_size), f"{preset.steps:,}"] for name, preset in presets.items()
     ]
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 
