@@ -20,7 +20,7 @@ from selector.inputs import reader as reading
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.selection import NothingToSelectError, Selection, load, select_best
-from selector.zoo.store import StorageError, storing
+from selector.zoo.store import StorageError, disk_errors
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
@@ -134,7 +134,7 @@ def detect(
     learned_from = selection.zoo.store.run["settings"]["train images"]
     asked = {"detector": selection.detector_id, "train images": learned_from, "false_alarm_rate": rate, "cross": cross}
     results = Results(out, asked, overwrite)
-    with storing(out, kept="what is finished is kept, and gone on with"):
+    with disk_errors(out, kept="what is finished is kept, and gone on with"):
         if watch:
             _watch(selection, images, results, rate, cross)
         else:

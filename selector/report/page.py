@@ -23,7 +23,7 @@ from selector.selection import Selection
 from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
-from selector.zoo.store import finite, storing
+from selector.zoo.store import nan_to_none, disk_errors
 from selector.zoo.zoo import DRAWS
 
 CONSTANTS = {
@@ -45,11 +45,11 @@ def write_report(selection: Selection, path: Path) -> Path:
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(selection)
-    twin = json.dumps(finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    twin = json.dumps(nan_to_none(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
     written = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
         written[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
-    with storing(page.parent, kept="the run itself is untouched"):
+    with disk_errors(page.parent, kept="the run itself is untouched"):
         for target, whole in written.items():
             files.write_bytes(target, whole)
     return page
