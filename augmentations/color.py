@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from augmentations.base import Parameters, cast, prepare
+from augmentations.hyperparameters import Jitter, Range, normalise
 from augmentations.patches import weighted_mean
-from augmentations.ranges import Jitter, Range, noise, normalise, uniform
+from augmentations.randomness import noise, uniform
 
 # Rows are Y, I, Q of the NTSC (1953) colour space; Y is the luma of ITU-R BT.601.
 YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])

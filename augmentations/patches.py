@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from augmentations.base import Augmentation, Hyperparameters, Parameters, Trial, cell
 from augmentations.errors import InputError
-from augmentations.ranges import Angle, Area, Aspect, Range, floats, log_uniform, noise, text, uniform
+from augmentations.hyperparameters import Angle, Area, Aspect, Range, floats, text
+from augmentations.randomness import log_uniform, noise, uniform
 
 # Slack in a comparison of two lengths that float arithmetic may have moved.
 ROUNDING = 1e-6
@@ -145,13 +147,14 @@ def bilinear(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PatchAugmentation(Augmentation):
-    """Changes one patch an image, drawn anew for each: its area, aspect, angle and place.
+    """Changes one patch per image, whose area, aspect, angle and place are drawn for each image.
 
     ``area``: share of the image. ``aspect``: width / height, log-uniform, so that portrait and landscape are
     symmetric. ``angle``: degrees counter-clockwise, uniform. A patch lies wholly inside the image.
     At angle (0, 0) sides and corners are whole pixels; otherwise borders are antialiased.
     """
 
+    is_local: ClassVar[bool] = True
     area: Area = (0.02, 0.15)
     aspect: Aspect = (0.3, 3.3)
     angle: Angle = (0.0, 0.0)

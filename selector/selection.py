@@ -16,28 +16,27 @@ import torch
 
 import detectors as detectors_room
 from augmentations import InputError
-from augmentations.errors import whole_number
-from benchmarks.evaluation.rank_average import MEMBERS
 from detectors import Detector, files
 from selector.criteria import Criterion
-from selector.detection.conformal import benjamini_hochberg, p_values, validate_rate
-from selector.detection.cross_conformal import Calibration, Fold, cross_calibrate
+from selector.detection.conformal import benjamini_hochberg, p_values
+from selector.detection.conformal import false_alarm_rate as checked_rate
+from selector.detection.cross_conformal import Calibration, Fold
+from selector.detection.cross_conformal import cross as cross_calibration
 from selector.detection.detections import Detections
 from selector.evidence.evidence import Evidence
 from selector.execution.execution import engine
-from selector.inputs import image_checks, reader
-from selector.inputs.digests import image_digest
+from selector.inputs import image_checks as checks
+from selector.inputs import reader as reading
 from selector.inputs.splits import FEWEST_IMAGES, Groups, grouped, split
-from selector.ranking import cross_fit as jackknife
-from selector.ranking.evaluation import compare
+from selector.ranking import cross_fit
+from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
-from selector.ranking.rules import Rule
-from selector.ranking.rules import rule as deciding_rule
-from selector.ranking.shift import Comparison
+from selector.ranking.rules import DEFAULT_MEMBERS, Decision, Rule, resolve_decision
+from selector.ranking.shift import ShiftTest
 from selector.search.search import in_order, searching
 from selector.search.study import Study, begun
-from selector.verdict import sample_size as counts
 from selector.verdict import verdict
+from selector.verdict.sample_size import sample_size_warnings
 from selector.zoo.candidates import Candidate, Grids, joint_id
 from selector.zoo.progress import display
 from selector.zoo.store import Store, StoredEvidence, storing
@@ -72,7 +71,7 @@ def select_best(
     progress: bool = False,
     groups: Groups | None = None,
     seeds: int = 1,
-    members: int = MEMBERS,
+    members: int = DEFAULT_MEMBERS,
     search: str = "grid",
     trials: int | None = None,
 ) -> "Selection":
@@ -103,25 +102,26 @@ def select_best(
     Raises InputError for bad input, before any training; StorageError when ``out`` can't be written to;
     NothingToSelectError when every candidate failed.
     """
-    whole_number("seed", seed, 0, "try 0")
-    whole_number("seeds", seeds, 1, "try 3")
-    whole_number("members", members, 1, f"try {MEMBERS}")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r}", "must be a whole number of at least 0", "try 0")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise InputError(f"seeds={seeds!r}", "must be a whole number of at least 1", "try 3")
+    if not isinstance(members, int) or isinstance(members, bool) or members < 1:
+        raise InputError(f"members={members!r}", "must be a whole number of at least 1", f"try {DEFAULT_MEMBERS}")
     settings = detectors_room.preset(preset)
     if image_size is not None:
         settings = replace(settings, image_size=image_size)
     place = detectors_room.resolve(device)
     workers = engine(jobs, place)
-    deciding_rule(criterion, FEWEST_IMAGES, test is not None)
+    resolve_decision(criterion, FEWEST_IMAGES, test is not None)
     every = range(seed, seed + seeds)
     searched = searching(search, trials, augmentations, detectors, scorers, settings, every)
 
     size = settings.image_size
-    good = reader.read_images(
-        train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES
-    )
+    good = reading.read(train, image_size=size, role="train", skip_unreadable=skip_unreadable, minimum=FEWEST_IMAGES)
     given = {"train": good}
     if test is not None:
-        given["test"] = reader.read_images(
+        given["test"] = reading.read(
             test,
             image_size=size,
             channels=good.pixels.shape[1],
@@ -131,8 +131,8 @@ def select_best(
         )
     together = None if groups is None else grouped(groups, good.names)
     splits = split(len(good.pixels), seed, together)
-    rule_of = partial(deciding_rule, criterion, len(splits.validation), test is not None)
-    indices = {"train": splits.train, "validation": splits.validation, "calibration": splits.calibration}
+    decision = resolve_decision(criterion, len(splits.validation), test is not None)
+    indices = {"fit": splits.fit, "validation": splits.validation, "calibration": splits.calibration}
     pixels = {name: good.pixels[rows] for name, rows in indices.items()}
     names = {name: [good.names[i] for i in rows.tolist()] for name, rows in indices.items()}
     if test is not None:
@@ -146,11 +146,11 @@ def select_best(
         "device": place.type,
         "groups": together and {name: [together[i] for i in rows.tolist()] for name, rows in indices.items()},
         "seeds": seeds,
-        **{f"{role} images": reader.fingerprint(images) for role, images in given.items()},
+        **{f"{role} images": reading.fingerprint(images) for role, images in given.items()},
     }
-    beware = image_checks.warnings(**given) if test is not None else []
+    beware = checks.warnings(**given) if test is not None else []
     remarks = _provenance(given)
-    remarks["notes"] += [*beware, *image_checks.duplicates_across_splits(good, splits)]
+    remarks["notes"] += [*beware, *checks.straddling(good, splits)]
     run = remarks | {"warnings": beware, "settings": settings_of_run, "names": names}
     with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
@@ -158,18 +158,20 @@ def select_best(
     with store.locked():
         store.create(run, pixels)
         zoo = Zoo(store, (), place, searched.rivals)
-        study = Study(searched, zoo, rule_of)
+        study = Study(searched, zoo, decision)
         with display(zoo, progress) as on_done:
             study.run(workers, on_done)
-        ranked = _rank(zoo, rule_of, seed)
-        selection = Selection(zoo, ranked, ranked.first(members), _held(zoo, ranked, rule_of, seed, members))
+        ranked = _rank(zoo, decision, seed)
+        selection = Selection(
+            zoo, ranked, ranked.first(members), _cross_fit_p_values(zoo, ranked, decision, seed, members)
+        )
         study.keep(selection.ranking)
         selection._temporary = temporary
         selection._keep()
     return selection
 
 
-def _provenance(given: dict[str, reader.Images]) -> dict[str, Any]:
+def _provenance(given: dict[str, reading.Images]) -> dict[str, Any]:
     """What a reader of the result must know of the images and of the libraries."""
     return {
         "skipped": [
@@ -190,28 +192,27 @@ def installed_version(library: str) -> str:
         return "not installed"
 
 
-def _rank(zoo: Zoo, rule_of: Callable[[bool], Rule], seed: int) -> Ranking:
-    """``rule_of`` gives the rule, once it is known whether the test images are shifted."""
+def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
     records = {candidate.id: record for candidate, record in zoo.records()}
     usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
     if not usable:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
     evidence = StoredEvidence(zoo.store, usable)
-    comparison = compare(evidence.values(), seed)
-    return rank(zoo.candidates, records, evidence, rule_of(comparison.is_shifted), seed, comparison)
+    comparison = test_for_shift(evidence.values(), seed)
+    return rank(zoo.candidates, records, evidence, decision.given(comparison.is_shifted), seed, comparison)
 
 
-def _held(
-    zoo: Zoo, result: Ranking, rule_of: Callable[[bool], Rule], seed: int, members: int
-) -> tuple[jackknife.Held, ...]:
+def _cross_fit_p_values(
+    zoo: Zoo, result: Ranking, decision: Decision, seed: int, members: int
+) -> tuple[cross_fit.CrossFitPValue, ...]:
     if "test" not in zoo.store.images:
         return ()
     records = {candidate.id: record for candidate, record in zoo.records()}
     evidence = StoredEvidence(zoo.store, [i for i, record in records.items() if record["status"] == "ok"])
-    chosen = jackknife.choices(zoo.candidates, records, evidence, rule_of, seed, members)
+    chosen = cross_fit.selections_without_fold(zoo.candidates, records, evidence, decision, seed, members)
     calibration = partial(_calibration_scores, zoo.store)
-    return jackknife.others(result.first(members), chosen, zoo.store.images["test"], evidence, calibration)
+    return cross_fit.affected_images(result.first(members), chosen, zoo.store.images["test"], evidence, calibration)
 
 
 def _calibration_scores(store: Store, candidate_id: str) -> torch.Tensor:
@@ -221,15 +222,19 @@ def _calibration_scores(store: Store, candidate_id: str) -> torch.Tensor:
 class Selection:
     """The answer: the ranking of all candidates, and the detector that the best of them make together.
 
-    held: the test images that took part in the choice in such a way that other candidates decide on them.
+    cross_fit_p_values: of the test images without which other candidates would have been chosen.
     """
 
     def __init__(
-        self, zoo: Zoo, result: Ranking, members: Sequence[str], held: tuple[jackknife.Held, ...] = ()
+        self,
+        zoo: Zoo,
+        result: Ranking,
+        members: Sequence[str],
+        cross_fit_p_values: tuple[cross_fit.CrossFitPValue, ...] = (),
     ) -> None:
         self.zoo = zoo
         self.result = result
-        self.held = held
+        self.cross_fit_p_values = cross_fit_p_values
         self._members = tuple(members)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -272,9 +277,9 @@ class Selection:
         """The answer in sentences."""
         second = self.zoo[self.ranking.candidate[1]] if len(self.ranking) > 1 else None
         store = self.zoo.store
-        few = counts.doubts(self.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
+        few = sample_size_warnings(self.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
         told = [*verdict.sentences(self.result, self.best, second), *verdict.recommendation(self.members)]
-        return [*told, *(f"Beware: {warning}." for warning in (*store.run.get("warnings", []), *few))]
+        return [*told, *(f"Warning: {warning}." for warning in (*store.run.get("warnings", []), *few))]
 
     @cached_property
     def map_scale(self) -> tuple[float, float]:
@@ -291,7 +296,7 @@ class Selection:
         store = self.zoo.store
         if cross:
             with store.locked():
-                return cross_calibrate(store, self.members, engine(None, self.zoo.device), self.zoo.device)
+                return cross_calibration(store, self.members, engine(None, self.zoo.device), self.zoo.device)
         kept = self.zoo.calibration(self._members)
         return Calibration((Fold(self.detector, kept["scores"], kept["map_maxima"]),))
 
@@ -301,16 +306,16 @@ class Selection:
         test = self.zoo.scores(self._members).test_scores
         assert test is not None
         p = p_values(self.zoo.calibration(self._members)["scores"], test)
-        for one in self.held:
+        for one in self.cross_fit_p_values:
             p[one.row] = one.p_value
         return p
 
     def _without(self, pixels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         """The p-values of images, those of test images by the detector that would have been chosen without them."""
-        known = {one.digest: one.p_value for one in self.held}
+        known = {one.digest: one.p_value for one in self.cross_fit_p_values}
         if not known:
             return p
-        given = zip(map(image_digest, pixels), p.tolist(), strict=True)
+        given = zip(map(cross_fit.digest, pixels), p.tolist(), strict=True)
         return torch.tensor([known.get(digest, own) for digest, own in given], dtype=p.dtype)
 
     def detect(
@@ -352,14 +357,14 @@ class Selection:
         cross: bool = False,
         skip_unreadable: bool = False,
         wanted: Callable[[str], bool] | None = None,
-    ) -> Iterator[tuple[Detections, reader.Images]]:
+    ) -> Iterator[tuple[Detections, reading.Images]]:
         """``detect`` in bounded memory: detections and the images as read, a batch at a time; of files, those whose
         name is ``wanted``."""
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
-        rate = validate_rate(false_alarm_rate, calibration.n)
+        rate = checked_rate(false_alarm_rate, calibration.n)
         map_threshold = calibration.map_threshold(rate)
-        batches = reader.iterate_batches(
+        batches = reading.iterate(
             images,
             image_size=settings["image_size"],
             channels=settings["channels"],
@@ -432,7 +437,7 @@ class Selection:
             "absent": dict(result.absent),
             "comparison": asdict(result.comparison),
             "members": list(self._members),
-            "held": [asdict(one) for one in self.held],
+            "cross_fit_p_values": [asdict(one) for one in self.cross_fit_p_values],
         }
         with storing(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
@@ -447,12 +452,12 @@ def load(path: str | Path, device: str = "auto") -> Selection:
     try:
         candidates = in_order(begun(store)) or [Candidate.from_json(c) for c in run["settings"]["candidates"]]
         result = _ranking_from(kept)
-        held = tuple(jackknife.Held(**one) for one in kept.get("held", ()))
+        p_values_without = tuple(cross_fit.CrossFitPValue(**one) for one in kept.get("cross_fit_p_values", ()))
     except (KeyError, TypeError, ValueError) as error:
         reason = f"is not a whole selection ({type(error).__name__}: {error})"
         raise InputError(str(path), reason, "run the same `ssad select` again") from error
     members = kept.get("members", [result.table.candidate[0]])
-    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, members, held)
+    return Selection(Zoo(store, candidates, detectors_room.resolve(device)), result, members, p_values_without)
 
 
 def _ranking_from(kept: dict[str, Any]) -> Ranking:
@@ -468,5 +473,5 @@ def _ranking_from(kept: dict[str, Any]) -> Ranking:
     )
     known: dict[str, Any] = {"absent": kept.get("absent", {})}
     if "comparison" in kept:
-        known["comparison"] = Comparison.from_json(kept["comparison"])
+        known["comparison"] = ShiftTest.from_json(kept["comparison"])
     return Ranking(table, spread, rule, margin, margin_spread, share_first, **known)

@@ -1,14 +1,34 @@
-"""What ensembles of a zoo's candidates are worth."""
+"""Several candidates' scores as one, and the AUROC of such ensembles."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
-from benchmarks.evaluation.rank_average import rank_average
 from detectors.ensemble import highest
+from selector.consensus.base import as_matrix
 from selector.criteria import probability_above
+
+
+def rank_average(scores: Any) -> Tensor:
+    """The mean over candidates of the share of images that score lower, ties counting half.
+
+    Args:
+        scores: (k,m), array or tensor, of m candidates on the same k images.
+
+    Returns:
+        (k,) float64 in [0,1]; all nan where a score is not finite.
+
+    Raises:
+        InputError: for scores that are not such a matrix.
+    """
+    values = as_matrix(scores, fewest=1)
+    shares = (rankdata(values, axis=0) - 0.5) / len(values)
+    return torch.from_numpy(shares.mean(axis=1) if np.isfinite(values).all() else np.full(len(values), np.nan))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ trials.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.label_oracle import FEWEST, half_labels
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.suites.baselines import FLOORS
 from benchmarks.suites.run import OF_SCORES, change_settings, load_settings, read_table
 from benchmarks.tasks.view import View
@@ -28,8 +27,8 @@ from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.evaluation import COLLAPSE_AUROC
-from selector.ranking.rules import Rule, best_first, rule
-from selector.ranking.shift import resemblance
+from selector.ranking.rules import DEFAULT_MEMBERS, Decision, Rule, best_first, resolve_decision
+from selector.ranking.shift import shift_test
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
@@ -87,7 +86,7 @@ class Judged:
     def is_shifted(self, rows: torch.Tensor, names: list[str]) -> bool:
         """Whether a trial whose test images are ``rows`` is found not to resemble the validation images."""
         held, test = (torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
-        return resemblance(held, test[rows]).is_shifted
+        return shift_test(held, test[rows]).is_shifted
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""
@@ -111,7 +110,7 @@ class Judged:
         """Criteria of scores by candidate in a trial whose test images are ``rows``."""
         found = {}
         for name in names:
-            evidence = self.evidence(name).with_rows(test_scores=rows)
+            evidence = self.evidence(name).subset(test_scores=rows)
             found[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
         return pd.DataFrame(found).T
 
@@ -159,7 +158,7 @@ def judge(zoo: Judged, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, pd.Data
     rows: list[dict[str, Any]] = []
     tables = []
     names = zoo.trusted()
-    deciding = partial(rule, "auto", len(zoo.scores["validation"]), True)
+    deciding = resolve_decision("auto", len(zoo.scores["validation"]))
     for view in zoo.views:
         table = aurocs(zoo, view, names)
         tables.append(table)
@@ -189,7 +188,7 @@ def _choices(
     names: list[str],
     trained: pd.Series,
     ratios: tuple[float, ...],
-    deciding: Callable[[bool], Rule],
+    deciding: Decision,
 ) -> list[dict[str, Any]]:
     """What every criterion's choice is worth at each ratio, the mean over trials."""
     measured = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
@@ -204,7 +203,7 @@ def _choices(
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, seen):
         values = of_scores.join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding(shifted))]
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, pool, deciding.given(shifted))]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 
@@ -231,7 +230,7 @@ def _trial(values: pd.DataFrame, trained: pd.Series, pool: Pool, deciding: Rule)
             chosen = usable[value[usable].argmax()]
             add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
-            members = order.sort_values(ascending=False, kind="stable").index[:MEMBERS]
+            members = order.sort_values(ascending=False, kind="stable").index[:DEFAULT_MEMBERS]
             add("ensemble", pool.highest(members))
             add("ensemble_ranks", pool.ranks(members))
     return rows

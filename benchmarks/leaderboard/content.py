@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.leaderboard import meanings, published, tables
 from benchmarks.leaderboard.result import Result
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 OWN_PLACE = ("suite", "description", "command", "tasks", "versions")  # settings that stand elsewhere in the page
 
@@ -108,7 +108,7 @@ def on_decidable(summary: pd.DataFrame, found: tables.Decidable) -> Iterator[str
 
 
 def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
-    ensemble = f"the ensemble of its {MEMBERS} best"
+    ensemble = f"the ensemble of its {DEFAULT_MEMBERS} best"
     named = {"default": "default", "ensemble": ensemble, "random": "a random pick", "dsv": "DSV"}
     known = [name for name in named if name != but and name in summary.index and pd.notna(summary.mean_regret[name])]
     return [f"{named[name]} {summary.mean_regret[name]:.3f}" for name in known]

@@ -1,7 +1,7 @@
 """What the rows and columns of a leaderboard mean, in words."""
 
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 BASELINES = {
     "average": "The mean over all candidates of the zoo.",
@@ -17,8 +17,8 @@ BASELINES = {
 }
 STRATEGIES = {
     "default": "What select_best does unless told otherwise.",
-    "ensemble": f"What select_best recommends: the highest of the scores of the {MEMBERS} candidates that default "
-    "places highest, each in multiples of what held-out normal images score on average.",
+    "ensemble": "What select_best recommends: the maximum over the scores of the "
+    f"{DEFAULT_MEMBERS} candidates that default ranks highest, each divided by the mean score of held-out normal images.",
     "ensemble_ranks": "The mean rank of a test image over these: it takes all test images together.",
     "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
 }

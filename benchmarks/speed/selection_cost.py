@@ -19,7 +19,7 @@ from selector.evidence.evidence import Evidence
 from selector.execution.execution import in_threads
 from selector.inputs.splits import SHARES
 from selector.ranking.ranking import rank
-from selector.ranking.rules import rule
+from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, plan
 from selector.zoo.zoo import DRAWS
 
@@ -90,7 +90,7 @@ class MadeEvidence(Mapping[str, list[Evidence]]):
             test_scores=self.test_scores(candidate_id),
             score_is_distance=True,
         )
-        return [first, *(first.redrawn(draw) for draw in draws[1:])]
+        return [first, *(first.with_augmented(draw) for draw in draws[1:])]
 
     def test_scores(self, candidate_id: str) -> Tensor:
         """The scores (k,) alone; all candidates see the same images."""
@@ -122,7 +122,7 @@ def choose(size: Size, threads: int) -> Cost:
     in_threads(lambda i: criteria.evaluate(evidence[i][0]), list(evidence))
     once = time.perf_counter() - alone
     started, started_cpu = time.perf_counter(), time.process_time()
-    rank(candidates, records, evidence, rule("auto", size.held_out), seed=0)
+    rank(candidates, records, evidence, resolve_decision("auto", size.held_out).normal, seed=0)
     ranked = time.perf_counter()
     scores = torch.stack([evidence.test_scores(i) for i in evidence], dim=1)
     consensus.evaluate(scores, families=[place % KINDS for place in range(len(evidence))])

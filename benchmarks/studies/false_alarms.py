@@ -31,7 +31,6 @@ from augmentations.randomness import generator
 from benchmarks.demo import GRIDS
 from benchmarks.evaluation.evaluate import Judged
 from benchmarks.evaluation.metrics import false_alarm_band
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.evaluation.statistics import bootstrap
 from benchmarks.suites.run import load_settings
 from benchmarks.tasks.task import Task
@@ -39,7 +38,7 @@ from benchmarks.tasks.view import View
 from selector import Selection, criteria, select_best
 from selector.evidence.evidence import Evidence
 from selector.ranking.cross_fit import FOLDS
-from selector.ranking.rules import Rule, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, resolve_decision
 
 SPLITS = 20
 RATES = (0.05, 0.1)
@@ -84,17 +83,22 @@ class Scores:
         )
         pseudo = [zoo.part("pseudo", name) for name in names]
         fewest = min(map(len, pseudo))  # families of two augmentations leave others as many images as those of one
-        return cls(validation, torch.stack([one[:fewest] for one in pseudo], 1), test, rule(criterion, len(validation)))
+        return cls(
+            validation,
+            torch.stack([one[:fewest] for one in pseudo], 1),
+            test,
+            resolve_decision(criterion, len(validation)).normal,
+        )
 
     def choose(self, seen: Tensor) -> Tensor:
-        """The candidates (b,m), best first, m = MEMBERS or all, that the rule puts first in each of b selections that
-        see test scores (b,k,c).
+        """The candidates (b,m), best first, m = DEFAULT_MEMBERS or all, that the rule puts first in each of b
+        selections that see test scores (b,k,c).
 
         As ``selector.rules.best_first``, for many selections at once.
         """
         distance = bool((self.validation > 0).all() and (self.test > 0).all())
         columns = []
-        for criterion in map(criteria.get, self.deciding.names):
+        for criterion in self.deciding.criteria:
             value = torch.vmap(torch.vmap(partial(_value, criterion, distance), in_dims=1), in_dims=(None, None, 0))
             columns.append(value(self.validation, self.pseudo, seen) * (1 if criterion.higher_is_better else -1))
         values = torch.stack(columns, -1)
@@ -102,7 +106,7 @@ class Scores:
         share = beaten.sum((2, 3))
         by_first = values[..., 0].argsort(dim=1, descending=True, stable=True)
         order = share.gather(1, by_first).argsort(dim=1, descending=True, stable=True)
-        return by_first.gather(1, order)[:, :MEMBERS]
+        return by_first.gather(1, order)[:, :DEFAULT_MEMBERS]
 
     def p_values(self, calibration: Tensor, images: Tensor, members: Tensor) -> Tensor:
         """The p-values (n,) of images, rows (n,), each decided by its members (n,m) together, against rows (h,)."""

@@ -20,23 +20,22 @@ from torch import Tensor
 from augmentations import InputError
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.evaluate import COLUMNS, FLOAT, Judged, aurocs, higher_is_better, zoos
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.leaderboard import result, tables, text
 from benchmarks.leaderboard.content import undecided
 from benchmarks.suites.run import OF_SCORES, load_settings
 from detectors import files
-from selector.ranking.rules import UNDER_SHIFT
+from selector.ranking.rules import DEFAULT_MEMBERS, UNDER_SHIFT
 
 # What the criteria of scores look at: how far test scores lie above validation scores, how they are distributed, and no
 # test image at all. Each fails where others need not, so a Borda has one of the first, one of the second, and the last.
-LEVELS = ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_exceed", "pu_auc")
-SHAPES = ("score_variance", "score_skew", "score_skew3", "rtm", "score_otsu")
+LEVELS = ("score_shift", "score_wasserstein", "score_q90", "score_q75", "score_q95", "score_exceed", "pu_auc")
+SHAPES = ("score_variance", "score_pearson_skew", "score_skewness", "rtm", "score_otsu")
 PSEUDO = ("pseudo_auc", "npd")
 Rule = tuple[int, ...]  # places of its criteria in OF_SCORES
 # Rows of the table and what they are called there; the first ones are chosen here, the rest as ``judging`` left them.
 CHOSEN = {
     "chosen_borda": "Borda, chosen on the others",
-    "chosen_ensemble": f"ensemble of {MEMBERS} by that Borda",
+    "chosen_ensemble": f"ensemble of {DEFAULT_MEMBERS} by that Borda",
     "chosen_single": "single criterion, chosen on the others",
 }
 FIXED = ("default", "ensemble", "dsv", "random")
@@ -89,9 +88,9 @@ class Case:
         return self.auroc[self.order(rules).argmax(-1)].mean(0)
 
     def ensemble(self, rule: Rule) -> float:
-        """What the ensemble of a rule's MEMBERS best is worth, the mean over trials."""
+        """What the ensemble of a rule's DEFAULT_MEMBERS best is worth, the mean over trials."""
         names = np.array(list(self.pool.scores))
-        best = (-self.order([rule])[:, 0]).argsort(axis=1)[:, :MEMBERS]
+        best = (-self.order([rule])[:, 0]).argsort(axis=1)[:, :DEFAULT_MEMBERS]
         return float(np.mean([self.pool.highest(names[members]) for members in best]))
 
 

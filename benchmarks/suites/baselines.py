@@ -17,6 +17,8 @@ class Redrawn(Augmentation):
     """One of several augmentations for every image, drawn anew each step: the "Rand" of Yoo et al., ECML PKDD 2023."""
 
     name = "redrawn"
+    family = "redrawn"
+    is_local = False
     members: tuple[Augmentation, ...]
 
     def __init__(self, members: Sequence[Augmentation]) -> None:

@@ -81,7 +81,7 @@ def measure(store: Store, candidate: Candidate, item: Step) -> pd.DataFrame:
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[trial].with_rows(test=images, test_scores=images)
+            evidence = draws[trial].subset(test=images, test_scores=images)
             values = criteria.evaluate(evidence, OF_EMBEDDINGS)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])

@@ -11,12 +11,13 @@ from scipy.spatial.distance import squareform
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
-from selector.ranking.shift import Comparison
+from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, augmentation_name, leaderboard
 from selector.report.score_threshold import ScoreThreshold, apply_threshold
 from selector.selection import Selection
@@ -135,7 +136,7 @@ def gather(selection: Selection) -> Content:
         versions=store.run["versions"],
         settings=_settings(selection),
         has_test=bool(store.names("test")),
-        n_cross_fitted=len(selection.held),
+        n_cross_fitted=len(selection.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
     )
@@ -145,7 +146,7 @@ def _reliability(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
-    if result.comparison.is_shifted or result.comparison.nothing_stands_out:
+    if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
         return "doubtful"
     return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
@@ -168,7 +169,7 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     yield "Normal images", str(train + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
-    yield "Test against validation images", *_compared(result.comparison)
+    yield "Test against validation images", *_shift_test(result.comparison)
     size = settings["image_size"]
     yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
@@ -178,21 +179,23 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _compared(found: Comparison) -> tuple[str, str]:
+def _shift_test(found: ShiftTest) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
-    told = "nothing stands out" if found.nothing_stands_out else "some stand out"
-    tests = f"p = {number(found.standing_out)} for all being like them, {number(found.shift)} for half of them"
-    return "shifted" if found.is_shifted else told, tests
+    answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
+    tests = (
+        f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
+    )
+    return "shifted" if found.is_shifted else answer, tests
 
 
 def _settings(selection: Selection) -> dict[str, str]:
     run, training = selection.zoo.store.run["settings"], selection.best.training
-    kept = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
-    kept |= {name: value for name, value in training.settings.to_json().items() if name not in kept}
+    settings = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
+    settings |= {name: value for name, value in training.settings.to_json().items() if name not in settings}
     fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
-    kept |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
-    return {name.replace("_", " "): _text(value) for name, value in kept.items()}
+    settings |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
+    return {name.replace("_", " "): _text(value) for name, value in settings.items()}
 
 
 def _text(value: Any) -> str:
@@ -207,24 +210,29 @@ def _comparable(ranking: Ranking) -> pd.DataFrame:
 
 
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a candidate and a hyperparameter that varies within its augmentation: range and deciding value."""
+    """Every hyperparameter that varies within its augmentation, and the deciding value, in one row per candidate.
+
+    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a text or a truth value, else empty.
+    """
+    columns = ["augmentation", "hyperparameter", "low", "high", "choice", "value", "status", "is_best"]
     rows = [
-        {
-            "augmentation": row["augmentation"],
-            "hyperparameter": name,
-            "low": ends[0],
-            "high": ends[1],
-            "value": row["criterion"],
-            "status": row["status"],
-            "is_best": row["rank"] == 1,
-        }
+        (row["augmentation"], name, *_axis(setting), row["criterion"], row["status"], row["rank"] == 1)
         for row in table.to_dict("records")
-        for name, ends in row["hyperparameters"].items()
+        for name, setting in row["hyperparameters"].items()
     ]
-    every = pd.DataFrame(rows)
-    ends = every.low.map(repr) + " " + every.high.map(repr)
-    varies = every.assign(ends=ends).groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
-    return every[varies & np.isfinite(every.value.astype(float))]
+    every = pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+    settings = pd.Series(list(zip(every.low, every.high, every.choice, strict=True)), every.index, dtype=object).map(
+        repr
+    )
+    varies = every.assign(setting=settings).groupby(["augmentation", "hyperparameter"]).setting.transform("nunique") > 1
+    return every[varies.astype(bool) & np.isfinite(every.value)]
+
+
+def _axis(setting: Value) -> tuple[float, float, str]:
+    if isinstance(setting, (str, bool)):
+        return np.nan, np.nan, str(setting)
+    low, high = setting if isinstance(setting, tuple) else (setting, setting)
+    return low, high, ""
 
 
 def seriated(agreement: pd.DataFrame) -> pd.DataFrame:

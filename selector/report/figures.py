@@ -102,9 +102,13 @@ def hyperparameter_panels(table: pd.DataFrame, deciding: str) -> list[tuple[str,
     with matplotlib.rc_context(STYLE):
         for augmentation, part in _groups(table, "augmentation"):
             for name, rows in _groups(part, "hyperparameter"):
-                namesakes = table[table.hyperparameter == name]
-                ends = float(namesakes.low.min()), float(namesakes.high.max())
-                figure = _hyperparameter(rows, name, ends, deciding, (low - margin, high + margin))
+                limits = (low - margin, high + margin)
+                if rows.choice.any():
+                    figure = _choices(rows, name, deciding, limits)
+                else:
+                    namesakes = table[table.hyperparameter == name]
+                    ends = float(namesakes.low.min()), float(namesakes.high.max())
+                    figure = _hyperparameter(rows, name, ends, deciding, limits)
                 description = (
                     f"{deciding} against {name} of {augmentation}, {len(rows)} candidates, "
                     f"from {_number(rows.value.min())} to {_number(rows.value.max())}"
@@ -124,30 +128,53 @@ def _hyperparameter(
         centre = sqrt(low * high) if logarithmic else (low + high) / 2
         colour = CHOSEN if best else OTHER
         axes.plot([low, high], [value] * 2, color=colour, linewidth=3, alpha=0.35, solid_capstyle="round")
-        axes.plot(
-            centre,
-            value,
-            "D" if best else "o",
-            markersize=8 if best else 6,
-            color=colour,
-            markerfacecolor=colour if row["status"] == "ok" else "white",
-        )
+        _mark(axes, centre, value, best, row["status"])
     if logarithmic:
         _logarithmic(axes, least, most)
-        room = (most / least) ** 0.05
-        axes.set_xlim(least / room, most * room)
+        margin = (most / least) ** 0.05
+        axes.set_xlim(least / margin, most * margin)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        room = 0.05 * (most - least)
-        axes.set_xlim(least - room, most + room)
+        margin = 0.05 * (most - least)
+        axes.set_xlim(least - margin, most + margin)
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    _deciding_axis(axes, deciding, limits)
+    axes.set_xlabel(name + (" (log scale)" if logarithmic else ""))
+    return figure
+
+
+def _choices(rows: pd.DataFrame, name: str, deciding: str, limits: tuple[float, float]) -> Figure:
+    """Deciding values against a choice, whose values have no order but the alphabet's."""
+    figure, axes = panel(340, 230, left=54, right=12, bottom=44, top=12)
+    choices = sorted(set(rows.choice))
+    for row in rows.sort_values("is_best").to_dict("records"):
+        _mark(axes, choices.index(row["choice"]), row["value"], row["is_best"], row["status"])
+    axes.set_xticks(range(len(choices)), choices)
+    axes.set_xlim(-0.5, len(choices) - 0.5)
+    _deciding_axis(axes, deciding, limits)
+    axes.set_xlabel(name)
+    return figure
+
+
+def _mark(axes: Axes, x: float, y: float, is_best: bool, status: str) -> None:
+    """A candidate: the chosen one as a diamond, a collapsed one hollow."""
+    colour = CHOSEN if is_best else OTHER
+    axes.plot(
+        x,
+        y,
+        "D" if is_best else "o",
+        markersize=8 if is_best else 6,
+        color=colour,
+        markerfacecolor=colour if status == "ok" else "white",
+    )
+
+
+def _deciding_axis(axes: Axes, deciding: str, limits: tuple[float, float]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylim(limits)
     axes.grid(axis="y")
-    axes.set_xlabel(name + (" (log scale)" if logarithmic else ""))
     axes.set_ylabel(deciding)
-    return figure
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:

@@ -4,9 +4,7 @@ A sampler proposes in batches of a size of its own, each from the outcomes of th
 depends on its number, the seed and the evidence: neither on the number of jobs, nor on which of them ended first.
 """
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -24,9 +22,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import augmentations
 from augmentations import InputError
+from augmentations.hyperparameters import numbers_and_choices
 from augmentations.errors import unknown_name, whole_number
 from augmentations.randomness import generator
 from detectors import Settings
+from selector.search.optuna_logging import quiet_optuna
 from selector.zoo.candidates import Candidate, Grids, Training, plan
 
 SEARCHES = ("grid", "random", "tpe")
@@ -72,19 +72,6 @@ def in_order(proposals: Iterable[Proposal]) -> list[Candidate]:
     """The candidates of proposals, each once: all of the first seed, then all of the next."""
     by_seed = zip(*(proposal.candidates for proposal in proposals), strict=True)
     return list({candidate.id: candidate for members in by_seed for candidate in members}.values())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna without its notes on standard error, which are about us and not about what the user asked for."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 class Search(Protocol):
@@ -159,18 +146,13 @@ class Grid:
         return self.proposals[len(begun) :]
 
 
-def _ends(candidate: Candidate) -> dict[str, float | str]:
+def _ends(candidate: Candidate) -> dict[str, float | str | bool]:
     name = candidate.training.augmentation
     chosen = {"augmentation": name, "detector": candidate.training.detector, "scorer": candidate.scorer}
-    ranges = candidate.hyperparameters.items()
-    return chosen | {
-        f"{name}.{field}_{end}": value
-        for field, ends in ranges
-        for end, value in zip(("low", "high"), ends, strict=True)
-    }
+    return chosen | {f"{name}.{part}": value for part, value in numbers_and_choices(candidate.hyperparameters).items()}
 
 
-def _around(given: Sequence[Mapping[str, float | str]]) -> dict[str, BaseDistribution]:
+def _around(given: Sequence[Mapping[str, float | str | bool]]) -> dict[str, BaseDistribution]:
     """The smallest space that holds these parameters."""
     values: dict[str, list[Any]] = {}
     for parameters in given:
@@ -178,7 +160,7 @@ def _around(given: Sequence[Mapping[str, float | str]]) -> dict[str, BaseDistrib
             values.setdefault(name, []).append(value)
     return {
         name: CategoricalDistribution(tuple(dict.fromkeys(known)))
-        if isinstance(known[0], str)
+        if isinstance(known[0], (str, bool))
         else FloatDistribution(min(known), max(known))
         for name, known in values.items()
     }
@@ -220,7 +202,7 @@ class Sampled:
         self, told: Sequence[FrozenTrial], begun: Sequence[Proposal], direction: StudyDirection
     ) -> list[Proposal]:
         first, fresh = len(told), list[Proposal]()
-        with quiet():
+        with quiet_optuna():
             for number in range(first + len(begun), self.trials):
                 if self.first_of_batch(number) != first:
                     break

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from augmentations import InputError
 from detectors import files
 from selector.execution.execution import Engine
-from selector.ranking.evaluation import Measured, compare, held, measure
-from selector.ranking.ranking import standing
-from selector.ranking.rules import Rule
+from selector.ranking.evaluation import Evaluation, evaluate_candidate, test_for_shift
+from selector.ranking.ranking import provisional_table
+from selector.ranking.rules import Decision
 from selector.search.search import Proposal, Search, in_order, quiet
 from selector.zoo.candidates import Candidate
 from selector.zoo.store import RUN_AGAIN, Store, storing
@@ -36,13 +36,12 @@ class Study:
     Raises InputError when the run has more trials than the search.
     """
 
-    def __init__(self, search: Search, zoo: Zoo, rule_of: Callable[[bool], Rule]) -> None:
-        """rule_of: the deciding rule, given whether test images are shifted against validation images."""
-        self.search, self.zoo, self.rule_of, self.rule = search, zoo, rule_of, rule_of(False)
+    def __init__(self, search: Search, zoo: Zoo, decision: Decision) -> None:
+        self.search, self.zoo, self.decision, self.rule = search, zoo, decision, decision.normal
         self.direction = StudyDirection.MAXIMIZE if self.rule.higher_is_better else StudyDirection.MINIMIZE
         self.proposals = begun(zoo.store)
-        self._held: dict[str, frozenset[str]] = {}
-        self._measured: dict[tuple[str, tuple[str, ...]], Measured] = {}
+        self._available: dict[str, frozenset[str]] = {}
+        self._evaluations: dict[tuple[str, tuple[str, ...]], Evaluation] = {}
         if len(self.proposals) > search.trials:
             raise InputError(
                 f"trials={search.trials}",
@@ -90,15 +89,15 @@ class Study:
         records = {candidate.id: self.zoo.store.record(candidate.id) for candidate in candidates}
         ok = [i for i, record in records.items() if record["status"] == "ok"]
         for i in ok:
-            if i not in self._held:
-                self._held[i] = held(self.zoo.evidence(i)[0])
-        shifted = compare(map(self.zoo.evidence, ok), seed=0).is_shifted
-        self.rule = rule = self.rule_of(shifted).common([self._held[i] for i in ok])
+            if i not in self._available:
+                self._available[i] = self.zoo.evidence(i)[0].available
+        shifted = test_for_shift(map(self.zoo.evidence, ok), seed=0).is_shifted
+        self.rule = rule = self.decision.given(shifted).supported_by([self._available[i] for i in ok])
         for i, record in records.items():
-            if (i, rule.names) not in self._measured:
-                draws = self.zoo.evidence(i) if i in self._held else []
-                self._measured[i, rule.names] = measure(record, draws, rule.names, rule)
-        return standing(candidates, {i: self._measured[i, rule.names] for i in records}, rule)
+            if (i, rule.names) not in self._evaluations:
+                draws = self.zoo.evidence(i) if i in self._available else []
+                self._evaluations[i, rule.names] = evaluate_candidate(record, draws, rule.criteria, rule)
+        return provisional_table(candidates, {i: self._evaluations[i, rule.names] for i in records}, rule)
 
     def _judged(self, proposals: Sequence[Proposal], table: pd.DataFrame) -> Iterator[FrozenTrial]:
         """Finished trials with their values in a table; a collapsed or a failed one is pruned, which is the worst there

@@ -18,7 +18,7 @@ def parameters(network):
         ("resnet18", 64, 8),
         ("resnet18", 96, 3),
         ("resnet18", 256, 8),
-        ("valid", 64, 9),
+        ("unpadded", 64, 9),
     ],
 )
 def test_spatial_features(name, size, side, channels):

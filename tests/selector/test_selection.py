@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,12 @@ from PIL import Image
 
 import selector
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import load, select_best
 from selector.criteria import CRITERIA
 from selector.detection.conformal import p_values
 from selector.inputs.digests import image_digest
-from selector.ranking import cross_fit as jackknife
-from selector.ranking import rules
+from selector.ranking import cross_fit, rules
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {"cutout": [{}, {"area": (0.1, 0.2)}], "cutpaste_3way": [{}]}
@@ -58,7 +56,7 @@ def test_the_ranking_has_the_promised_columns_best_first(run):
 
 def test_the_detector_is_the_best_candidates_together(run, data):
     trusted = run.ranking[run.ranking.status == "ok"].candidate.tolist()
-    assert [member.id for member in run.members] == trusted[:MEMBERS]
+    assert [member.id for member in run.members] == trusted[:DEFAULT_MEMBERS]
     assert len(trusted) > 1
     every = [run.zoo.evidence(candidate_id)[0] for candidate_id in trusted]
     by_hand = torch.stack([one.test_scores / one.validation_scores.mean() for one in every]).amax(0)
@@ -94,9 +92,9 @@ def test_an_unknown_candidate_is_refused(run):
 
 def test_no_image_is_in_two_splits_and_none_is_lost(run):
     names = run.zoo.store.run["names"]
-    held = [name for split in ("train", "validation", "calibration") for name in names[split]]
+    held = [name for split in ("fit", "validation", "calibration") for name in names[split]]
     assert sorted(held) == [f"{i:04d}" for i in range(40)] or len(set(held)) == 40
-    assert [len(names[split]) for split in ("train", "validation", "calibration")] == [28, 6, 6]
+    assert [len(names[split]) for split in ("fit", "validation", "calibration")] == [28, 6, 6]
 
 
 def test_the_same_seed_gives_the_same_ranking_and_another_seed_another(run, data):
@@ -329,7 +327,7 @@ def test_groups_are_kept_whole_and_belong_to_the_run(data, tmp_path):
     options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
     pairs = [i // 2 for i in range(40)]
     store = select_best(*data, groups=pairs, **options).zoo.store
-    held = [{int(name) // 2 for name in store.names(split)} for split in ("train", "validation", "calibration")]
+    held = [{int(name) // 2 for name in store.names(split)} for split in ("fit", "validation", "calibration")]
     assert sum(map(len, held)) == 20
     select_best(*data, groups=lambda name: f"lot {int(name) // 2}", **options)  # the same groups by other names
     for other in ([i // 4 for i in range(40)], None):
@@ -360,7 +358,9 @@ class TestSeeds:
     @classmethod
     def three(cls, data, tmp_path_factory):
         out = tmp_path_factory.mktemp("seeds") / "run"
-        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_w1")
+        return select_best(
+            *data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_wasserstein"
+        )
 
     def test_every_configuration_is_trained_with_every_seed_and_has_one_row(self, three, run):
         assert len(three.ranking) == len(run.ranking)
@@ -377,14 +377,16 @@ class TestSeeds:
         for row in three.ranking[three.ranking.status == "ok"].to_dict("records"):
             chosen = three.zoo[row["candidate"]]
             values = {
-                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_w1"])["score_w1"]
+                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_wasserstein"])[
+                    "score_wasserstein"
+                ]
                 for c in three.zoo.candidates
                 if c.configuration_id == chosen.configuration_id
             }
             if not row["reason"]:  # no seed was left out
-                assert row["score_w1"] == pytest.approx(np.mean(list(values.values())))
+                assert row["score_wasserstein"] == pytest.approx(np.mean(list(values.values())))
                 assert sorted(values, key=values.get)[1] == chosen.id
-                assert three.result.spread.score_w1[chosen.id] == pytest.approx(np.std(list(values.values())))
+                assert three.result.spread.score_wasserstein[chosen.id] == pytest.approx(np.std(list(values.values())))
 
     def test_it_is_loaded_and_goes_on_with_as_many_seeds(self, three, data):
         assert frame(selector.load(three.path)) == frame(three)
@@ -440,8 +442,8 @@ class TestImagesThatTookPart:
 
     @pytest.fixture
     def doubtful(self, run, data):
-        held = (jackknife.Held(3, image_digest(data[1][3]), 0.125),)
-        return selector.Selection(run.zoo, run.result, run.result.first(MEMBERS), held)
+        held = (cross_fit.CrossFitPValue(3, image_digest(data[1][3]), 0.125),)
+        return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), held)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
         expected = run.detect(data[1][:6]).p_values.clone()
@@ -453,13 +455,15 @@ class TestImagesThatTookPart:
     def test_what_decides_is_kept(self, data, tmp_path):
         """Of one member, so that the choice changes with an image somewhere."""
         run = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, criterion="rtm", members=1, out=tmp_path)
-        assert load(run.path).held == run.held
+        assert load(run.path).cross_fit_p_values == run.cross_fit_p_values
         records = {candidate.id: record for candidate, record in run.zoo.records()}
         gathered = {i: run.zoo.evidence(i) for i in records}
-        rule_of = partial(rules.rule, "rtm", 6, True)
-        again = jackknife.choices(run.zoo.candidates, records, gathered, rule_of, seed=0, members=1)
-        assert [one.row for one in run.held] == [row for row, ids in enumerate(again) if ids != (run.best.id,)]
-        for one in run.held:
+        decision = rules.resolve_decision("rtm", 6)
+        again = cross_fit.selections_without_fold(run.zoo.candidates, records, gathered, decision, seed=0, members=1)
+        assert [one.row for one in run.cross_fit_p_values] == [
+            row for row, ids in enumerate(again) if ids != (run.best.id,)
+        ]
+        for one in run.cross_fit_p_values:
             (other,) = again[one.row]
             p = p_values(run.zoo.calibration([other])["scores"], run.zoo.evidence(other)[0].test_scores)
             assert one.p_value == p[one.row].item()

@@ -12,8 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from benchmarks.evaluation.ensembles import rank_average
 from benchmarks.evaluation.evaluate import Judged
-from benchmarks.evaluation.rank_average import rank_average
 from benchmarks.tasks.view import View
 
 RATIO = 0.2  # of anomalies, where the ratio is not what is turned

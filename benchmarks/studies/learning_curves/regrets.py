@@ -13,7 +13,6 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.evaluate import Judged, aurocs
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.evaluation.statistics import bootstrap
 from benchmarks.studies.learning_curves.dials import DIALS, Dial
 from benchmarks.suites.run import OF_SCORES
@@ -23,9 +22,9 @@ from selector import criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.bootstrap import rows_of
-from selector.ranking.evaluation import COLLAPSE_AUROC, FEWEST_TO_COMPARE
-from selector.ranking.rules import Rule, best_first, rule
-from selector.ranking.shift import resemblance
+from selector.ranking.evaluation import COLLAPSE_AUROC, MIN_VALIDATION_FOR_SHIFT
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, resolve_decision
+from selector.ranking.shift import shift_test
 
 DRAWS = 20  # selections of every task and seed at a setting
 SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default
@@ -39,8 +38,8 @@ def rules(n_validation: int, is_shifted: bool) -> dict[str, Rule]:
 
     Raises InputError where the default reads embeddings.
     """
-    found = {"default": rule("auto", n_validation, is_shifted=is_shifted)}
-    found |= {name: Rule((name,)) for name in SINGLE}
+    found = {"default": resolve_decision("auto", n_validation).given(is_shifted)}
+    found |= {name: Rule.of(name) for name in SINGLE}
     unknown = {name for one in found.values() for name in one.names} - set(OF_SCORES)
     if unknown:
         raise InputError(f"criterion {min(unknown)!r}", "reads embeddings, which no run keeps", "choose one of scores")
@@ -136,11 +135,11 @@ def _choices(
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        compared = resemblance(held[validation[draw]][:, kept], met[test[draw]][:, kept])
-        deciding = choosing[compared.is_shifted and validation.shape[1] >= FEWEST_TO_COMPARE]
+        compared = shift_test(held[validation[draw]][:, kept], met[test[draw]][:, kept])
+        deciding = choosing[compared.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
         orders = {one: [int(place) for place in best_first(table, table, one)] for one in set(deciding.values())}
         chosen = {name: auroc[orders[one][0]] for name, one in deciding.items()}
-        members = frozenset(orders[deciding["default"]][:MEMBERS])
+        members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])
         yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
 
 

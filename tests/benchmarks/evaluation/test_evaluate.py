@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.evaluation.evaluate import judge
-from benchmarks.evaluation.rank_average import MEMBERS
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_specialists_together_find_what_none_finds_alone_and_their_mean_rank_doe
 
 def test_an_ensemble_is_of_the_few_that_default_places_highest(made_zoo):
     """With as many candidates as members both ensembles are those of all, whatever the order."""
-    zoo = made_zoo(specialists=3, blind=MEMBERS - 3)
-    assert len(zoo.trusted()) == MEMBERS
+    zoo = made_zoo(specialists=3, blind=DEFAULT_MEMBERS - 3)
+    assert len(zoo.trusted()) == DEFAULT_MEMBERS
     table, _ = judge(zoo, (0.2,))
     auroc = table.set_index("criterion").auroc
     assert auroc["ensemble"] == pytest.approx(auroc["highest_all"])

@@ -10,7 +10,6 @@ import torch
 from augmentations import InputError
 from benchmarks.evaluation.ensembles import Pool
 from benchmarks.evaluation.evaluate import higher_is_better
-from benchmarks.evaluation.rank_average import MEMBERS
 from benchmarks.leaderboard.result import Result
 from benchmarks.leaderboard.text import NONE
 from benchmarks.studies.leave_one_dataset_out import (
@@ -27,7 +26,7 @@ from benchmarks.studies.leave_one_dataset_out import (
     leave_one_out,
     markdown,
 )
-from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, best_first
+from selector.ranking.rules import AUTO, DEFAULT_MEMBERS, UNDER_SHIFT, Rule, best_first
 
 PERFECT = OF_SCORES.index("rtm")
 
@@ -97,10 +96,10 @@ def test_an_order_is_that_of_select_best():
     table = pd.DataFrame(values[0].T * sign, columns=OF_SCORES, index=[f"c{i}" for i in range(17)])
     for place in range(len(BORDAS)):
         rule = BORDAS[place]
-        expected = best_first(table, table, Rule(tuple(OF_SCORES[i] for i in rule)))
+        expected = best_first(table, table, Rule.of(*(OF_SCORES[i] for i in rule)))
         assert [f"c{i}" for i in (-one.order([rule])[0, 0]).argsort()] == expected
     for (place,) in SINGLES:
-        expected = best_first(table, table, Rule((OF_SCORES[place],)))
+        expected = best_first(table, table, Rule.of(OF_SCORES[place]))
         assert [f"c{i}" for i in (-one.order([(place,)])[0, 0]).argsort()] == expected
 
 
@@ -121,7 +120,7 @@ def test_every_criterion_of_scores_is_a_level_a_shape_or_of_pseudo_anomalies():
 
 def test_the_ensemble_is_of_the_best_of_the_rule():
     """Some alone find the anomalies: with them on top the ensemble finds all, with as many others on top nothing."""
-    good = np.arange(17) < MEMBERS
+    good = np.arange(17) < DEFAULT_MEMBERS
     auroc = np.where(good, 0.9, 0.5)
     for sign, expected in ((1, 1.0), (-1, 0.5)):
         one = case("a", 0, np.tile(sign * auroc, (2, len(OF_SCORES), 1)), auroc)

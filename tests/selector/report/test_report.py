@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from augmentations import InputError
-from benchmarks.evaluation.rank_average import MEMBERS
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
-from selector.ranking import cross_fit as jackknife
+from selector.ranking import cross_fit
+from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.report import figures, write_report
 from selector.report.content import hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
@@ -42,7 +42,7 @@ def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
     result = replace(selection.result, table=table, **changes)
-    return Selection(selection.zoo, result, result.first(MEMBERS))
+    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS))
 
 
 def without_values(table, row, status, reason):
@@ -172,7 +172,7 @@ def test_why_shows_what_every_criterion_and_consensus_prefers_and_how_far_they_a
 
 
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     why = selection.why()
     hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
@@ -191,7 +191,7 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
 
 
 def test_importances_are_shown_with_their_bars(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(MEMBERS))
+    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
     changed.__dict__["_why"] = replace(selection.why(), importances=shares)
@@ -312,7 +312,7 @@ def test_one_candidate(selection, tmp_path):
     only = with_table(selection, selection.ranking.iloc[:1], margin=math.nan)
     page = write_report(only, tmp_path).read_text("utf-8")
     assert "no other trained candidate" in page
-    assert "takes two candidates with status ok" in section(page, "why")
+    assert "needs two candidates with status ok" in section(page, "why")
     assert "No hyperparameter varies" in page
 
 
@@ -353,7 +353,7 @@ def test_without_test_images_the_report_says_so(tmp_path):
     assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
     assert "Not computed" in page
     assert set(selection.why().preferred.criterion) <= {"pseudo_auc", "npd"}
-    assert "takes test images" in section(page, "why")
+    assert "needs test images" in section(page, "why")
 
 
 def test_the_best_value_of_a_column_is_bold_only_among_ok_candidates(selection):
@@ -382,7 +382,7 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
 
 
 def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selection, tmp_path):
-    one = jackknife.Held(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
+    one = cross_fit.CrossFitPValue(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
     members = [member.id for member in selection.members]
     page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
     assert "other candidates for 1 of them" in page

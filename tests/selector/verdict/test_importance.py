@@ -16,6 +16,11 @@ GRID = [
     for area, aspect, angle in product(AREAS, ((1.0, 1.0), (0.3, 3.3)), ((0.0, 0.0), (-45.0, 45.0)))
 ]
 
+MIXED = [
+    {"blend": blend, "kernel": kernel, "is_soft": soft, "step": 90.0}
+    for blend, kernel, soft in product(("mean", "black", "noise"), (1, 3, 5), (True, False))
+]
+
 
 def ranked(grids, value, **setup):
     """Rows of a ranking: {augmentation: grid} and what decides, a function of augmentation and hyperparameters."""
@@ -127,6 +132,38 @@ class TestRanges:
         assert sorted(places.hyperparameters[3:]) == [0, 1, 2, 3]
 
 
+class TestNumbersAndChoices:
+    def test_a_number_is_one_column_and_a_choice_one_of_texts(self):
+        columns = hyperparameters(ranked({"mine": MIXED}, lambda *_: 0.0))
+        assert list(columns) == ["blend", "kernel", "is_soft"]  # the step is the same for all
+        assert columns.kernel.tolist() == [0, 0, 1, 1, 2, 2] * 3
+        assert columns.blend.tolist() == [cell["blend"] for cell in MIXED]
+        assert set(columns.is_soft) == {"True", "False"}
+
+    def test_a_choice_that_decides_everything_has_all_the_importance(self):
+        found, absent = importances(ranked({"mine": MIXED}, lambda _, cell: cell["blend"] == "black"))
+        assert absent == {}
+        assert shares(found, "mine")["blend"] > 0.9
+
+    def test_a_choice_and_a_number_that_only_vary_together_share_a_name(self):
+        cells = [{"blend": b, "step": s, "k": k} for (b, s), k in product((("mean", 2.0), ("black", 1.0)), (1, 2))]
+        assert list(hyperparameters(ranked({"mine": cells}, lambda *_: 0.0))) == ["blend and step", "k"]
+
+    def test_settings_with_choices_are_compared_across_augmentations(self):
+        places = across(ranked({"mine": MIXED, "cutout": GRID}, lambda *_: 0.0))
+        assert sorted(places.hyperparameters[: len(MIXED)]) == list(range(len(MIXED)))
+
+    def test_a_hyperparameter_may_be_called_as_the_scorer(self):
+        rows = ranked(
+            {"mine": [{"scorer": s} for s in (1.0, 2.0)] * 2}, lambda *_: 0.0, scorer=["knn"] * 2 + ["kde"] * 2
+        )
+        assert list(hyperparameters(rows)) == ["scorer of the augmentation", "scorer"]
+
+    def test_candidates_without_hyperparameters_have_none_that_vary(self):
+        rows = ranked({"": [{}] * 3}, lambda *_: 0.0)
+        assert importances(rows)[1] == {"": "nothing varies between its candidates"}
+
+
 class TestChance:
     def test_it_is_the_f_test_of_scipy(self):
         source = np.random.default_rng(1)
@@ -147,7 +184,7 @@ class TestChance:
         [
             (GRID[:1], "has one candidate that could be ranked"),
             ([{"area": area} for area in AREAS], "only area varies, so there is nothing to compare it with"),
-            ([GRID[0], GRID[3], GRID[4]], "3 candidates are too few to tell effects from chance"),
+            ([GRID[0], GRID[3], GRID[4]], "3 candidates are too few to distinguish effects from chance"),
             ([GRID[0]] * 2, "nothing varies between its candidates"),
         ],
     )

@@ -399,7 +399,7 @@ class TestDisk:
 
     LIMITED = """
 import resource, sys, torch
-from selector.store import StorageError, Store
+from selector.zoo.store import StorageError, Store
 store = Store(sys.argv[1])
 store.create({"settings": {"seed": 0}}, {"train": torch.zeros(100)})
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

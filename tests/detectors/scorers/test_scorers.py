@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from augmentations import InputError
-from detectors.scorers import SCORERS, scorer
+from detectors.scorers import SCORERS, get as scorer
 
 
 @pytest.fixture(params=list(SCORERS))
