@@ -18,12 +18,12 @@ from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
-from selector.report.leaderboard import Leaderboard, augmentation_name, leaderboard
+from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.report.score_threshold import ScoreThreshold, apply_threshold
 from selector.selection import Selection
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import NO_AUGMENTATION, Candidate
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
@@ -183,16 +183,14 @@ def _shift_test(found: ShiftTest) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
     answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
-    tests = (
-        f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
-    )
+    tests = f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
     return "shifted" if found.is_shifted else answer, tests
 
 
 def _settings(selection: Selection) -> dict[str, str]:
     run, training = selection.zoo.store.run["settings"], selection.best.training
     settings = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
-    settings |= {name: value for name, value in training.settings.to_json().items() if name not in settings}
+    settings |= {name: value for name, value in training.to_json()["settings"].items() if name not in settings}
     fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
     settings |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
     return {name.replace("_", " "): _text(value) for name, value in settings.items()}
@@ -264,7 +262,7 @@ def losses(selection: Selection) -> pd.DataFrame:
         window = max(1, len(values) // 20)
         smooth = pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
         steps = _spaced(len(values), LOSS_POINTS)
-        group = f"{row['detector']}, {augmentation_name(row['augmentation'])}" if several else _group(row)
+        group = f"{row['detector']}, {row['augmentation']}" if several else _group(row)
         curve = {"detector": row["detector"], "group": group, "rank": row["rank"], "status": row["status"]}
         curves.append(pd.DataFrame({**curve, "step": steps + 1, "loss": smooth[steps]}))
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=columns)
@@ -272,7 +270,7 @@ def losses(selection: Selection) -> pd.DataFrame:
 
 def _group(row: dict[str, Any]) -> str:
     """The augmentation of a row of the ranking, or the kind of detector where it takes none."""
-    return augmentation_name(row["augmentation"], without=row["detector"])
+    return row["detector"] if row["augmentation"] == NO_AUGMENTATION else row["augmentation"]
 
 
 def _spaced(count: int, wanted: int) -> np.ndarray:

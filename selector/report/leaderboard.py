@@ -10,7 +10,6 @@ from selector.verdict.verdict import number
 from selector.zoo.candidates import interval
 
 SETUP = ("detector", "scorer", "seed")  # shown once, above the table, where all candidates share them
-NO_AUGMENTATION = "none"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
             Row(
                 rank=row["rank"],
                 candidate=row["candidate"],
-                augmentation=augmentation_name(row["augmentation"]),
+                augmentation=row["augmentation"],
                 hyperparameters=", ".join(f"{k} {interval(v)}" for k, v in row["hyperparameters"].items()),
                 setup=tuple(str(row[name]) for name in setup),
                 status=row["status"],
@@ -100,11 +99,6 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
         )
     shared = tuple((name, str(table[name].iloc[0])) for name in SETUP if name not in setup)
     return Leaderboard(columns, tuple(rows), setup, shared)
-
-
-def augmentation_name(augmentation: object, without: str = NO_AUGMENTATION) -> str:
-    """The name of an augmentation as shown; ``without`` where the kind of detector takes none (None, "" or NaN)."""
-    return augmentation if isinstance(augmentation, str) and augmentation else without
 
 
 def _columns(ranking: Ranking) -> tuple[Column, ...]:

@@ -24,8 +24,8 @@ from selector.selection import Selection
 from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
-from selector.zoo.store import finite, storing
-from selector.zoo.zoo import DRAWS
+from selector.zoo.store import disk_errors, nan_to_none
+from selector.zoo.training import DRAWS
 
 CONSTANTS = {
     "COLLAPSE_AUROC": COLLAPSE_AUROC,
@@ -53,11 +53,11 @@ def write_report(selection: Selection, path: Path) -> Path:
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(selection)
-    twin = json.dumps(finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    twin = json.dumps(nan_to_none(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
     contents = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
         contents[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
-    with storing(page.parent, kept="the run itself is untouched"):
+    with disk_errors(page.parent, kept="the run itself is untouched"):
         for target, content_bytes in contents.items():
             files.write_bytes(target, content_bytes)
     return page

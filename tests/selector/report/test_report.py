@@ -447,7 +447,7 @@ def test_a_kind_that_learns_against_nothing_is_shown_without_an_augmentation(sel
     monkeypatch.setattr(selection.zoo, "detector", without_anomalies)
     monkeypatch.setattr(selection.zoo, "evidence", lambda i: tuple(replace(draw, **absent) for draw in evidence(i)))
     monkeypatch.setattr(selection.zoo.store, "record", lambda i: {k: v for k, v in record(i).items() if k != "losses"})
-    table = selection.ranking.assign(detector="autoencoder", augmentation=None)
+    table = selection.ranking.assign(detector="autoencoder", augmentation="none")
     changed = with_table(selection, table)
     changed.__dict__["_why"] = selection.why()
     page = write_report(changed, tmp_path).read_text("utf-8")
