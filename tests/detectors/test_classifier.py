@@ -6,10 +6,10 @@ from torchvision.transforms.functional import gaussian_blur
 import augmentations
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, ClassifierSettings, base, classifier
-from detectors.scoring import locations, upsample
+from detectors import Classifier, ClassifierSettings, classifier
 from detectors.encoders import pool
 from detectors.scorers import Gaussian
+from detectors.scoring import locations, upsample
 from detectors.training import TrainingDivergedError
 
 

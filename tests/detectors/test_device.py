@@ -10,10 +10,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import augmentations
 from augmentations.randomness import generator
-from detectors.scoring import locations, upsample
+from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
 from detectors.encoders import ENCODERS, pool
 from detectors.scorers import Gaussian, GaussianPerLocation
-from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
+from detectors.scoring import locations, upsample
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 

@@ -9,7 +9,7 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Ensemble, ClassifierSettings
+from detectors import Classifier, ClassifierSettings, Ensemble
 from detectors.ensemble import highest
 from tests.detectors.test_base import DetectorContract
 

@@ -15,13 +15,12 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, PatchClassifier, ClassifierSettings, base, dense_embeddings, dense_map, preset
+from detectors import Classifier, ClassifierSettings, PatchClassifier, dense_embeddings, dense_map, preset
 from detectors import patch_classifier as localization
 from detectors.encoders import ENCODERS, PadTo
-from detectors.scorers import Gaussian, GaussianPerLocation
-from detectors.patch_classifier import positions, center_per_image
+from detectors.patch_classifier import center_per_image, positions
 from detectors.patch_density import PER_LOCATION, SHARED, _standard_error, _wins, held_out_mask, select_density
-from detectors.scorers import ScorerSpec
+from detectors.scorers import Gaussian, GaussianPerLocation, ScorerSpec
 from tests.detectors.test_base import RegisteredContract
 
 BRIEF = ClassifierSettings("small", 32, head=(8,), steps=1, batch=4)
