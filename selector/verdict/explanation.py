@@ -50,7 +50,8 @@ class Explanation:
         others = self.with_deciding()
         if others.empty:
             return preference
-        return f"{preference} On average their Kendall's tau-b with {self.deciding}, which decides, is {number(others.mean())}."
+        mean = number(others.mean())
+        return f"{preference} On average their Kendall's tau-b with {self.deciding}, which decides, is {mean}."
 
     def with_deciding(self) -> pd.Series:
         """The tau-b of every other criterion with what decides, highest first."""

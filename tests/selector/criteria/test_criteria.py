@@ -21,7 +21,7 @@ from selector.criteria import contrast, embedding
 from selector.evidence.evidence import Evidence
 from selector.evidence.pairwise import Pairwise, mean_nearest_distance
 
-PARITY = Path(__file__).parents[3] / "shared" / "fixtures" / "criteria_parity.npz"
+PARITY = Path(__file__).parents[4] / "shared" / "fixtures" / "criteria_parity.npz"
 NAMES = criteria.names()
 OF_EMBEDDINGS = [c.name for c in embedding.CRITERIA]
 OF_SCORES = [name for name in NAMES if "test_scores" in criteria.get(name).needs]
