@@ -474,3 +474,23 @@ def test_all_criteria_of_2000_rows_take_2_seconds_and_200_megabytes():
     seconds, megabytes = map(float, done.stdout.split())
     assert seconds < 2
     assert megabytes < 200
+
+
+def test_evaluate_takes_criteria_as_objects():
+    own = criteria.Criterion("own", True, (), "me", lambda evidence: float(evidence.test_scores.max()), "")
+    evidence = make()
+    values = criteria.evaluate(evidence, [own, criteria.get("rtm"), "pu_auc"])
+    assert list(values) == ["own", "rtm", "pu_auc"]
+    assert values["own"] == float(evidence.test_scores.max())
+    assert values["rtm"] == criteria.evaluate(evidence, ["rtm"])["rtm"]
+    with pytest.raises(InputError, match="two criteria of one name"):
+        criteria.evaluate(evidence, ["rtm", criteria.Criterion("rtm", True, (), "me", lambda evidence: 0.0, "")])
+
+
+def test_one_auroc_serves_any_number_of_candidates():
+    source = torch.Generator().manual_seed(0)
+    low, high = torch.randint(9, (2, 3, 20), generator=source), torch.randint(9, (2, 3, 31), generator=source)
+    found = criteria.probability_above(low.float(), high.float())
+    assert found.shape == (2, 3)
+    for place in np.ndindex(2, 3):
+        assert float(found[place]) == pytest.approx(auc(low[place], high[place]))

@@ -1,5 +1,7 @@
 """What decides on an image that took part in the choice: the candidates that are chosen without it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -105,3 +107,11 @@ def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_th
     of_calibration = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
     assert affected == (CrossFitPValue(1, digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
     assert len({digest(image) for image in images}) == 3
+
+
+def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():
+    given = evidence(FOLDS)
+    lacking = CANDIDATES[1].id
+    mixed = given | {lacking: [replace(given[lacking][0], augmented_scores=None)]}
+    assert selections(mixed, "rtm", 1) == selections(given, "rtm", 1)
+    assert selections(mixed, "auto", 2) == selections(given, "auto", 2)

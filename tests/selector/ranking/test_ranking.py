@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from selector.ranking import evaluation
 from selector.ranking.bootstrap import _bootstraps, rows_of
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.ranking import rank
-from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, resolve_decision
+from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, borda, resolve_decision
 from selector.ranking.shift import ShiftTest
 from selector.verdict.verdict import recommendation, sentences
 from selector.zoo.candidates import Candidate, Training
@@ -563,3 +564,112 @@ class TestComparison:
         assert "19 validation images are fewer than 20" in evaluation.test_for_shift(few.values(), seed=0).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
         assert evaluation.test_for_shift(inductive.values(), seed=0).reason == "no test images were given"
+
+
+OWN_PSEUDO_ANOMALIES = {"augmented": None, "augmented_scores": None}
+
+
+def without_pseudo_anomalies(draws):
+    """The evidence of a kind that learns against nothing: there is nothing to draw."""
+    return [replace(draws[0], **OWN_PSEUDO_ANOMALIES)]
+
+
+@pytest.mark.filterwarnings("error")
+class TestKindsWithoutPseudoAnomalies:
+    """Candidates with pseudo anomalies of their own and candidates without any are ranked together."""
+
+    @pytest.fixture
+    def mixed(self, pool):
+        first, second, third = pool
+        return {first: pool[first], second: without_pseudo_anomalies(pool[second]), third: pool[third]}
+
+    def test_auto_is_decided_by_what_all_support(self, pool, mixed):
+        result = ranked(mixed, Rule.of(*AUTO))
+        assert result.rule.names == AUTO
+        assert result.table.status.tolist() == ["ok"] * 3
+        assert result.table.candidate.tolist() == order(pool, Rule.of(*AUTO))
+        assert result.margin_spread >= 0
+
+    def test_what_only_some_support_has_no_value_for_the_others_and_says_why(self, mixed):
+        lacking = list(mixed)[1].id
+        table = ranked(mixed, Rule.of(*AUTO)).table.set_index("candidate")
+        needing = [name for name in names() if "augmented" in get(name).needs]
+        assert table.loc[lacking, needing].isna().all()
+        assert table.loc[lacking, "reason"] == ", ".join(f"{name} needs augmented" for name in needing)
+        assert table.drop(lacking)[needing].notna().all(axis=None)
+        assert (table.drop(lacking).reason == "").all()
+
+    def test_a_criterion_that_the_user_named_fails_who_does_not_support_it(self, mixed):
+        result = ranked(mixed, resolve_decision("dsv", 30).normal)
+        failed = result.table.set_index("candidate").loc[list(mixed)[1].id]
+        assert (failed.status, failed.reason) == ("failed", "dsv needs augmented")
+        assert result.table.status.tolist() == ["ok", "ok", "failed"]
+
+    def test_without_any_the_criteria_of_pseudo_anomalies_are_absent(self, pool):
+        none = {c: without_pseudo_anomalies(draws) for c, draws in pool.items()}
+        result = ranked(none, Rule.of(*AUTO))
+        assert result.absent["dsv"] == "needs augmented, which no candidate has"
+        assert "dsv" not in result.table
+        assert result.table.status.tolist() == ["ok"] * 3
+        assert (result.table.reason == "").all()
+        assert "Its margin over the second" in " ".join(sentences(result, *list(none)[:2]))
+
+    def test_who_has_none_cannot_collapse(self, pool):
+        """Augmented scores like normal ones are a collapse, and absent ones are none."""
+        collapsed = candidate(0.3)
+        pool = pool | {collapsed: evidence(9.0, learned=0.0)}
+        assert ranked(pool, Rule.of("rtm")).table.status.tolist() == ["ok"] * 3 + ["collapsed"]
+        pool[collapsed] = without_pseudo_anomalies(pool[collapsed])
+        assert ranked(pool, Rule.of("rtm")).table.status.tolist() == ["ok"] * 4
+
+    def test_all_take_part_in_the_test_for_a_shift(self, pool, mixed):
+        assert evaluation.test_for_shift(mixed.values(), seed=0) == evaluation.test_for_shift(pool.values(), seed=0)
+
+    def test_seeds_may_share_a_row(self, pool):
+        draws = without_pseudo_anomalies(evidence())
+        result = ranked({candidate(0.01, seed): draws for seed in range(3)} | pool, Rule.of("score_shift"))
+        assert set(result.table.status) == {"ok"}
+
+
+def test_several_criteria_may_be_objects_and_a_users_own(pool):
+    own = Criterion("own", False, ("test_scores",), "me", spread_of_tests, "")
+    rule = resolve_decision(["rtm", own, get("npd")], 30).normal
+    assert rule.names == ("rtm", "own", "npd")
+    assert rule.custom == (own,)
+    result = ranked(pool, rule)
+    table = result.table.set_index("candidate")
+    shares = borda(table, {"rtm": True, "own": False, "npd": True})
+    assert table.criterion.tolist() == shares.tolist()
+    assert result.margin_spread >= 0
+    assert Rule.from_json(rule.to_json()).names == rule.names
+    with pytest.raises(InputError, match="each once"):
+        resolve_decision([own, own], 30)
+
+
+def test_borda_shares_are_those_counted_pair_by_pair():
+    source = np.random.default_rng(0)
+    values = pd.DataFrame(source.integers(0, 4, (7, 3)).astype(float), columns=list("abc"), index=list("tuvwxyz"))
+    values.loc["v", "b"] = math.nan
+    directions = {"a": True, "b": False}
+    reference = values.loc[["u", "v", "w"]]
+    for others in (values, reference):
+        for row in values.index:
+            against = [other for other in others.index if other != row]
+            points = 0.0
+            for name, higher in directions.items():
+                sign = 1 if higher else -1
+                mine, theirs = sign * values[name][row], sign * others[name][against]
+                points += (mine > theirs).sum() + (mine == theirs).sum() / 2
+            found = borda(values, directions, others)[row]
+            assert found == pytest.approx(points / (2 * len(against)))
+    assert borda(values, directions).equals(borda(values, directions, values))
+
+
+def test_a_decision_holds_both_rules():
+    decision = resolve_decision("auto", 30)
+    assert decision.given(False) is decision.normal
+    assert decision.given(True) is decision.under_shift
+    assert (decision.normal.names, decision.under_shift.names) == (AUTO, UNDER_SHIFT)
+    assert decision.required_fields == {"validation_scores", "test_scores", "pseudo_scores"}
+    chosen = resolve_decision("dsv", 30)
+    assert chosen.normal is chosen.under_shift
