@@ -4,10 +4,8 @@ import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -16,12 +14,11 @@ from detectors import preset
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking import evaluation
-from selector.ranking.bootstrap import _bootstraps, rows_of
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.ranking import rank
 from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, borda, resolve_decision
 from selector.ranking.shift import ShiftTest
-from selector.verdict.verdict import recommendation, sentences
+from selector.verdict.verdict import sentences
 from selector.zoo.candidates import Candidate, Training
 
 OK = {"status": "ok", "reason": ""}
@@ -315,21 +312,6 @@ def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
     assert ", more than the margin's spread" in text
 
 
-def test_auto_is_borda_whatever_the_number_of_validation_images():
-    for n_validation in (3, 20, 200):
-        assert resolve_decision("auto", n_validation).normal.names == AUTO
-
-
-def test_without_test_images_auto_is_pseudo_anomaly_validation():
-    assert resolve_decision("auto", 20, has_test=False).normal.names == ("pseudo_auc", "npd")
-    few = resolve_decision("auto", 19, has_test=False).normal
-    assert few.names == ("pseudo_auc",)
-    assert "19 validation images" in few.reason
-    assert resolve_decision("npd", 3, has_test=False).normal.names == ("npd",)
-    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
-        resolve_decision("pu_auc", 100, has_test=False)
-
-
 def spread_of_tests(evidence):
     """How much the test scores vary.
 
@@ -338,7 +320,7 @@ def spread_of_tests(evidence):
     return evidence.test_scores.log().std()
 
 
-class TestOwnCriterion:
+class TestCustomCriterion:
     def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
         decide = resolve_decision(spread_of_tests, 30).normal
         result = ranked(pool, decide)
@@ -389,40 +371,6 @@ class TestOwnCriterion:
         assert table.candidate[2] == next(iter(pool)).id
         assert told in table.reason[2]
 
-    @pytest.mark.parametrize(
-        ("given", "told"),
-        [
-            (lambda evidence: 1.0, "no name.*def"),
-            (partial(spread_of_tests), "no name.*def"),
-            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
-            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
-            (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
-            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
-            (3, "is not a criterion"),
-        ],
-    )
-    def test_what_can_have_no_column_is_refused(self, given, told):
-        with pytest.raises(InputError, match=told):
-            resolve_decision(given, 30)
-
-    def test_a_built_in_criterion_can_be_given_itself(self):
-        assert resolve_decision(get("dsv"), 30).normal == resolve_decision("dsv", 30).normal
-
-    def test_one_that_needs_test_images_is_refused_without(self):
-        with pytest.raises(InputError, match="none were given"):
-            resolve_decision(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
-
-
-def test_what_was_made_of_a_validation_image_goes_with_it():
-    """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
-    h = torch.arange(6.0)
-    whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
-    test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
-    again = whole.subset(**rows_of(whole, test, validation, SCORES))
-    assert again.test_scores is None
-    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
-        assert torch.equal(made, again.validation_scores + offset)
-
 
 def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
     pool = {candidate(0.01 * i): [replace(e, pseudo_scores=None) for e in evidence(seed=i)] for i in (1, 2)}
@@ -433,11 +381,6 @@ def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
     failed = ranked(pool, Rule.of("npd")).table
     assert failed.status.tolist() == ["failed"] * 2
     assert "npd needs pseudo_scores" in failed.reason[0]
-
-
-def test_an_unknown_criterion_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match=r"dvs.*dsv"):
-        resolve_decision("dvs", 100)
 
 
 def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
@@ -482,28 +425,7 @@ def test_several_names_decide_by_their_borda(pool):
     assert resolve_decision(("rtm",), 30).normal.names == ("rtm",)
 
 
-@pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
-def test_several_that_are_no_names_are_refused(several):
-    with pytest.raises(InputError, match="criterion"):
-        resolve_decision(several, 30)
-
-
-def test_several_of_which_one_needs_test_images_are_refused_without_them():
-    with pytest.raises(InputError, match=r"'rtm'.*test images"):
-        resolve_decision(("pseudo_auc", "rtm"), 30, has_test=False)
-
-
-@pytest.mark.parametrize("count", [2, 4, 6])
-def test_the_recommendation_names_the_first_few_of_its_members(count):
-    members = [candidate(0.01 * place) for place in range(1, count + 1)]
-    (told,) = recommendation(members)
-    assert f"the best {count} together" in told
-    named = [member.describe() in told for member in members]
-    assert named == [False, True, True, True, False, False][:count]
-    assert (f"and {count - 4} more" in told) == (count > 4)
-
-
-class TestComparison:
+class TestShift:
     """Test images against validation images: asked of the candidates that can be trusted."""
 
     def test_a_shift_that_candidates_see_is_told_and_auto_falls_back(self, pool):
@@ -644,32 +566,3 @@ def test_several_criteria_may_be_objects_and_a_users_own(pool):
     assert Rule.from_json(rule.to_json()).names == rule.names
     with pytest.raises(InputError, match="each once"):
         resolve_decision([own, own], 30)
-
-
-def test_borda_shares_are_those_counted_pair_by_pair():
-    source = np.random.default_rng(0)
-    values = pd.DataFrame(source.integers(0, 4, (7, 3)).astype(float), columns=list("abc"), index=list("tuvwxyz"))
-    values.loc["v", "b"] = math.nan
-    directions = {"a": True, "b": False}
-    reference = values.loc[["u", "v", "w"]]
-    for others in (values, reference):
-        for row in values.index:
-            against = [other for other in others.index if other != row]
-            points = 0.0
-            for name, higher in directions.items():
-                sign = 1 if higher else -1
-                mine, theirs = sign * values[name][row], sign * others[name][against]
-                points += (mine > theirs).sum() + (mine == theirs).sum() / 2
-            found = borda(values, directions, others)[row]
-            assert found == pytest.approx(points / (2 * len(against)))
-    assert borda(values, directions).equals(borda(values, directions, values))
-
-
-def test_a_decision_holds_both_rules():
-    decision = resolve_decision("auto", 30)
-    assert decision.given(False) is decision.normal
-    assert decision.given(True) is decision.under_shift
-    assert (decision.normal.names, decision.under_shift.names) == (AUTO, UNDER_SHIFT)
-    assert decision.required_fields == {"validation_scores", "test_scores", "pseudo_scores"}
-    chosen = resolve_decision("dsv", 30)
-    assert chosen.normal is chosen.under_shift
