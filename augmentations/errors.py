@@ -17,6 +17,22 @@ class InputError(ValueError):
         return f"{self.thing}: {self.rule}; {self.remedy}"
 
 
+def whole_number(name: str, value: object, minimum: int, remedy: str) -> None:
+    """Refuse an argument that is not a whole number of at least a minimum.
+
+    Args:
+        name: The argument's name, which begins the message.
+        value: What the user gave.
+        minimum: The smallest number allowed.
+        remedy: What to do instead, such as ``try 3``.
+
+    Raises:
+        InputError: The value is a bool, is not an int, or is below the minimum.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{name}={value!r}", f"must be a whole number of at least {minimum}", remedy)
+
+
 def unknown_name(kind: str, name: object, known: list[str]) -> InputError:
     """The refusal of a name that is not registered, with the nearest registered ones suggested."""
     from difflib import get_close_matches

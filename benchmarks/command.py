@@ -8,8 +8,9 @@ import typer
 from joblib import Parallel, delayed
 
 from augmentations import InputError
-from benchmarks import leaderboard
+from benchmarks import leaderboard, picture
 from benchmarks.evaluation.evaluate import judge_folder, merge, zoos
+from benchmarks.leaderboard import documentation
 from benchmarks.speed import compare as speed
 from benchmarks.studies import learning_curves as curves
 from benchmarks.studies import leave_one_dataset_out as leave_one_out
@@ -100,6 +101,8 @@ def validate(out: Folder) -> None:
 
 
 app.command("speed")(speed.table)
+app.command("picture")(picture.picture)
+app.command("docs")(documentation.docs)
 
 
 def _judge(out: Path, kept: Path, seed: int, ratios: tuple[float, ...]) -> None:

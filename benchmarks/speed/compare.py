@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 import typer
 from PIL import Image
+from selector.execution.execution import engine, one_thread
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -48,7 +49,6 @@ from selector import Evidence
 from selector.consensus import evaluate as evaluate_consensus
 from selector.criteria import embedding
 from selector.criteria import evaluate as evaluate_criteria
-from selector.execution.execution import engine, one_thread
 from selector.zoo.candidates import plan
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
@@ -297,7 +297,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
     settings = replace(preset("quick"), steps=steps, image_size=px)
     recipes = RECIPES[:candidates]
     fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
-    images = {"fit": fit, "validation": validation, "calibration": calibration, "test": test}
+    images = {"train": fit, "validation": validation, "calibration": calibration, "test": test}
     images = {role: as_float(kept) for role, kept in images.items()}
     train, judged = pictures_of(fit), pictures_of(test)
     grids: dict[str, list[dict[str, Any]]] = {}

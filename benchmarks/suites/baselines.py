@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from detectors.gaussian import Gaussian
 from torch import Tensor
 
 from augmentations import Augmentation
 from augmentations.base import Hyperparameters, Parameters, Trial
 from detectors import Classifier, Settings
-from detectors.gaussian import Gaussian
 
 PIXEL_SIDE = 16  # px, to which images are averaged: a Gaussian of raw pixels must not have more dimensions than images
 
@@ -17,6 +17,8 @@ class Redrawn(Augmentation):
     """One of several augmentations for every image, drawn anew each step: the "Rand" of Yoo et al., ECML PKDD 2023."""
 
     name = "redrawn"
+    family = "redrawn"
+    is_local = False
     members: tuple[Augmentation, ...]
 
     def __init__(self, members: Sequence[Augmentation]) -> None:

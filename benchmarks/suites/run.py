@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from selector.execution.execution import engine
 
 import detectors
 from augmentations import InputError
@@ -36,7 +36,7 @@ from benchmarks.tasks.view import View
 from detectors import Settings, files
 from selector import criteria
 from selector.evidence.evidence import EMBEDDINGS
-from selector.execution.execution import engine
+from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
 from selector.selection import installed_version
 from selector.zoo.candidates import Candidate, plan
@@ -97,7 +97,7 @@ def _score_floor(store: Store, item: Step) -> None:
         return
     trainings = [Candidate.from_json(values).training for values in store.run["settings"]["candidates"]]
     members = [training.make_augmentation() for training in trainings]
-    fit, test = store.images["fit"], store.images["test"]
+    fit, test = store.images["train"], store.images["test"]
     try:
         scores = FLOORS[item.floor](fit, test, members, trainings[0].settings, item.seed, item.device)
         table = pd.DataFrame({"score": scores.numpy(), "reason": ""})
@@ -148,7 +148,7 @@ class ZooRun:
             for c, record in records.items()
         ]
         files.write_bytes(self.folder / "candidates.json", json.dumps(described, indent=1).encode())
-        n_train = sum(len(store.images[part]) for part in ("fit", "validation", "calibration"))
+        n_train = sum(len(store.images[part]) for part in ("train", "validation", "calibration"))
         write_table(self.folder / "views.parquet", pd.concat([v.table() for v in self.views]).assign(train=n_train))
         trained = [c.id for c, record in records.items() if record["status"] == "ok"]
         measured = [read_table(_measured(store, i)).assign(candidate=i) for i in trained]
@@ -246,10 +246,10 @@ def _prepare(
     candidates = plan(suite.grids, ("classifier",), ("gaussian",), settings, seed)
     train, test = tasks[0].train, torch.cat([task.test for task in tasks])
     splits = split(len(train), seed)
-    pixels = {name: train[getattr(splits, name)] for name in ("fit", "validation", "calibration")} | {"test": test}
+    pixels = {name: train[getattr(splits, name)] for name in ("train", "validation", "calibration")} | {"test": test}
     store = Store(out / "training" / f"{data_set.name}-{seed}")
     images = {"train images": train, "test images": test}
-    described = {name: sha256(values.numpy().tobytes()).hexdigest()[:16] for name, values in images.items()}
+    described = {name: set_digest(values) for name, values in images.items()}
     with store.locked():
         store.create({"settings": {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}}, pixels)
     zoo = Zoo(store, candidates, place)

@@ -7,21 +7,21 @@ same ones. Images are left out in folds.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from detectors.ensemble import highest
+from detectors.ensemble import Normalization, max_normalized
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.inputs.digests import image_digest
 from selector.ranking.evaluation import evaluate_candidate, usable_scores
 from selector.ranking.ranking import first, provisional_table
 from selector.ranking.rules import Decision
 from selector.ranking.shift import shift_test
-from selector.zoo.candidates import Candidate, joint_id
+from selector.zoo.candidates import Candidate, ensemble_id
 
 FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
 
@@ -107,18 +107,14 @@ def affected_images(
     """
     rows_by_members: dict[tuple[str, ...], list[int]] = {}
     for row, others in enumerate(selections):
-        if joint_id(others) != joint_id(members):
+        if ensemble_id(others) != ensemble_id(members):
             rows_by_members.setdefault(others, []).append(row)
     affected = []
     for others, rows in rows_by_members.items():
-        first_draws = [evidence[i][0] for i in others]
-        normal = [float(e.validation_scores.double().mean()) for e in first_draws if e.validation_scores is not None]
-        test = highest([e.test_scores for e in first_draws if e.test_scores is not None], normal)
-        p = p_values(highest([calibration(i) for i in others], normal), test)
-        affected += [CrossFitPValue(row, digest(images[row]), p[row].item()) for row in rows]
+        seen = [evidence[i][0] for i in others]
+        is_distance = all(e.score_is_distance for e in seen)
+        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
+        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        p = p_values(max_normalized([calibration(i) for i in others], units), test)
+        affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
     return tuple(sorted(affected, key=lambda image: image.row))
-
-
-def digest(image: Tensor) -> str:
-    """A digest of an image's pixels, by which it is recognised under any name."""
-    return sha256(image.contiguous().numpy().tobytes()).hexdigest()

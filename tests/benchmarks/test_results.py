@@ -63,17 +63,6 @@ def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():
     assert (folder / leave_one_out.MARKDOWN).read_text("utf-8") == leave_one_out.markdown(read(folder), rows)
 
 
-def test_the_readme_quotes_the_leaderboards_word_for_word():
-    """A table row of the README's section on benchmarks is a row of a suite's leaderboard."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    section = readme.partition("<!-- leaderboards -->")[2].partition("<!-- /leaderboards -->")[0]
-    quoted = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| chosen by")]
-    assert len(quoted) > 10
-    tables = [RESULTS / name / "leaderboard.md" for name in RAN]
-    tables.append(RESULTS / "development" / leave_one_out.MARKDOWN)
-    assert set(quoted) <= {line for path in tables for line in path.read_text("utf-8").splitlines()}
-
-
 def test_the_page_on_selection_quotes_the_curves_word_for_word():
     page, curves = ((ROOT / "docs" / name).read_text("utf-8") for name in ("selection.md", "curves/curves.md"))
     section = page.partition("## How regret falls")[2]

@@ -10,8 +10,8 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Settings
-from detectors.base import as_float, as_images, pieces
+from detectors import ClassifierSettings
+from detectors.images import as_float, as_images, pieces
 
 LEARNED = {}
 
@@ -199,22 +199,21 @@ class DetectorContract:
     @pytest.mark.parametrize(
         ("bad", "said"),
         [
-            (torch.full((2, 1, 32, 32), torch.nan), "finite and in"),
-            (torch.full((2, 1, 32, 32), torch.inf), "finite and in"),
-            (torch.full((2, 1, 32, 32), 1.01), "rescale"),
-            (torch.full((2, 1, 32, 32), -0.01), "rescale"),
-            (torch.full((2, 1, 32, 32), 200.0), "rescale"),
-            (torch.rand(2, 2, 32, 32), "1 or 3 channels"),
-            (torch.rand(2, 32, 32, 3), "channels on axis 1"),
-            (torch.rand(32, 32), "must be .N,H,W. or .N,C,H,W."),
-            (torch.rand(0, 1, 32, 32), "must be .N,H,W. or .N,C,H,W."),
-            (torch.ones(2, 1, 32, 32, dtype=torch.int64), "float in .0, 1. or uint8"),
-            (torch.ones(2, 1, 32, 32, dtype=torch.bool), "float in .0, 1. or uint8"),
-            (np.array(["a", "b"]), "array or a tensor"),
-            ("folder/of/images", "array or a tensor"),
-            (None, "array or a tensor"),
+            pytest.param(torch.full((2, 1, 32, 32), torch.nan), "finite and in", id="nan"),
+            pytest.param(torch.full((2, 1, 32, 32), torch.inf), "finite and in", id="infinite"),
+            pytest.param(torch.full((2, 1, 32, 32), 1.01), "rescale", id="above-one"),
+            pytest.param(torch.full((2, 1, 32, 32), -0.01), "rescale", id="below-zero"),
+            pytest.param(torch.full((2, 1, 32, 32), 200.0), "rescale", id="up-to-200"),
+            pytest.param(torch.zeros(2, 2, 32, 32), "1 or 3 channels", id="two-channels"),
+            pytest.param(torch.zeros(2, 32, 32, 3), "channels on axis 1", id="channels-last"),
+            pytest.param(torch.zeros(32, 32), "must be .N,H,W. or .N,C,H,W.", id="one-image"),
+            pytest.param(torch.zeros(0, 1, 32, 32), "must be .N,H,W. or .N,C,H,W.", id="no-image"),
+            pytest.param(torch.ones(2, 1, 32, 32, dtype=torch.int64), "float in .0, 1. or uint8", id="whole-numbers"),
+            pytest.param(torch.ones(2, 1, 32, 32, dtype=torch.bool), "float in .0, 1. or uint8", id="booleans"),
+            pytest.param(np.array(["a", "b"]), "array or a tensor", id="strings"),
+            pytest.param("folder/of/images", "array or a tensor", id="path"),
+            pytest.param(None, "array or a tensor", id="none"),
         ],
-        ids=str,
     )
     def test_refuses_bad_images_before_any_training(self, detector, bad, said):
         told = []
@@ -242,7 +241,7 @@ class RegisteredContract(DetectorContract):
 
     def test_left_untrained_it_is_the_floor_of_a_training(self, few, striped):
         images = striped()
-        floor, again = (self.make().leave_untrained(images).fit_scorer(images) for _ in range(2))
+        floor, again = (self.make().random_init(images).fit_scorer(images) for _ in range(2))
         assert torch.equal(floor.score(few), again.score(few))
         assert not torch.allclose(floor.score(few), self.make().fit(images).score(few))
         assert floor.losses is None
@@ -250,13 +249,13 @@ class RegisteredContract(DetectorContract):
 
 class TestClassifier(RegisteredContract):
     def make(self, *, seed=0, channels=1):
-        settings = Settings("small", 32, head=(8,), steps=3, batch=4)
-        return detectors.Classifier(augmentations.make("cutpaste"), settings, seed=seed, device="cpu")
+        settings = ClassifierSettings("small", 32, head=(8,), steps=3, batch=4)
+        return detectors.Classifier(settings, augmentations.make("cutpaste"), seed=seed, device="cpu")
 
     def learn(self):
-        settings = Settings("small", 32, head=(16,), steps=60, batch=8)
+        settings = ClassifierSettings("small", 32, head=(16,), steps=60, batch=8)
         augmentation = augmentations.make("cutout", area=(0.03, 0.15))
-        return detectors.Classifier(augmentation, settings, device="cpu")
+        return detectors.Classifier(settings, augmentation, device="cpu")
 
 
 def test_every_registered_detector_keeps_the_contract():

@@ -10,10 +10,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import augmentations
 from augmentations.randomness import generator
-from detectors.classifier import locations, upsample
+from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
 from detectors.encoders import ENCODERS, pool
-from detectors.gaussian import Gaussian, LocationGaussians
-from detectors.patch_classifier import dense_embeddings, dense_map, positions, relative
+from detectors.scorers import Gaussian, GaussianPerLocation
+from detectors.scoring import locations, upsample
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 
@@ -71,12 +71,12 @@ def test_features_scores_and_maps(name, channels, image_size, size):
 def test_patches_scores_and_maps(name, size):
     spec = ENCODERS[name]
     rows, columns = (len(positions(side, 16, 4)) for side in size)
-    d = {"small": 128, "resnet18": 1024, "valid": 112}[name]
+    d = {"small": 128, "resnet18": 1024, "unpadded": 112}[name]
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
             encoder = spec.build(3, 16).eval()
-            local = LocationGaussians(torch.empty(rows, columns, d), torch.empty(rows, columns, d, d))
-        patches = relative(dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_strides))
+            local = GaussianPerLocation(torch.empty(rows, columns, d), torch.empty(rows, columns, d, d))
+        patches = center_per_image(dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_strides))
         maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(d), local)]
     assert patches.shape == (2, rows, columns, d)
     for tensor in maps:

@@ -9,14 +9,14 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Ensemble, Settings
+from detectors import Classifier, ClassifierSettings, Ensemble
 from detectors.ensemble import highest
 from tests.detectors.test_base import DetectorContract
 
 
 def member(augmentation, seed=0, steps=3, **ranges):
-    settings = Settings("small", 32, head=(8,), steps=steps, batch=4)
-    return Classifier(augmentations.make(augmentation, **ranges), settings, seed=seed, device="cpu")
+    settings = ClassifierSettings("small", 32, head=(8,), steps=steps, batch=4)
+    return Classifier(settings, augmentations.make(augmentation, **ranges), seed=seed, device="cpu")
 
 
 class TestEnsemble(DetectorContract):

@@ -9,10 +9,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import augmentations
 from augmentations import Augmentation, InputError
-from detectors import Settings, training
+from detectors import ClassifierSettings, training
 from detectors.training import TrainingDivergedError, train
 
-SETTINGS = Settings("small", 16, head=(), steps=24, batch=4)
+SETTINGS = ClassifierSettings("small", 16, head=(), steps=24, batch=4)
 CUTOUT = augmentations.make("cutout", area=(0.1, 0.3))
 THREE_WAY = augmentations.make("cutpaste_3way", scar_area=(0.02, 0.05), scar_aspect=(2, 4))
 

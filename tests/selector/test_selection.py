@@ -18,6 +18,7 @@ from augmentations import InputError
 from selector import load, select_best
 from selector.criteria import CRITERIA
 from selector.detection.conformal import p_values
+from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit, rules
 from selector.ranking.rules import DEFAULT_MEMBERS
 
@@ -441,7 +442,7 @@ class TestImagesThatTookPart:
 
     @pytest.fixture
     def doubtful(self, run, data):
-        held = (cross_fit.CrossFitPValue(3, cross_fit.digest(data[1][3]), 0.125),)
+        held = (cross_fit.CrossFitPValue(3, image_digest(data[1][3]), 0.125),)
         return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), held)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
@@ -466,4 +467,4 @@ class TestImagesThatTookPart:
             (other,) = again[one.row]
             p = p_values(run.zoo.calibration([other])["scores"], run.zoo.evidence(other)[0].test_scores)
             assert one.p_value == p[one.row].item()
-            assert one.digest == cross_fit.digest(data[1][one.row])
+            assert one.digest == image_digest(data[1][one.row])

@@ -8,7 +8,8 @@ import torch
 from detectors import preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
-from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, digest, selections_without_fold
+from selector.inputs.digests import image_digest
+from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
@@ -105,8 +106,8 @@ def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_th
     affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, given, calibration.get)
     scores = torch.stack([given[i][0].test_scores / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
     of_calibration = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
-    assert affected == (CrossFitPValue(1, digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
-    assert len({digest(image) for image in images}) == 3
+    assert affected == (CrossFitPValue(1, image_digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
+    assert len({image_digest(image) for image in images}) == 3
 
 
 def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():

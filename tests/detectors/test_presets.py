@@ -5,14 +5,14 @@ import pytest
 from torch import nn
 
 from augmentations import InputError
-from detectors import PRESETS, Settings, patch_settings, preset
+from detectors import PRESETS, ClassifierSettings, patch_settings, preset
 from detectors.classifier import _head
 
 NAMES = ["quick", "standard", "paper"]  # from the fastest to the longest training
 
 
 def test_paper_is_the_published_training():
-    assert preset("paper") == Settings(
+    assert preset("paper") == ClassifierSettings(
         encoder="resnet18",
         image_size=256,
         head=(512, 128),
@@ -54,7 +54,7 @@ def test_presets():
 @pytest.mark.parametrize("name", NAMES)
 def test_round_trip_through_json(name):
     settings = preset(name)
-    again = Settings.from_json(json.loads(json.dumps(settings.to_json())))
+    again = ClassifierSettings.from_json(json.loads(json.dumps(settings.to_json())))
     assert again == settings
     assert hash(again) == hash(settings)
 
@@ -79,7 +79,7 @@ def test_round_trip_through_json(name):
         {"patch": -1},
         {"patch": 7, "stride": 4},
         {"patch": 65, "stride": 4},
-        {"patch": 14, "stride": 4, "encoder": "valid"},
+        {"patch": 14, "stride": 4, "encoder": "unpadded"},
         {"stride": 4},
         {"stride": 0, "patch": 16},
         {"stride": 17, "patch": 16},
@@ -94,7 +94,7 @@ def test_refuses_what_cannot_be_trained(change):
 def test_settings_written_before_there_were_patches_still_load():
     old = {"encoder": "small", "image_size": 64, "head": [64], "steps": 200, "batch": 16, "learning_rate": 0.03}
     old |= {"momentum": 0.9, "weight_decay": 3e-5, "jitter": 0.0}
-    settings = Settings.from_json(old)
+    settings = ClassifierSettings.from_json(old)
     assert settings == preset("quick")
     assert (settings.patch, settings.stride) == (0, 0)
     assert json.loads(json.dumps(settings.to_json())) == old
@@ -105,10 +105,10 @@ def test_settings_written_before_there_were_patches_still_load():
 @pytest.mark.parametrize("name", NAMES)
 def test_patch_settings(name, size, patch):
     settings = patch_settings(preset(name), size)
-    expected = {"encoder": "valid", "image_size": size, "patch": patch, "stride": 4, "batch": 64}
+    expected = {"encoder": "unpadded", "image_size": size, "patch": patch, "stride": 4, "batch": 64}
     expected["steps"] = 4 * preset(name).steps
     assert settings == dataclasses.replace(preset(name), **expected)
-    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    assert ClassifierSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
 def test_patch_settings_refuse_images_smaller_than_a_patch():
