@@ -72,7 +72,7 @@ def test_small_parameters(channels):
 
 @pytest.mark.parametrize(("built_for", "sees"), [(16, 15), (30, 15), (31, 31), (128, 31)])
 def test_valid_sees_no_more_than_it_says_and_needs_no_border(built_for, sees):
-    encoder = unpadded(1, built_for).eval()
+    encoder =unpadded(1, built_for).eval()
     image = torch.rand(1, 1, 48, 48, requires_grad=True)
     features = encoder(image)
     assert features.shape[2:] == (1 + (48 - sees) // 4,) * 2

@@ -388,9 +388,7 @@ class TestChoose:
 
     def test_one_a_location_where_only_it_sees_the_anomaly(self):
         rows = self.rows(spread=10)
-        layout, reason = select_density(
-            ScorerSpec("gaussian"), rows, held_out_mask(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)]
-        )
+        layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)])
         assert layout == PER_LOCATION
         assert "better tells" in reason
 
@@ -398,14 +396,14 @@ class TestChoose:
         for spread, expected in ((10, PER_LOCATION), (0, SHARED)):
             rows = self.rows(spread=spread)
             batches = [self.anomalies(self.rows(30, spread, 1), 1000)]
-            layout, reason = select_density(ScorerSpec("gaussian"), rows, held_out_mask(40, generator(0)), batches)
+            layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(40, generator(0)), batches)
             assert layout == expected
             assert "AUROC 1.000 by location, 1.000 shared" in reason
             assert "explains held-out normal patches better" in reason
 
     def test_shared_where_a_location_has_too_few_that_differ(self):
         rows = self.rows(1).repeat(12, 1, 1, 1)
-        layout, reason = select_density(ScorerSpec("gaussian"), rows, held_out_mask(12, generator(0)), [])
+        layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(12, generator(0)), [])
         assert layout == SHARED
         assert "can't be fitted" in reason
 

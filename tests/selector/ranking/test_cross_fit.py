@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectors import preset
+from detectors import Classifier, ScorerSpec, preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
@@ -14,9 +14,10 @@ from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
 
+SETTINGS = Classifier.settings_for(preset("quick"))
 OK = {"status": "ok", "reason": ""}
 CANDIDATES = [
-    Candidate(Training("cutout", (("area", (a, a)),), "classifier", preset("quick"), 0), "gaussian")
+    Candidate(Training("classifier", SETTINGS, "cutout", (("area", (a, a)),), 0), ScorerSpec("gaussian"))
     for a in (0.1, 0.2, 0.3)
 ]
 RECORDS = {candidate.id: OK for candidate in CANDIDATES}

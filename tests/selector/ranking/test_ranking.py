@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from augmentations import InputError
-from detectors import preset
+from detectors import Classifier, ScorerSpec, preset
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking import evaluation
@@ -21,11 +21,12 @@ from selector.ranking.shift import ShiftTest
 from selector.verdict.verdict import sentences
 from selector.zoo.candidates import Candidate, Training
 
+SETTINGS = Classifier.settings_for(preset("quick"))
 OK = {"status": "ok", "reason": ""}
 
 
 def candidate(area: float, seed: int = 0) -> Candidate:
-    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
+    return Candidate(Training("classifier", SETTINGS, "cutout", (("area", (area, area)),), seed), ScorerSpec("gaussian"))
 
 
 def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):

@@ -2,13 +2,15 @@
 
 import pytest
 
-from detectors import preset
+from detectors import Classifier, ScorerSpec, preset
 from selector.verdict.verdict import recommendation
 from selector.zoo.candidates import Candidate, Training
 
+SETTINGS = Classifier.settings_for(preset("quick"))
+
 
 def candidate(area: float, seed: int = 0) -> Candidate:
-    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
+    return Candidate(Training("classifier", SETTINGS, "cutout", (("area", (area, area)),), seed), ScorerSpec("gaussian"))
 
 
 @pytest.mark.parametrize("count", [2, 4, 6])
