@@ -52,9 +52,7 @@ def select(
     ] = None,
     detector: Annotated[
         list[str] | None,
-        typer.Option(
-            help=f"Repeatable. One of: {', '.join(detectors.names())}; or module:Class."
-        ),
+        typer.Option(help=f"Repeatable. One of: {', '.join(detectors.names())}; or module:Class."),
     ] = None,
     scorer: Annotated[
         list[str] | None,
@@ -82,9 +80,7 @@ def select(
         int | None, typer.Option(help="Configurations that random or tpe proposes. [default: 30]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    jobs: Annotated[
-        int | None, typer.Option(help="Worker processes. [default: one per core, or per GPU]")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core, or per GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
     group_by_folder: Annotated[
         bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")

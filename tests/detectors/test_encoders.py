@@ -72,7 +72,7 @@ def test_small_parameters(channels):
 
 @pytest.mark.parametrize(("built_for", "sees"), [(16, 15), (30, 15), (31, 31), (128, 31)])
 def test_valid_sees_no_more_than_it_says_and_needs_no_border(built_for, sees):
-    encoder =unpadded(1, built_for).eval()
+    encoder = unpadded(1, built_for).eval()
     image = torch.rand(1, 1, 48, 48, requires_grad=True)
     features = encoder(image)
     assert features.shape[2:] == (1 + (48 - sees) // 4,) * 2
@@ -93,7 +93,7 @@ def test_pad_to_repeats_the_last_row_and_column(size):
     rows, columns = (torch.arange(max(16, side)).clamp(max=side - 1) for side in size)
     assert torch.equal(wide, images[:, :, rows][:, :, :, columns])
     with torch.no_grad():
-        assertunpadded(3, 16).eval()(images).isfinite().all()
+        assert unpadded(3, 16).eval()(images).isfinite().all()
 
 
 def test_a_patch_large_enough_for_the_encoder_gives_features():
