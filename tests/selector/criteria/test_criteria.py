@@ -210,8 +210,8 @@ def test_draws_share_what_lies_among_the_rest_and_nothing_else(monkeypatch):
     made, block = [], Pairwise._block
     monkeypatch.setattr(Pairwise, "_block", lambda self, *sets: made.append(sets[:2]) or block(self, *sets))
     assert criteria.evaluate(with_augmented) == pytest.approx(criteria.evaluate(alone), rel=1e-9)
-    of_redrawn, of_alone = made[:3], made[3:]
-    assert all("augmented" in sets for sets in of_redrawn)
+    of_other_draw, of_alone = made[:3], made[3:]
+    assert all("augmented" in sets for sets in of_other_draw)
     assert len(of_alone) == 6
 
 
@@ -408,7 +408,7 @@ def test_evaluate_takes_what_the_evidence_supports():
     assert criteria.evaluate(Evidence(train=a["train"])) == {}
 
 
-def test_evaluate_keeps_the_order_asked_for_and_gives_floats():
+def test_evaluate_keeps_the_order_of_names_and_returns_floats():
     values = criteria.evaluate(make(), ["score_otsu", "dsv", "mmd_rbf"])
     assert list(values) == ["score_otsu", "dsv", "mmd_rbf"]
     assert all(type(value) is float for value in values.values())

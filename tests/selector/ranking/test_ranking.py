@@ -26,7 +26,9 @@ OK = {"status": "ok", "reason": ""}
 
 
 def candidate(area: float, seed: int = 0) -> Candidate:
-    return Candidate(Training("classifier", SETTINGS, "cutout", (("area", (area, area)),), seed), ScorerSpec("gaussian"))
+    return Candidate(
+        Training("classifier", SETTINGS, "cutout", (("area", (area, area)),), seed), ScorerSpec("gaussian")
+    )
 
 
 def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
@@ -246,14 +248,14 @@ def test_ranking_is_the_same_twice(pool):
 
 
 class Lazy(Mapping):
-    """Evidence that is made anew whenever it is asked for; ``most`` is how much of it was there at once."""
+    """Evidence that is created again at every access; ``most`` is how much of it was in memory at once."""
 
     def __init__(self, made):
-        self.made, self.asked, self.alive, self.most = made, [], weakref.WeakSet(), 0
+        self.made, self.accessed, self.alive, self.most = made, [], weakref.WeakSet(), 0
 
     def __getitem__(self, candidate_id):
         draws = [replace(draw) for draw in self.made[candidate_id]]
-        self.asked.append(candidate_id)
+        self.accessed.append(candidate_id)
         self.alive.update(draws)
         self.most = max(self.most, len(self.alive))
         return draws
@@ -276,7 +278,7 @@ def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
     records = dict.fromkeys(lazy, OK)
     result = rank(list(made), records, lazy, Rule.of(*names), seed=0)
     assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
-    assert len(lazy.asked) <= 3 * len(made) + 1
+    assert len(lazy.accessed) <= 3 * len(made) + 1
     assert result.table.equals(ranked(made, Rule.of(*names)).table)
 
 
@@ -350,7 +352,7 @@ class TestCustomCriterion:
         assert best == pytest.approx(np.mean(values))
 
     @pytest.mark.parametrize(
-        ("give", "told"),
+        ("give", "message"),
         [
             (lambda: 1 / 0, "picky raised ZeroDivisionError: division by zero"),
             (lambda: "3.0", "picky gave '3.0', which is not a number"),
@@ -359,7 +361,7 @@ class TestCustomCriterion:
             (lambda: math.inf, "picky is not finite"),
         ],
     )
-    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, told):
+    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, message):
         bad = next(iter(pool.values()))[0].test_scores
 
         def picky(evidence):
@@ -370,7 +372,7 @@ class TestCustomCriterion:
         table = ranked(pool, resolve_decision(picky, 30).normal).table
         assert table.status.tolist() == ["ok", "ok", "failed"]
         assert table.candidate[2] == next(iter(pool)).id
-        assert told in table.reason[2]
+        assert message in table.reason[2]
 
 
 def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
@@ -384,7 +386,7 @@ def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
     assert "npd needs pseudo_scores" in failed.reason[0]
 
 
-def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
+def test_the_borda_share_of_collapsed_candidates_counts_trusted_candidates(pool):
     collapsed = candidate(0.2)
     table = ranked(
         {collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule.of("score_shift", "score_skewness")
@@ -427,9 +429,9 @@ def test_several_names_decide_by_their_borda(pool):
 
 
 class TestShift:
-    """Test images against validation images: asked of the candidates that can be trusted."""
+    """Test images against validation images: by the candidates that can be trusted."""
 
-    def test_a_shift_that_candidates_see_is_told_and_auto_falls_back(self, pool):
+    def test_a_shift_that_candidates_see_is_reported_and_auto_falls_back(self, pool):
         shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
         found = evaluation.test_for_shift(shifted.values(), seed=0)
         assert found.is_shifted
@@ -438,10 +440,10 @@ class TestShift:
         decide = resolve_decision("auto", 30).given(found.is_shifted)
         assert decide.names == UNDER_SHIFT
         result = replace(ranked(shifted, decide), comparison=found)
-        told = sentences(result, *list(pool)[:2])[-1]
-        assert told.startswith("Warning: validation images do not resemble the normal test images")
+        message = sentences(result, *list(pool)[:2])[-1]
+        assert message.startswith("Warning: validation images do not resemble the normal test images")
         left = "to Borda over rtm, npd and score_skewness, which does not compare their level"
-        assert f"so it was left {left}" in told
+        assert f"so it was left {left}" in message
         for criterion in ("score_shift", "rtm"):
             by_hand = replace(result, rule=Rule.from_json(resolve_decision(criterion, 30).normal.to_json()))
             assert f'"auto" would leave it {left}' in sentences(by_hand, *list(pool)[:2])[-1]
@@ -464,7 +466,7 @@ class TestShift:
         assert resolve_decision("dsv", 30).under_shift.names == ("dsv",)
         assert resolve_decision("auto", 30, False).under_shift.names == resolve_decision("auto", 30, False).normal.names
 
-    def test_nothing_standing_out_is_told(self, pool):
+    def test_no_evidence_of_anomalies_is_reported(self, pool):
         usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
         found = evaluation.test_for_shift(usual.values(), seed=0)
         assert found.no_evidence_of_anomalies
@@ -473,16 +475,16 @@ class TestShift:
         clear = evaluation.test_for_shift(pool.values(), seed=0)
         assert not clear.no_evidence_of_anomalies
 
-    def test_who_can_not_be_trusted_is_not_asked(self, pool):
+    def test_who_can_not_be_trusted_takes_no_part(self, pool):
         liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
         constant = evidence(scores=torch.ones(100))
-        asked = {c.id: e for c, e in pool.items()}
+        trusted = {c.id: e for c, e in pool.items()}
         assert evaluation.test_for_shift(
-            (asked | {"collapsed": liar, "constant": constant}).values(), seed=0
-        ) == evaluation.test_for_shift(asked.values(), seed=0)
+            (trusted | {"collapsed": liar, "constant": constant}).values(), seed=0
+        ) == evaluation.test_for_shift(trusted.values(), seed=0)
         assert evaluation.test_for_shift([liar], seed=0) == ShiftTest(reason="no candidate can be trusted")
 
-    def test_too_little_to_compare_is_told(self, pool):
+    def test_too_little_to_compare_is_reported(self, pool):
         few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
         assert "19 validation images are fewer than 20" in evaluation.test_for_shift(few.values(), seed=0).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}

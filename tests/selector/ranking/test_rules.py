@@ -82,7 +82,7 @@ def test_a_decision_holds_both_rules():
 
 class TestCustomCriterion:
     @pytest.mark.parametrize(
-        ("given", "told"),
+        ("given", "message"),
         [
             (lambda evidence: 1.0, "no name.*def"),
             (partial(spread_of_tests), "no name.*def"),
@@ -93,8 +93,8 @@ class TestCustomCriterion:
             (3, "is not a criterion"),
         ],
     )
-    def test_what_can_have_no_column_is_refused(self, given, told):
-        with pytest.raises(InputError, match=told):
+    def test_what_can_have_no_column_is_refused(self, given, message):
+        with pytest.raises(InputError, match=message):
             resolve_decision(given, 30)
 
     def test_a_built_in_criterion_can_be_given_itself(self):
