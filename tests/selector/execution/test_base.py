@@ -50,7 +50,7 @@ def test_a_wrong_number_of_jobs_is_refused(jobs):
 
 
 def test_an_engine_and_a_number_of_workers_are_refused():
-    with pytest.raises(InputError, match="jobs=2.*an engine was given"):
+    with pytest.raises(InputError, match=r"jobs=2.*an engine was given"):
         resolve_engine(Mine(), 2, CPU)
 
 
