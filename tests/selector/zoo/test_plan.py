@@ -119,6 +119,7 @@ def test_a_set_of_names_has_one_order():
 
 
 def local_class():
+    @dataclass(frozen=True)
     class Local(augmentations.get("cutout")):
         name = "local"
 
