@@ -1,6 +1,6 @@
-"""The usual ways of doing what this project does, written plainly: what `benchmarks.speed` holds it against.
+"""The usual ways of doing what this project does, written plainly: what `benchmarks.speed` compares it with.
 
-What the code released with papers does: PIL augmentation an image at a time, one model after another, tensors of all
+What the code released with papers does: PIL augmentation one image at a time, one model after another, tensors of all
 pairs of rows, pairs of candidates by scipy. They do the same work as what they are compared with.
 """
 
@@ -94,7 +94,7 @@ class PerImageAugmentation:
 def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
     """The embedding criteria of train (n,d), augmented (m,d) and test (k,d) rows, by differences of all pairs.
 
-    Each tensor of distances is made once, where the released code makes it anew for every criterion.
+    Each tensor of distances is made once, where the released code makes it again for every criterion.
     """
     both, d = torch.cat([x, y]), x.shape[1]
     to_test = (both[:, None] - z).norm(dim=2)
