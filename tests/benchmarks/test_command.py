@@ -99,7 +99,7 @@ def test_the_sample_size_of_a_run_is_two_tables(done):
 
 def test_shifts_of_a_run_are_tables_of_every_rule(done):
     output = call("study", "shifts", done)
-    assert output.count("| kind |") == 2
+    assert output.count("| kind | strength |") == 2
     assert "| with fallback |" in output
 
 
