@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types clean
+.PHONY: demo test drill lint types clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,14 +15,24 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/ssad demo --out demo-run
 
-# The fast tests first, so that a mistake shows within a minute.
+# The fast tests first, so that a mistake shows early. Several processes with one thread each finish sooner than one
+# process with several threads, because most tests are too small for threads; the tests of a file stay in one process,
+# because they share what the file trains once.
+test drill: export OMP_NUM_THREADS = 1
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m 'not slow and not drill'
+	$(PYTEST) -m 'slow and not drill'
+
+# What takes too long for every change, such as a run of a whole suite.
+drill: $(READY)
+	$(PYTEST) -m drill
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
 types: $(READY)
 	$(BIN)/mypy

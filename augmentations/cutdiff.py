@@ -22,6 +22,7 @@ class CutDiff(PatchAugmentation):
     """
 
     name: ClassVar[str] = "cutdiff"
+    family: ClassVar[str] = "cutdiff"
 
     @property
     def whole_pixels(self) -> bool:

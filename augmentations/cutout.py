@@ -15,6 +15,7 @@ class CutOut(PatchAugmentation):
     """Paints the patch black (0). Source: DeVries and Taylor, 2017; with drawn shapes, Zhong et al., 2020."""
 
     name: ClassVar[str] = "cutout"
+    family: ClassVar[str] = "cutout"
 
     def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
         alpha = coverage(parameters, *frame(parameters, images.shape[-2:]))
@@ -26,6 +27,7 @@ class CutAvg(PatchAugmentation):
     """Paints the patch with the mean colour of the pixels it covers, channel by channel. Source: DSV."""
 
     name: ClassVar[str] = "cutavg"
+    family: ClassVar[str] = "cutavg"
 
     def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
         alpha = coverage(parameters, *frame(parameters, images.shape[-2:]))

@@ -13,8 +13,9 @@ from torch import Tensor
 from augmentations import patches
 from augmentations.base import Augmentation, Hyperparameters, Parameters, Trial, cell
 from augmentations.color import draw_jitter, jitter
+from augmentations.hyperparameters import Angle, Area, Aspect, Jitter, Range
 from augmentations.patches import PatchAugmentation, suggest_patch
-from augmentations.ranges import Angle, Area, Aspect, Jitter, Range, noise
+from augmentations.randomness import noise
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class CutPaste(PatchAugmentation):
     """
 
     name: ClassVar[str] = "cutpaste"
+    family: ClassVar[str] = "cutpaste"
     jitter: Jitter = (0.0, 0.1)
 
     def check(self, size: tuple[int, int]) -> None:
@@ -52,7 +54,7 @@ class CutPaste(PatchAugmentation):
     def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
         along, across = patches.frame(parameters, images.shape[-2:])
         alpha = patches.coverage(parameters, along, across)
-        # Held half a pixel inside the source patch, so that interpolation never reads beyond its border.
+        # Kept half a pixel inside the source patch, so that interpolation never reads beyond its border.
         x = _within(along, parameters["width"]) + parameters["source_x"][:, None, None]
         y = _within(across, parameters["height"]) + parameters["source_y"][:, None, None]
         patch = jitter(patches.bilinear(images, x, y), parameters, alpha)
@@ -111,6 +113,8 @@ class CutPasteUnion(Augmentation):
     """
 
     name: ClassVar[str] = "cutpaste_union"
+    family: ClassVar[str] = "cutpaste"
+    is_local: ClassVar[bool] = True
     area: Area = (0.02, 0.15)
     aspect: Aspect = (0.3, 3.3)
     angle: Angle = (0.0, 0.0)
@@ -159,7 +163,7 @@ class CutPasteUnion(Augmentation):
 
 @dataclass(frozen=True)
 class CutPaste3Way(CutPasteUnion):
-    """CutPaste and scars as two classes, told apart from each other and from normal images.
+    """CutPaste and scars as two classes, distinguished from each other and from normal images.
 
     Called as a whole it is the union; ``parts`` holds the two classes.
     """

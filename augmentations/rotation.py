@@ -10,7 +10,8 @@ from torch import Tensor
 from augmentations import patches
 from augmentations.base import Augmentation, Hyperparameters, Parameters, Trial, cell
 from augmentations.errors import InputError
-from augmentations.ranges import Step, Turn, floats, noise, text, uniform
+from augmentations.hyperparameters import Step, Turn, floats, text, to_float
+from augmentations.randomness import noise, uniform
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,25 @@ class Rotation(Augmentation):
     """
 
     name: ClassVar[str] = "rotation"
+    family: ClassVar[str] = "rotation"
+    is_local: ClassVar[bool] = False
     angle: Turn = (90.0, 270.0)
-    step: Step = (90.0, 90.0)
+    step: Step = 90.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = floats(self.step)
-        if low != high:
-            raise InputError(f"step={text(self.step)}", "must be one number", f"try {high:g}")
-        if low == 0:
+        if self.step == 0:
             start, end = floats(self.angle)
             if start == end and start % 360 == 0:
                 raise InputError(f"angle={text(self.angle)}", "holds only the identity", "try (90, 270)")
         elif not self.angles():
-            thing = f"angle={text(self.angle)} with step={low:g}"
+            thing = f"angle={text(self.angle)} with step={text(self.step)}"
             rule = "holds no multiple of the step but full turns"
             raise InputError(thing, rule, "try angle=(90, 270) with step=90, or step=0")
 
     def angles(self) -> list[float]:
         """The angles that can be drawn, ascending; empty when they are continuous."""
-        (low, high), (step, _) = floats(self.angle), floats(self.step)
+        (low, high), step = floats(self.angle), to_float(self.step)
         if step == 0:
             return []
         first, last = math.ceil(low / step - patches.ROUNDING), math.floor(high / step + patches.ROUNDING)
@@ -53,13 +53,13 @@ class Rotation(Augmentation):
     def grid(cls) -> list[Hyperparameters]:
         stepped = [(90.0, 270.0, 90.0), (90.0, 90.0, 90.0), (180.0, 180.0, 90.0), (45.0, 315.0, 45.0)]
         continuous = [(5.0, 45.0, 0.0), (45.0, 315.0, 0.0)]
-        return [cell(cls, angle=(low, high), step=(s, s)) for low, high, s in stepped + continuous]
+        return [cell(cls, angle=(low, high), step=s) for low, high, s in stepped + continuous]
 
     @classmethod
     def suggest(cls, trial: Trial) -> Hyperparameters:
         low = trial.suggest_float(f"{cls.name}.angle_low", 5.0, 180.0)
         width = trial.suggest_float(f"{cls.name}.angle_width", 0.0, 175.0)
-        return cell(cls, angle=(low, low + width), step=(0.0, 0.0))
+        return cell(cls, angle=(low, low + width), step=0.0)
 
     def _draw(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:
         angles = self.angles()

@@ -8,8 +8,9 @@ import typer
 from joblib import Parallel, delayed
 
 from augmentations import InputError
-from benchmarks import leaderboard
+from benchmarks import leaderboard, picture
 from benchmarks.evaluation.evaluate import evaluate_folder, merge
+from benchmarks.leaderboard import documentation
 from benchmarks.speed.command import speed
 from benchmarks.studies.command import app as studies
 from benchmarks.suites import definitions as suites
@@ -18,6 +19,8 @@ from benchmarks.suites.run import run
 
 app = typer.Typer(help="Run the benchmarks and write their leaderboards.", no_args_is_help=True)
 app.command("speed")(speed)
+app.command("picture")(picture.picture)
+app.command("docs")(documentation.docs)
 app.add_typer(studies, name="study")
 
 Folder = Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]

@@ -11,7 +11,7 @@ import benchmarks
 from benchmarks.suites.definitions import DEMO_ZOO
 from benchmarks.tasks.task import Task
 from selector import Selection, select_best
-from selector.command import tell_selection
+from selector.command import print_selection
 
 
 def demo(
@@ -23,7 +23,7 @@ def demo(
     task = benchmarks.load("elpv-mono", image_size=64)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
     selection = select_best(task.train, task.test, augmentations=DEMO_ZOO, seed=seed, jobs=jobs, out=out, progress=True)
-    report = tell_selection(selection)
+    report = print_selection(selection)
 
     auroc = aurocs(selection, task)
     print()

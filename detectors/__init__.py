@@ -1,53 +1,50 @@
-"""What learns from augmentations: detectors, their encoders, scorers and training."""
+"""What learns from augmentations: kinds of detectors, their encoders, scorers and training."""
 
 from pathlib import Path
 
 import torch
 
 from augmentations import InputError
-from augmentations.errors import unknown_name
 from detectors import files
 from detectors.base import Detector
-from detectors.classifier import Classifier
+from detectors.classifier import Classifier, ClassifierSettings
 from detectors.devices import resolve
+from detectors.encoders import ENCODERS
 from detectors.ensemble import Ensemble
-from detectors.patch_classifier import PatchClassifier, dense_embeddings, dense_map
-from detectors.scorers import SCORERS, scorer
-from detectors.settings import PRESETS, Settings, patch_settings, preset
-
-DETECTORS: dict[str, type[Classifier]] = {"classifier": Classifier, "patch": PatchClassifier}
+from detectors.kind import Kind
+from detectors.patch_classifier import PatchClassifier, PatchSettings
+from detectors.presets import PRESETS, Preset, preset
+from detectors.registry import DETECTORS, get, names
+from detectors.scorers import SCORERS, Scorer, ScorerSpec
+from detectors.scorers import get as scorer
+from detectors.scorers import names as scorer_names
+from detectors.scoring import ScoringModule, TwoStageModule
 
 __all__ = [
     "DETECTORS",
+    "ENCODERS",
     "PRESETS",
     "SCORERS",
     "Classifier",
+    "ClassifierSettings",
     "Detector",
     "Ensemble",
+    "Kind",
     "PatchClassifier",
-    "Settings",
-    "dense_embeddings",
-    "dense_map",
+    "PatchSettings",
+    "Preset",
+    "Scorer",
+    "ScorerSpec",
+    "ScoringModule",
+    "TwoStageModule",
     "get",
     "load",
     "names",
-    "patch_settings",
     "preset",
     "resolve",
     "scorer",
+    "scorer_names",
 ]
-
-
-def names() -> list[str]:
-    """The registered detectors."""
-    return list(DETECTORS)
-
-
-def get(name: str) -> type[Classifier]:
-    """The detector class of that name. Raises InputError for an unknown one."""
-    if name not in DETECTORS:
-        raise unknown_name("detector", name, names())
-    return DETECTORS[name]
 
 
 def load(path: str | Path, device: str | torch.device = "auto") -> Detector:

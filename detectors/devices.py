@@ -28,7 +28,7 @@ def resolve(device: str | torch.device = "auto") -> torch.device:
     return resolved
 
 
-def bf16_pays(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is native here: elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -40,10 +40,10 @@ def bf16_pays(device: torch.device) -> bool:
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bf16 autocast where it pays. For training only: embeddings and scores stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16_pays(device) else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if supports_bf16(device) else nullcontext()
 
 
-def repeatable(device: torch.device) -> AbstractContextManager[object]:
+def deterministic(device: torch.device) -> AbstractContextManager[object]:
     """The same numbers every time, and float32 convolutions in float32: cuDNN promises neither by itself."""
     if device.type != "cuda":
         return nullcontext()

@@ -7,8 +7,11 @@ import torchvision
 from torch import Tensor, nn
 
 LARGEST_SMALL_IMAGE = 64  # px; the usual stem would leave such an image too few locations
-VALID_SEES, VALID_SEES_DEEP = 15, 31  # px that a location of the valid encoder sees: without, with its last block
-VALID_STRIDES = (2, 2, 4, 4)  # px between the locations of its stages
+UNPADDED_SEES, UNPADDED_SEES_DEEP = (
+    15,
+    31,
+)  # px that a location of the unpadded encoder sees: without, with its last block
+UNPADDED_STRIDES = (2, 2, 4, 4)  # px between the locations of its stages
 
 
 class Residual(nn.Module):
@@ -41,7 +44,7 @@ class Residual(nn.Module):
         return self.body(features).add_(self.shortcut(centre)).relu_()
 
 
-class Extend(nn.Module):
+class PadTo(nn.Module):
     """Repeats the last row and column of an image smaller than ``side`` px until it is that large."""
 
     def __init__(self, side: int) -> None:
@@ -49,10 +52,10 @@ class Extend(nn.Module):
         self.side = side
 
     def forward(self, images: Tensor) -> Tensor:
-        return extend(images, self.side)
+        return pad_to(images, self.side)
 
 
-def extend(images: Tensor, side: int) -> Tensor:
+def pad_to(images: Tensor, side: int) -> Tensor:
     """(N,C,H,W) images, the last row and column repeated until both sides have ``side`` px at least."""
     below, right = (max(0, side - length) for length in images.shape[2:])
     return nn.functional.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
@@ -80,7 +83,7 @@ def resnet18(channels: int, image_size: int) -> nn.Sequential:
     return nn.Sequential(*list(network.children())[:-2])
 
 
-def valid(channels: int, image_size: int) -> nn.Sequential:
+def unpadded(channels: int, image_size: int) -> nn.Sequential:
     """A 16-32-64 residual encoder without padding, for patches: d = 64, a location every 4 px.
 
     The features of a crop are a window of the features of the whole image, so that one pass over an image serves
@@ -88,10 +91,10 @@ def valid(channels: int, image_size: int) -> nn.Sequential:
     """
     stem = [nn.Conv2d(channels, 16, 3, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
     blocks = [Residual(16, 32, 1, padded=False), Residual(32, 64, 2, padded=False, second=1)]
-    deep = image_size >= VALID_SEES_DEEP
+    deep = image_size >= UNPADDED_SEES_DEEP
     if deep:
         blocks.append(Residual(64, 64, 1, padded=False))
-    return nn.Sequential(Extend(VALID_SEES_DEEP if deep else VALID_SEES), *stem, *blocks)
+    return nn.Sequential(PadTo(UNPADDED_SEES_DEEP if deep else UNPADDED_SEES), *stem, *blocks)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Encoder:
 ENCODERS = {
     "small": Encoder(small, width=64, smallest=8),
     "resnet18": Encoder(resnet18, width=512, smallest=8),
-    "valid": Encoder(valid, width=64, smallest=VALID_SEES, dense_strides=VALID_STRIDES),
+    "unpadded": Encoder(unpadded, width=64, smallest=UNPADDED_SEES, dense_strides=UNPADDED_STRIDES),
 }
 
 

@@ -1,80 +1,159 @@
 """Several detectors as one: an image is as anomalous as the member finds it that finds it most anomalous.
 
 What stands out differs between members, and each is blind to some kinds of anomaly: an average lets those that see
-nothing outvote the one that does. So distances are told in multiples of what normal images have on average, and the
-highest counts: Roy's union-intersection principle ("On a heuristic method of test construction", 1953).
+nothing outvote the one that does. So scores are normalised by those of normal images, and the maximum counts: Roy's
+union-intersection principle ("On a heuristic method of test construction", 1953).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors.base import Detector, Images, as_images, pieces
-from detectors.classifier import within
+from detectors import registry
+from detectors.base import Detector, Progress
 from detectors.files import State
+from detectors.images import Images, as_images, pieces
+from detectors.kind import strip_prefix
+from detectors.scoring import ScoringModule
 
-HELD_OUT = 0.15  # of the images that ``fit`` is given: what is normal is measured on what members never saw
+HELD_OUT = 0.15  # of the images that ``fit`` is given: scores are normalised by what members never saw
+UPPER = 0.95  # the quantile of normal scores that is 1 after normalisation, where scores are no distances
+MAX_PIXELS = 2**22  # of normal maps, evenly spaced, that quantiles are taken of
 
 
-def highest(distances: Sequence[Tensor], normal: Sequence[float]) -> Tensor:
-    """The highest of the members' distances of the same images, any shape, each in multiples of its ``normal``."""
-    return torch.stack([values / mean for values, mean in zip(distances, normal, strict=True)]).amax(0)
+class Normalization(NamedTuple):
+    """What makes the scores of different detectors comparable: ``(score - location) / scale``."""
+
+    location: float
+    scale: float
+
+    @classmethod
+    def of(cls, scores: Tensor, is_distance: bool) -> Self:
+        """From the scores of held-out normal images, any shape.
+
+        Distances are measured in multiples of their mean. Other scores have no zero of their own: their median is
+        0 and their .95 quantile 1, which no change of scale or offset moves.
+
+        Raises:
+            FloatingPointError: where these are not finite or leave nothing to divide by.
+        """
+        values = scores.detach().double().flatten()
+        if is_distance:
+            location, scale = 0.0, values.mean().item()
+        else:
+            ordered = values.sort().values
+            location = ordered[len(ordered) // 2].item()
+            scale = ordered[min(len(ordered) - 1, math.ceil(UPPER * len(ordered)))].item() - location
+        if not (math.isfinite(location) and 0 < scale < math.inf):
+            raise FloatingPointError(
+                f"normal images score {location:g} with a scale of {scale:g}: nothing to compare by"
+            )
+        return cls(location, scale)
+
+    def apply(self, scores: Tensor) -> Tensor:
+        """The normalised scores."""
+        return (scores - self.location) / self.scale
+
+
+def max_normalized(scores: Iterable[Tensor], normalizations: Sequence[Normalization]) -> Tensor:
+    """The maximum over members of their scores of the same images, any shape, each normalised."""
+    highest: Tensor | None = None
+    for values, normalization in zip(scores, normalizations, strict=True):
+        normalized = normalization.apply(values)
+        highest = normalized if highest is None else torch.maximum(highest, normalized)
+    assert highest is not None
+    return highest
+
+
+class EnsembleModule(ScoringModule):
+    """The scoring graphs of all members side by side."""
+
+    def __init__(
+        self,
+        members: Sequence[ScoringModule],
+        normalizations: Sequence[Normalization],
+        map_normalizations: Sequence[Normalization],
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.normalizations, self.map_normalizations = tuple(normalizations), tuple(map_normalizations)
+
+    def features(self, images: Tensor) -> list[Any]:
+        """What each member computes from the images."""
+        return [member.features(images) for member in self.members]
+
+    def embed(self, features: list[Any]) -> Tensor:
+        embeddings = [member.embed(own) for member, own in zip(self.members, features, strict=True)]
+        return nn.functional.normalize(torch.cat(embeddings, 1), dim=1)
+
+    def score(self, features: list[Any]) -> Tensor:
+        scores = (member.score(own) for member, own in zip(self.members, features, strict=True))
+        return max_normalized(scores, self.normalizations)
+
+    def map(self, features: list[Any], size: tuple[int, int]) -> Tensor:
+        maps = (member.map(own, size) for member, own in zip(self.members, features, strict=True))
+        return max_normalized(maps, self.map_normalizations)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        scores, maps = zip(*(member(images) for member in self.members), strict=True)
+        return max_normalized(scores, self.normalizations), max_normalized(maps, self.map_normalizations)
 
 
 class Ensemble(Detector):
-    """Detectors of which the one counts that finds an image, or a pixel, farthest from normal.
+    """Detectors of which the one counts that finds an image, or a pixel, most anomalous.
 
-    score, score_map: the highest of the members' (``highest``), in multiples of the mean score of held-out normal
-    images and of the mean over all pixels of their maps. embed: the members' embeddings side by side, of unit norm.
-    pseudo_anomalies: of the members in turns.
+    score, score_map: the maximum of the members', each normalised by scores and maps of held-out normal images
+    (``Normalization``). embed: the members' embeddings side by side, of unit norm. pseudo_anomalies: of the members
+    that have any, in turns.
     """
 
     name = "ensemble"
-    score_is_distance = True
 
-    # Absent until there is something to measure by: a number a member.
-    normal: tuple[float, ...]
-    normal_in_maps: tuple[float, ...]
+    # Absent until there is something to normalise by: one per member.
+    normalizations: tuple[Normalization, ...]
+    map_normalizations: tuple[Normalization, ...]
 
     def __init__(self, members: Sequence[Detector]) -> None:
-        """Of members that ``fit`` will train; ``of`` takes trained ones.
-
-        Raises InputError for no member, and for one whose scores are no distances: they have no multiples.
-        """
+        """Of members that ``fit`` will train; ``from_trained`` takes trained ones. Raises InputError for no member."""
         if not members:
             raise InputError("an ensemble of 0 detectors", "must have a member at least", "give it a detector")
-        for member in members:
-            if not member.score_is_distance:
-                raise InputError(f"member {member.name!r}", "must give distances", "leave it out of the ensemble")
         self.members = tuple(members)
         self.device = members[0].device
+        self.score_is_distance = all(member.score_is_distance for member in members)
 
     @classmethod
-    def of(cls, members: Sequence[Detector], images: Images) -> Self:
-        """An ensemble of trained members, measured by normal images that none of them learned from.
+    def from_trained(cls, members: Sequence[Detector], images: Images) -> Self:
+        """An ensemble of trained members, normalised by images that none of them learned from.
 
-        Raises InputError as the constructor does, and FloatingPointError for a mean that nothing can be measured by.
+        Raises InputError as the constructor does, and FloatingPointError for scores that nothing can be compared by.
         """
-        made, whole = cls(members), as_images(images)
-        means = [_means(member, whole) for member in members]
-        return made.measured_by([score for score, _ in means], [in_map for _, in_map in means])
+        ensemble, whole = cls(members), as_images(images)
+        pairs = [_scores_and_pixels(member, whole) for member in members]
+        scores, maps = (
+            [Normalization.of(values, ensemble.score_is_distance) for values in part]
+            for part in zip(*pairs, strict=True)
+        )
+        return ensemble.with_normalization(scores, maps)
 
-    def measured_by(self, normal: Sequence[float], normal_in_maps: Sequence[float]) -> Self:
-        """This ensemble of trained members, told what is normal for each. Raises InputError for others' numbers."""
-        if not len(self.members) == len(normal) == len(normal_in_maps):
-            rule = f"must be of its {len(self.members)} members"
-            raise InputError(f"{len(normal)} and {len(normal_in_maps)} means of normal images", rule, "give one each")
-        self.channels, self.normal, self.normal_in_maps = self.members[0].channels, tuple(normal), tuple(normal_in_maps)
+    def with_normalization(
+        self, normalizations: Sequence[Sequence[float]], map_normalizations: Sequence[Sequence[float]]
+    ) -> Self:
+        """This ensemble of trained members with known normalisations. Raises InputError where not one per member."""
+        if not len(self.members) == len(normalizations) == len(map_normalizations):
+            counts = f"{len(normalizations)} and {len(map_normalizations)} normalisations"
+            raise InputError(counts, f"must be of its {len(self.members)} members", "give one each")
+        self.channels = self.members[0].channels
+        self.normalizations = tuple(Normalization(*pair) for pair in normalizations)
+        self.map_normalizations = tuple(Normalization(*pair) for pair in map_normalizations)
         return self
 
-    def fit(self, images: Images, *, on_progress: Callable[[int, float], None] | None = None) -> Self:
-        """Train every member on 85% of normal images and measure by the rest; steps are counted over all members.
+    def fit(self, images: Images, *, on_progress: Progress | None = None) -> Self:
+        """Train every member on 85% of normal images and normalise by the rest; steps are counted over all members.
 
         Raises as members do.
         """
@@ -85,72 +164,62 @@ class Ensemble(Detector):
         rest[held_out] = False
         before = last = 0
 
-        def told(step: int, loss: float) -> None:
+        def report(step: int, loss: float) -> None:
             nonlocal last
             last = before + step
             if on_progress is not None:
                 on_progress(last, loss)
 
         for member in self.members:
-            member.fit(whole[rest], on_progress=told)
+            member.fit(whole[rest], on_progress=report)
             before = last
-        trained = self.of(self.members, whole[held_out])
-        return self.measured_by(trained.normal, trained.normal_in_maps)
+        trained = self.from_trained(self.members, whole[held_out])
+        return self.with_normalization(trained.normalizations, trained.map_normalizations)
 
-    def embed(self, images: Images) -> Tensor:
-        return torch.nn.functional.normalize(torch.cat([member.embed(images) for member in self.members], 1), dim=1)
+    def module(self) -> EnsembleModule:
+        self._require_normalization()
+        modules = [member.module() for member in self.members]
+        return EnsembleModule(modules, self.normalizations, self.map_normalizations).eval()
 
-    def score(self, images: Images) -> Tensor:
-        self._require_normal()
-        return highest([member.score(images) for member in self.members], self.normal)
+    def require_size(self, images: Tensor) -> Tensor:
+        for member in self.members:
+            member.require_size(images)
+        return images
 
-    def score_map(self, images: Images) -> Tensor:
-        self._require_normal()
-        return self._highest_map(member.score_map(images) for member in self.members)
+    def obstacle_to_export(self) -> str:
+        return next(filter(None, (member.obstacle_to_export() for member in self.members)), "")
 
-    def score_and_map(self, images: Images) -> tuple[Tensor, Tensor]:
-        self._require_normal()
-        scores: list[Tensor] = []
+    def pixels_evaluated(self, height: int, width: int) -> int:
+        return max(member.pixels_evaluated(height, width) for member in self.members)
 
-        def maps() -> Iterator[Tensor]:
-            for member in self.members:
-                score, in_map = member.score_and_map(images)
-                scores.append(score)
-                yield in_map
+    def has_pseudo_anomalies(self) -> bool:
+        return any(member.has_pseudo_anomalies() for member in self.members)
 
-        found = self._highest_map(maps())
-        return highest(scores, self.normal), found
-
-    def _highest_map(self, maps: Iterable[Tensor]) -> Tensor:
-        """``highest``, a member at a time: no more than three maps of an image are in memory."""
-        found: Tensor | None = None
-        for in_map, mean in zip(maps, self.normal_in_maps, strict=True):
-            found = in_map / mean if found is None else torch.maximum(found, in_map / mean)
-        assert found is not None
-        return found
-
-    def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor:
+    def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         whole = as_images(images)
-        made = torch.empty(whole.shape)
-        for turn, member in enumerate(self.members[: len(whole)]):
-            rows = slice(turn, None, len(self.members))
-            made[rows] = member.pseudo_anomalies(whole[rows], generator)
-        return made
+        anomalies = torch.empty(whole.shape)
+        members = [member for member in self.members if member.has_pseudo_anomalies()]
+        for turn, member in enumerate(members[: len(whole)]):
+            rows = slice(turn, None, len(members))
+            turned = member.pseudo_anomalies(whole[rows], generator)
+            assert turned is not None
+            anomalies[rows] = turned
+        return anomalies if members else None
 
     def state(self) -> State:
-        self._require_normal()
+        self._require_normalization()
         states = [member.state() for member in self.members]
         settings: dict[str, Any] = {
             "detector": self.name,
             "members": [state.settings for state in states],
-            "normal": self.normal,
-            "normal_in_maps": self.normal_in_maps,
+            "normalizations": self.normalizations,
+            "map_normalizations": self.map_normalizations,
         }
-        trained, scorer = (
+        trained, fitted = (
             {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in getattr(state, part).items()}
-            for part in ("trained", "scorer")
+            for part in ("trained", "fitted")
         )
-        return State(settings, trained, scorer)
+        return State(settings, trained, fitted)
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Self:
@@ -158,28 +227,25 @@ class Ensemble(Detector):
         saved = state.settings
         try:
             members = [
-                detectors.get(settings["detector"]).from_state(
-                    State(settings, within(state.trained, f"{i}."), within(state.scorer, f"{i}.")), device
+                registry.get(settings["detector"]).from_state(
+                    State(settings, strip_prefix(state.trained, f"{i}."), strip_prefix(state.fitted, f"{i}.")), device
                 )
                 for i, settings in enumerate(saved["members"])
             ]
-            return cls(members).measured_by(saved["normal"], saved["normal_in_maps"])
+            return cls(members).with_normalization(saved["normalizations"], saved["map_normalizations"])
         except (KeyError, TypeError) as error:
             reason = f"is not whole ({type(error).__name__}: {error})"
             raise InputError("a saved ensemble", reason, "make and save it again") from error
 
-    def _require_normal(self) -> None:
-        if not hasattr(self, "normal"):
-            raise InputError("this ensemble", "has not learned what is normal yet", "call fit(images), or Ensemble.of")
+    def _require_normalization(self) -> None:
+        if not hasattr(self, "normalizations"):
+            rule = "does not know yet how normal images score"
+            raise InputError("this ensemble", rule, "call fit(images), or Ensemble.from_trained")
 
 
-def _means(member: Detector, images: Tensor) -> tuple[float, float]:
-    """The mean of a member's scores of images, and of their maps' pixels."""
-    totals = torch.zeros(2, dtype=torch.float64)
-    for piece in pieces(images):
-        score, in_map = member.score_and_map(piece)
-        totals += torch.stack([score.double().sum(), in_map.double().mean((1, 2)).sum()])
-    score, in_map = (totals / len(images)).tolist()
-    if not (0 < score < math.inf and 0 < in_map < math.inf):
-        raise FloatingPointError(f"the mean distance of normal images is {score:g}, in maps {in_map:g}: no measure")
-    return score, in_map
+def _scores_and_pixels(member: Detector, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores of images (k,), and evenly spaced pixels of their maps, all of them where they are few."""
+    step = -(-len(images) * images.shape[2] * images.shape[3] // MAX_PIXELS) | 1  # odd, to meet every column
+    pairs = (member.score_and_map(piece) for piece in pieces(images))
+    scores, pixels = zip(*((score, score_map.flatten()[::step].clone()) for score, score_map in pairs), strict=True)
+    return torch.cat(scores), torch.cat(pixels)

@@ -3,9 +3,10 @@
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,17 +15,19 @@ from torch import Tensor
 
 from augmentations import InputError
 
+Taken = TypeVar("Taken")
+
 
 @dataclass(frozen=True)
 class State:
-    """A detector taken apart: its settings, the tensors that training made, and those that the scorer made.
+    """A detector taken apart: its settings, the tensors that training made, and those that fitting scorers made.
 
     Kept apart because one training serves many scorers; the names of the tensors do not collide.
     """
 
     settings: dict[str, Any]
     trained: dict[str, Tensor]
-    scorer: dict[str, Tensor]
+    fitted: dict[str, Tensor]
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -53,6 +56,15 @@ def write(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any] | Non
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and settings of a file. Raises InputError when it is missing, unreadable or corrupt."""
+    return _open(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a file, without its tensors. Raises InputError as ``read`` does."""
+    return _open(path, lambda file: None)[1]
+
+
+def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, Any]]:
     if not path.is_file():
         raise InputError(str(path), "is not there", "name the file or run that a finished selection wrote")
     try:
@@ -63,13 +75,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            taken = take(file)
             settings = json.loads((file.metadata() or {}).get("settings", "{}"))
     except (SafetensorError, ValueError, OSError) as error:
         raise _corrupt(path, error) from error
     if not isinstance(settings, dict):
         raise _corrupt(path, "its settings are no JSON object")
-    return tensors, settings
+    return taken, settings
 
 
 def _corrupt(path: Path, why: object) -> InputError:

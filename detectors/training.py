@@ -1,8 +1,8 @@
 """The one training loop: learn to tell normal images from each class of pseudo anomalies."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,28 @@ from torch import Tensor, nn
 from augmentations import Augmentation, InputError
 from augmentations.color import apply_jitter, sample_jitter
 from augmentations.randomness import generator
+from detectors.base import Progress
 from detectors.devices import autocast
-from detectors.settings import Settings
 
 PROGRESS_REPORTS = 20  # a training; each one waits for the device, so they are few
-Progress = Callable[[int, float], None]
 Draws = dict[str, Tensor]
+
+
+class Schedule(Protocol):
+    """What of a kind's settings this loop reads."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def jitter(self) -> float: ...
 
 
 class TrainingDivergedError(RuntimeError):
@@ -26,15 +42,16 @@ def train(
     model: nn.Module,
     images: Tensor,
     parts: tuple[Augmentation, ...],
-    settings: Settings,
+    settings: Schedule,
     *,
+    crop_size: int | None = None,
     seed: int,
     on_progress: Progress | None = None,
 ) -> Tensor:
     """Train ``model`` on ``images`` (N,C,H,W), in place, and return the loss of every step (steps,), on the CPU.
 
-    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images; with
-    ``settings.patch``, of random crops of them, taken before they are augmented. Every random number
+    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images; with ``crop_size``,
+    of random crops of them of so many pixels a side, taken before they are augmented. Every random number
     is drawn on the CPU before the first step, so that no step waits for the host and all devices see one stream.
     SGD, one cosine to 0 (Li et al., CVPR 2021, A.1). ``on_progress`` gets the step and its loss now and then.
 
@@ -44,9 +61,8 @@ def train(
     device = images.device
     classes = 1 + len(parts)
     images = images.contiguous(memory_format=torch.channels_last)
-    side = settings.patch
-    height, width = (side, side) if side else images.shape[2:]
-    corners = _corners(images, settings, seed)
+    height, width = (crop_size, crop_size) if crop_size else images.shape[2:]
+    corners = _corners(images, settings, crop_size, seed)
     order = _epochs(len(images), settings, seed).to(device)
     draws = [
         _sample(part, (height, width), settings, generator(seed, "train", i), device) for i, part in enumerate(parts)
@@ -67,7 +83,7 @@ def train(
     model.train()
     for start, stop in pairwise(marks):
         for step in range(start, stop):
-            clean = crop(images, order[step], corners[step], side) if side else images[order[step]]
+            clean = crop(images, order[step], corners[step], crop_size) if crop_size else images[order[step]]
             drawn = [
                 part.apply(clean, _at(draw, step, settings.batch)) for part, draw in zip(parts, draws, strict=True)
             ]
@@ -92,11 +108,11 @@ def train(
     return losses.cpu()
 
 
-def _diverged(how: str, settings: Settings) -> TrainingDivergedError:
+def _diverged(how: str, settings: Schedule) -> TrainingDivergedError:
     return TrainingDivergedError(f"{how}; try a learning_rate below {settings.learning_rate:g}")
 
 
-def _epochs(n: int, settings: Settings, seed: int) -> Tensor:
+def _epochs(n: int, settings: Schedule, seed: int) -> Tensor:
     """(steps, batch) image indices: shuffled passes over all images, one after another."""
     source = generator(seed, "train", "order")
     needed = settings.steps * settings.batch
@@ -131,24 +147,24 @@ def random_corners(n: int, size: tuple[int, int], side: int, source: torch.Gener
     return torch.stack([torch.randint(length - side + 1, (n,), generator=source) for length in size], dim=1)
 
 
-def _corners(images: Tensor, settings: Settings, seed: int) -> Tensor:
+def _corners(images: Tensor, settings: Schedule, crop_size: int | None, seed: int) -> Tensor:
     """(steps, batch, 2) corners of the crops; nothing where training sees whole images."""
-    if not settings.patch:
+    if not crop_size:
         return torch.empty(0)
     n, size = settings.steps * settings.batch, (images.shape[2], images.shape[3])
-    corners = random_corners(n, size, settings.patch, generator(seed, "train", "crops"))
+    corners = random_corners(n, size, crop_size, generator(seed, "train", "crops"))
     return corners.to(images.device).view(settings.steps, settings.batch, 2)
 
 
 def _sample(
-    part: Augmentation, size: tuple[int, int], settings: Settings, source: torch.Generator, device: torch.device
+    part: Augmentation, size: tuple[int, int], settings: Schedule, source: torch.Generator, device: torch.device
 ) -> Draws:
     with torch.no_grad():  # ranges may want gradients, a training does not
         drawn = part.sample(settings.steps * settings.batch, size, source)
     return {name: value.to(device) for name, value in drawn.items()}
 
 
-def _jitter(classes: int, settings: Settings, source: torch.Generator, device: torch.device) -> Draws | None:
+def _jitter(classes: int, settings: Schedule, source: torch.Generator, device: torch.device) -> Draws | None:
     if settings.jitter == 0:
         return None
     n = settings.steps * settings.batch * classes

@@ -14,7 +14,7 @@ import torch
 from augmentations import InputError
 from benchmarks.datasets.defects import given
 from benchmarks.tasks.task import Loader, Task
-from selector.inputs import reader as images
+from selector.inputs import reader
 
 # The publisher's 20 super-classes of five classes each, which CIFAR-100 as an anomaly benchmark has for its classes.
 SUPER_CLASSES = {
@@ -98,8 +98,8 @@ def one_class(name: str, image_size: int, train: Part, test: Part, classes: Sequ
     kinds = tuple("" if found == normal else classes[found] for found in test.classes.tolist())
     return Task(
         name,
-        images.read(train.pixels[train.classes == normal], image_size=image_size, role=name).pixels,
-        images.read(test.pixels, image_size=image_size, role=name).pixels,
+        reader.read_images(train.pixels[train.classes == normal], image_size=image_size, role=name).pixels,
+        reader.read_images(test.pixels, image_size=image_size, role=name).pixels,
         torch.from_numpy(test.classes != normal).to(torch.uint8),
         kinds=kinds,
     )

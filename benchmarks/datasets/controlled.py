@@ -15,9 +15,6 @@ from augmentations.randomness import generator
 from benchmarks.datasets.synthetic_defects import TRIES, VISIBLE
 from benchmarks.tasks.task import Task
 
-# Augmentations with this hyperparameter change a part of an image; those without, the image as a whole.
-PART = "area"
-
 
 def controlled(task: Task, generators: Mapping[str, Augmentation] | Sequence[str], seed: int) -> Task:
     """Anomalies made by augmentations from the task's normal test images; its own anomalies play no part.
@@ -49,7 +46,7 @@ def controlled(task: Task, generators: Mapping[str, Augmentation] | Sequence[str
         tests.append(copies[kept])
         masks.append(mask[kept].to(torch.uint8))
         kinds += [kind] * int(kept.sum())
-    local = all(PART in augmentation.hyperparameters() for augmentation in made_by.values())
+    local = all(augmentation.is_local for augmentation in made_by.values())
     labels = torch.tensor([kind != "" for kind in kinds]).to(torch.uint8)
     name = f"{task.name}-controlled"
     whole = Task(name, task.train, torch.cat(tests), labels, torch.cat(masks) if local else None, tuple(kinds))

@@ -19,7 +19,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.tasks.task import SPLIT_SEED, Loader, Task
-from selector.inputs import reader as images
+from selector.inputs import reader
 from selector.inputs.decoding import UnreadableError, decode
 
 CATEGORIES = {
@@ -157,7 +157,7 @@ def listed(name: str, folder: Path, says: str) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{name}: {folder}", "is no folder", says)
     try:
-        return [Path(file) for file in images.names_of(folder)]
+        return [Path(file) for file in reader.names_of(folder)]
     except InputError as error:
         raise InputError(f"{name}: {folder}", error.rule, says) from error
 
@@ -197,7 +197,7 @@ def assemble(name: str, image_size: int, train: Sequence[Path], test: Sequence[P
         if count == 0:
             raise InputError(name, f"has no {what}", says)
     test = mixed(test, name, "order")
-    read = images.read([*train, *(photo.path for photo in test)], image_size=image_size, role=name)
+    read = reader.read_images([*train, *(photo.path for photo in test)], image_size=image_size, role=name)
     masks = None
     if any(photo.mask for photo in test):
         masks = torch.zeros(len(test), image_size, image_size, dtype=torch.uint8)

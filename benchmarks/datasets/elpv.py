@@ -13,7 +13,7 @@ import torch
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.tasks.task import SHIFTED, SPLIT_SEED, Loader, Task
-from selector.inputs import reader as images
+from selector.inputs import reader
 
 TRAIN_SHARE = 0.7  # of the cells that no expert saw a defect in
 WAFERS = {"elpv-mono": "mono", "elpv-poly": "poly"}
@@ -32,7 +32,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     test_defective = split.defective[: len(split.held_out)]
     test = shuffled(torch.cat([split.held_out, test_defective]), source)
     chosen = torch.cat([split.train, test])
-    pixels = images.read([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
+    pixels = reader.read_images([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
     n_train = len(split.train)
     return Task(name, pixels[:n_train], pixels[n_train:], torch.isin(test, test_defective).to(torch.uint8))
 

@@ -10,7 +10,7 @@ from augmentations.randomness import generator
 from benchmarks.datasets import elpv
 from benchmarks.datasets.synthetic_defects import GENERATORS, SMALLEST_SIDE
 from benchmarks.tasks.task import SPLIT_SEED, Loader, Task
-from selector.inputs import reader as images
+from selector.inputs import reader
 
 SUFFIX = "-generated"
 
@@ -25,7 +25,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     wafer = name.removesuffix(SUFFIX)
     split = elpv.divide(wafer, root, generator(SPLIT_SEED, "benchmarks", wafer))
     chosen = torch.cat([split.train, split.held_out])
-    pixels = images.read([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
+    pixels = reader.read_images([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
     return with_defects(name, *pixels.tensor_split([len(split.train)]))
 
 

@@ -13,7 +13,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets.generated import check_size, with_defects
 from benchmarks.tasks.task import SHIFTED, SPLIT_SEED, Loader, Task
-from selector.inputs import reader as images
+from selector.inputs import reader
 
 PHOTOS = {
     "brick": "brick.png",
@@ -39,7 +39,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
         raise InputError(f"root={str(root)!r}", f"{name} comes with the package scikit-image", "leave root out")
     photo = name.removesuffix(SHIFTED)
     tiles = cut(_pixels(PHOTOS[photo]), LARGE_TILE if photo == "hubble" else TILE)
-    pixels = images.read(tiles, image_size=image_size, role=name).pixels
+    pixels = reader.read_images(tiles, image_size=image_size, role=name).pixels
     n_train = round(TRAIN_SHARE * len(pixels))
     dealt = torch.randperm(len(pixels), generator=generator(SPLIT_SEED, "benchmarks", name))
     if name.endswith(SHIFTED):  # tiles lie in rows from the top: the first are trained on, each part in random order

@@ -5,8 +5,6 @@ chooses among the candidates that did not collapse. The choice is evaluated by i
 images, so that the few anomalies of one trial add no noise. A row is the mean over trials.
 """
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from benchmarks.suites.files import read_table, stored_zoos, update_settings
 from benchmarks.tasks.view import View
 from detectors import files
 from selector import criteria
-from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Decision, Rule, best_first, resolve_decision
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 FLOAT = "%.6g"
@@ -52,7 +50,7 @@ def evaluate(zoo: StoredZoo, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, p
     rows: list[dict[str, Any]] = []
     tables = []
     names = zoo.trusted()
-    deciding = partial(rule, "auto", len(zoo.scores["validation"]), True)
+    deciding = resolve_decision("auto", len(zoo.scores["validation"]))
     for view in zoo.views:
         table = aurocs(zoo, view, names)
         tables.append(table)
@@ -82,7 +80,7 @@ def _choices(
     names: list[str],
     trained: pd.Series,
     ratios: tuple[float, ...],
-    deciding: Callable[[bool], Rule],
+    deciding: Decision,
 ) -> list[dict[str, Any]]:
     """The results of every criterion's choice at each ratio, the mean over trials."""
     of_embeddings = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
@@ -97,7 +95,7 @@ def _choices(
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, values_and_shift):
         values = of_scores.join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, ensembles, deciding(shifted))]
+        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, ensembles, deciding.given(shifted))]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 

@@ -10,7 +10,7 @@ from scipy.stats import betabinom
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from augmentations import InputError
-from selector.detection.conformal import false_alarm_rate
+from selector.detection.conformal import validate_rate
 
 FPR_LIMIT = 0.3  # of AUPRO; Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021
 # Pixels of one image that touch at a side or corner are one anomaly, as in the evaluation that MVTec publishes; those
@@ -151,7 +151,7 @@ def false_alarm_band(
             raise InputError(f"{name}={count}", "must be at least 1", "count the images, or use splits=20")
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence}", "must be between 0 and 1", "try 0.99")
-    false_alarm_rate(rate, n_calibration)
+    validate_rate(rate, n_calibration)
     # Counted, not rounded down from rate * (h + 1), which may be an ulp off.
     raised = int((np.arange(1, n_calibration + 1) / (n_calibration + 1) <= rate).sum())
     one_split = betabinom(n_test, raised, n_calibration + 1 - raised).pmf(np.arange(n_test + 1))

@@ -15,11 +15,12 @@ from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_SCORES, read_table
 from benchmarks.tasks.view import View
+from detectors.ensemble import Normalization
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.evaluation import COLLAPSE_AUROC
-from selector.ranking.shift import resemblance
+from selector.ranking.shift import shift_test
 
 CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
 PARTS = ("validation", "augmented", "pseudo")
@@ -88,7 +89,7 @@ class StoredZoo:
         validation, test = (
             torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test")
         )
-        return resemblance(validation, test[rows]).is_shifted
+        return shift_test(validation, test[rows]).is_shifted
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""
@@ -105,14 +106,15 @@ class StoredZoo:
     def ensembles(self, view: View, names: list[str]) -> Ensembles:
         """What ensembles of the named candidates score on a task."""
         test = self.scores["test"][names].to_numpy()[view.rows.numpy()].T
-        normal = {name: self.part("validation", name).mean().item() for name in names}
+        is_distance = all(self.evidence(name).score_is_distance for name in names)
+        normal = {name: Normalization.of(self.part("validation", name), is_distance) for name in names}
         return Ensembles(dict(zip(names, map(torch.tensor, test), strict=True)), normal, view.labels)
 
     def score_criteria(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores in a trial whose test images are ``rows``: one row per candidate."""
         values = {}
         for name in names:
-            evidence = self.evidence(name).with_rows(test_scores=rows)
+            evidence = self.evidence(name).subset(test_scores=rows)
             values[name] = criteria.evaluate(evidence, [c for c in OF_SCORES if evidence.has(criteria.get(c).needs)])
         return pd.DataFrame(values).T
 

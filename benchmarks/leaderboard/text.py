@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from benchmarks.leaderboard.content import Content
-from benchmarks.markdown import markdown_table
+from benchmarks.leaderboard.markdown import markdown_table
 
 # Columns of the summary that fit a page, and their headings.
 COLUMNS = {

@@ -37,8 +37,9 @@ from selector import Evidence
 from selector.consensus import evaluate as evaluate_consensus
 from selector.criteria import embedding
 from selector.criteria import evaluate as evaluate_criteria
-from selector.execution.execution import engine
-from selector.zoo.candidates import plan
+from selector.execution import resolve_engine
+from selector.zoo.plan import Plan
+from selector.zoo.prepare import prepare
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
 
@@ -169,10 +170,11 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
 
     Ours also holds out, calibrates, draws its pseudo anomalies five times and writes all of it to disk.
     """
-    settings = replace(preset("quick"), steps=steps, image_size=px)
+    chosen = replace(preset("quick"), steps=steps, image_size=px)
+    settings = Classifier.settings_for(chosen)
     recipes = RECIPES[:candidates]
     fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
-    images = {"fit": fit, "validation": validation, "calibration": calibration, "test": test}
+    images = {"train": fit, "validation": validation, "calibration": calibration, "test": test}
     images = {role: as_float(kept) for role, kept in images.items()}
     train, judged = pictures_of(fit), pictures_of(test)
     grids: dict[str, list[dict[str, Any]]] = {}
@@ -182,9 +184,10 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
     def ours() -> None:
         with TemporaryDirectory() as folder:
             store = Store(folder)
-            store.create({"settings": {}}, images)
-            zoo = Zoo(store, plan(grids, ["classifier"], ["gaussian"], settings, seed=0), CPU)
-            zoo.train(engine(jobs, CPU))
+            plan = Plan.of(grids, ["classifier"], ["gaussian"], chosen)
+            prepare(store, {"settings": {}}, images, plan.augmentations, seed=0)
+            zoo = Zoo(store, plan.candidates(0), CPU)
+            zoo.train(resolve_engine(None, jobs, CPU))
             for _, record in zoo.records():
                 if record["status"] != "ok":  # a failure would be fast
                     raise RuntimeError(f"a candidate failed: {record['reason']}")
@@ -209,9 +212,9 @@ def of_zoo(sizes: Sizes, pairs: int) -> list[Comparison]:
 def detection_case(encoder_only: bool, n: int, px: int) -> Case:
     """Scores and maps of n images; ``encoder_only``: against the encoder's forward pass, a lower bound."""
     images = as_float(photographs(n, px))
-    settings = replace(preset("quick"), image_size=px)
+    settings = Classifier.settings_for(replace(preset("quick"), image_size=px))
     # What its weights are makes no difference to the time.
-    detector = Classifier(augmentations.make("cutout"), settings, device=CPU).leave_untrained(images).fit_scorer(images)
+    detector = Classifier(settings, augmentations.make("cutout"), device=CPU).random_init(images).fit_scorer(images)
     return Case(
         partial(detector.score_and_map, images), partial(forward if encoder_only else one_at_a_time, detector, images)
     )

@@ -12,7 +12,7 @@ import pandas as pd
 import typer
 
 from augmentations.errors import unknown_name
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.speed.cases import (
     FULL,
     TINY,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.selection_cost import MAXRSS_BYTES
-from selector.execution.execution import one_thread
+from selector.execution.threads import one_thread
 
 SIDES = ("ours", "usual")
 

@@ -16,12 +16,13 @@ from augmentations.randomness import generator
 from detectors import preset
 from selector import consensus, criteria
 from selector.evidence.evidence import Evidence
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 from selector.inputs.splits import SHARES
 from selector.ranking.ranking import rank
-from selector.ranking.rules import rule
-from selector.zoo.candidates import Candidate, plan
-from selector.zoo.zoo import DRAWS
+from selector.ranking.rules import resolve_decision
+from selector.zoo.candidates import Candidate
+from selector.zoo.plan import Plan
+from selector.zoo.training import DRAWS
 
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 KINDS = 4  # of validation anomalies, and of augmentations
@@ -90,7 +91,7 @@ class SyntheticEvidence(Mapping[str, list[Evidence]]):
             test_scores=self.test_scores(candidate_id),
             score_is_distance=True,
         )
-        return [first, *(first.redrawn(draw) for draw in draws[1:])]
+        return [first, *(first.with_augmented(draw) for draw in draws[1:])]
 
     def test_scores(self, candidate_id: str) -> Tensor:
         """The scores (k,) alone; all candidates see the same images."""
@@ -114,7 +115,9 @@ def selection_cost(size: Size, threads: int) -> Cost:
     """Rank synthetic candidates as ``select_best`` does, and compute all consensus; to be called in a fresh process."""
     torch.set_num_threads(threads)
     areas = [(0.01 + 0.0002 * place, 0.1) for place in range(size.candidates)]
-    candidates = plan({"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick"), 0)
+    candidates = Plan.of(
+        {"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick")
+    ).candidates(0)
     evidence = SyntheticEvidence(candidates, size)
     records = {i: {"status": "ok", "reason": ""} for i in evidence}
     before = _peak_mb()
@@ -122,7 +125,7 @@ def selection_cost(size: Size, threads: int) -> Cost:
     in_threads(lambda i: criteria.evaluate(evidence[i][0]), list(evidence))
     once = time.perf_counter() - alone
     started, started_cpu = time.perf_counter(), time.process_time()
-    rank(candidates, records, evidence, rule("auto", size.held_out), seed=0)
+    rank(candidates, records, evidence, resolve_decision("auto", size.held_out).normal, seed=0)
     ranked = time.perf_counter()
     scores = torch.stack([evidence.test_scores(i) for i in evidence], dim=1)
     consensus.evaluate(scores, families=[place % KINDS for place in range(len(evidence))])

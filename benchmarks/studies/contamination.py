@@ -6,6 +6,7 @@ The detector is trained with CutPaste at its published ranges: nothing here is c
 contaminated task, its scorer is also fitted to a few images that are known to be normal.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
 import pandas as pd
@@ -17,7 +18,7 @@ from torch import Tensor
 import augmentations
 from benchmarks.datasets import load
 from benchmarks.evaluation.metrics import image_metrics
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.tasks.contamination import CONTAMINATION_RATIOS, contaminated, semi_supervised
 from benchmarks.tasks.task import Task
 from detectors import Classifier, preset
@@ -27,7 +28,9 @@ def scores_of(task: Task, ratio: float, seed: int, settings: str = "quick") -> d
     """By protocol, the contaminated task and the scores (k,) of its test images."""
 
     def detector() -> Classifier:
-        return Classifier(augmentations.make("cutpaste"), preset(settings), seed=seed, device="cpu")
+        chosen = replace(preset(settings), image_size=task.train.shape[-1])
+        augmentation = augmentations.make("cutpaste")
+        return Classifier(Classifier.settings_for(chosen), augmentation, seed=seed, device="cpu")
 
     unlabeled, labeled = contaminated(task, ratio, seed), semi_supervised(task, ratio, seed)
     return {

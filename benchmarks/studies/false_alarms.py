@@ -29,10 +29,11 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from benchmarks.datasets import load
+from benchmarks.evaluation.borda import borda_points
 from benchmarks.evaluation.metrics import false_alarm_band
 from benchmarks.evaluation.statistics import bootstrap
 from benchmarks.evaluation.stored_zoo import StoredZoo
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.suites.definitions import DEMO_ZOO, RATIOS
 from benchmarks.suites.files import stored_zoos
 from benchmarks.tasks.task import Task
@@ -40,7 +41,7 @@ from benchmarks.tasks.view import View
 from selector import Selection, criteria, select_best
 from selector.evidence.evidence import Evidence
 from selector.ranking.cross_fit import FOLDS
-from selector.ranking.rules import DEFAULT_MEMBERS, Rule, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, resolve_decision
 
 SPLITS = 20
 RATES = (0.05, 0.1)
@@ -90,9 +91,8 @@ class Scores:
         )
         pseudo = [zoo.part("pseudo", name) for name in names]
         fewest = min(map(len, pseudo))  # candidates whose family has more augmentations have fewer
-        return cls(
-            validation, torch.stack([scores[:fewest] for scores in pseudo], 1), test, rule(criterion, len(validation))
-        )
+        of_pseudo = torch.stack([scores[:fewest] for scores in pseudo], 1)
+        return cls(validation, of_pseudo, test, resolve_decision(criterion, len(validation)).normal)
 
     def best_candidates(self, test: Tensor) -> Tensor:
         """The candidates that the rule ranks highest in each of b selections, as ``selector.ranking.rules.best_first``.
@@ -105,14 +105,13 @@ class Scores:
         """
         distance = bool((self.validation > 0).all() and (self.test > 0).all())
         columns = []
-        for criterion in map(criteria.get, self.deciding.names):
+        for criterion in self.deciding.criteria:
             value = torch.vmap(torch.vmap(partial(_value, criterion, distance), in_dims=1), in_dims=(None, None, 0))
             columns.append(value(self.validation, self.pseudo, test) * (1 if criterion.higher_is_better else -1))
-        values = torch.stack(columns, -1)
-        beaten = (values[:, :, None] > values[:, None]).double() + (values[:, :, None] == values[:, None]).double() / 2
-        share = beaten.sum((2, 3))
-        by_first = values[..., 0].argsort(dim=1, descending=True, stable=True)
-        order = share.gather(1, by_first).argsort(dim=1, descending=True, stable=True)
+        values = torch.stack(columns, 1)
+        points = torch.from_numpy(borda_points(values.numpy())).sum(1)
+        by_first = values[:, 0].argsort(dim=1, descending=True, stable=True)
+        order = points.gather(1, by_first).argsort(dim=1, descending=True, stable=True)
         return by_first.gather(1, order)[:, :DEFAULT_MEMBERS]
 
     def p_values(self, calibration: Tensor, images: Tensor, members: Tensor) -> Tensor:

@@ -19,12 +19,13 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from augmentations import InputError
+from benchmarks.evaluation.borda import borda_points
 from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.evaluate import COLUMNS, FLOAT, higher_is_better
 from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
 from benchmarks.leaderboard import result, tables, text
 from benchmarks.leaderboard.content import unresolved
-from benchmarks.markdown import markdown_table
+from benchmarks.leaderboard.markdown import markdown_table
 from benchmarks.suites.files import OF_SCORES, load_settings, stored_zoos
 from detectors import files
 from selector.ranking.rules import DEFAULT_MEMBERS, UNDER_SHIFT
@@ -32,8 +33,8 @@ from selector.ranking.rules import DEFAULT_MEMBERS, UNDER_SHIFT
 # What the criteria of scores measure: how far test scores lie above validation scores, how they are distributed, and
 # pseudo anomalies without any test image. Their failures differ, so a Borda has one of the first, one of the second and
 # both of the last.
-LEVELS = ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_exceed", "pu_auc")
-SHAPES = ("score_variance", "score_skew", "score_skew3", "rtm", "score_otsu")
+LEVELS = ("score_shift", "score_wasserstein", "score_q90", "score_q75", "score_q95", "score_exceed", "pu_auc")
+SHAPES = ("score_variance", "score_pearson_skew", "score_skewness", "rtm", "score_otsu")
 PSEUDO = ("pseudo_auc", "npd")
 Rule = tuple[int, ...]  # places of its criteria in OF_SCORES
 # Rows of the table and their titles: those that are chosen here, and those of the leaderboard.
@@ -130,10 +131,8 @@ def cases(zoo: StoredZoo, ratios: tuple[float, ...]) -> list[Case]:
 
 def _compared(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points and places (t,c,m) of values (t,c,m), higher = better; nan beats no candidate and takes the last place."""
-    own, other = values[..., :, None], values[..., None, :]
-    points = 2 * (own > other).sum(-1) + (own == other).sum(-1) - ~np.isnan(values)
     filled = np.where(np.isnan(values), -np.inf, values)
-    return points, rankdata(filled[..., ::-1], method="ordinal", axis=-1)[..., ::-1].astype(int) - 1
+    return borda_points(values), rankdata(filled[..., ::-1], method="ordinal", axis=-1)[..., ::-1].astype(int) - 1
 
 
 def best_on_others(regrets: np.ndarray, data_sets: np.ndarray) -> dict[str, int]:

@@ -20,12 +20,12 @@ from torch import Tensor
 import augmentations
 from benchmarks.datasets import load
 from benchmarks.evaluation.metrics import LocalizationMetrics
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.tasks.task import Task
 from detectors import Classifier, PatchClassifier, preset
-from detectors.classifier import upsample
 from detectors.patch_density import PER_LOCATION
-from selector.execution.execution import one_thread
+from detectors.scoring import upsample
+from selector.execution.threads import one_thread
 
 IMAGE_SIZE = 128
 LEAST_DEVIATION = 1e-3  # of a pixel over the train images: what never varies must not divide by 0
@@ -46,13 +46,14 @@ def maps_of(task: Task, seed: int) -> dict[str, Callable[[], Tensor]]:
     augmentation = augmentations.make("cutpaste")
 
     def detector_map(kind: type[Classifier], trained: bool) -> Tensor:
-        detector = kind(augmentation, settings, seed=seed, device="cpu")
-        prepare = detector.train if trained else detector.leave_untrained
+        detector = kind(kind.settings_for(settings), augmentation, seed=seed, device="cpu")
+        prepare = detector.train if trained else detector.random_init
         return prepare(task.train).fit_scorer(task.train).score_map(task.test)
 
     def untrained_by_location() -> Tensor:
-        detector = PatchClassifier(augmentation, settings, seed=seed, device="cpu").leave_untrained(task.train)
-        return detector.fit_scorer(task.train, layout=PER_LOCATION).score_map(task.test)
+        detector = PatchClassifier(PatchClassifier.settings_for(settings), augmentation, seed=seed, device="cpu")
+        detector.random_init(task.train).fit_scorer(task.train, density=PER_LOCATION)
+        return detector.score_map(task.test)
 
     return {
         "patch": lambda: detector_map(PatchClassifier, True),

@@ -20,7 +20,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.evaluation.stored_zoo import StoredZoo
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.studies.learning_curves.factors import RATIO
 from benchmarks.suites.files import stored_zoos
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from benchmarks.evaluation.stored_zoo import StoredZoo
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.suites.definitions import RATIOS
 from benchmarks.suites.files import stored_zoos
 from benchmarks.tasks.view import View
@@ -32,14 +32,14 @@ from selector import criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, best_first
-from selector.ranking.shift import LEVEL, compare, resemblance, standing_out
+from selector.ranking.shift import LEVEL, savage_score_test, shift_and_anomaly_tests, shift_test
 
 KINDS = ("more anomalous", "more normal", "one candidate")
 STRENGTHS = (1, 2, 4)  # of the tilt, in standard deviations of the score that decides
 RULES = {
     "auto": AUTO,
-    **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skew3", "score_variance", "score_shift")},
-    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skew3"), UNDER_SHIFT, AUTO[1:])},
+    **{name: (name,) for name in ("rtm", "npd", "score_otsu", "score_skewness", "score_variance", "score_shift")},
+    **{"+".join(names): names for names in (("rtm", "npd"), ("rtm", "score_skewness"), UNDER_SHIFT, AUTO[1:])},
 }
 
 
@@ -75,11 +75,11 @@ def cases(zoo: StoredZoo, kind: str, strength: float) -> Iterator[dict[str, Any]
             values = _values(zoo, names, validation, rows)
             shares = values.rank()
             chosen = {name: names.index(shares[list(rule)].mean(axis=1).idxmax()) for name, rule in RULES.items()}
-            chosen["auto"] = names.index(best_first(values, values, Rule(AUTO))[0])
+            chosen["auto"] = names.index(best_first(values, values, Rule.of(*AUTO))[0])
             regrets = {name: aurocs.max() - aurocs[place] for name, place in chosen.items()}
-            is_shifted = resemblance(validation, rows).is_shifted
+            is_shifted = shift_test(validation, rows).is_shifted
             regrets["with fallback"] = regrets["+".join(UNDER_SHIFT) if is_shifted else "auto"]
-            stands_out = strength == 0 and standing_out(validation, rows, zoo.seed) <= LEVEL
+            stands_out = strength == 0 and savage_score_test(validation, rows, zoo.seed) <= LEVEL
             tests = {"is_shifted": is_shifted, "stands_out": stands_out}
             yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | tests | regrets
 
@@ -112,10 +112,10 @@ def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
     held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
     for view in zoo.views:
         normal = test[view.rows[view.labels == 0]]
-        p_by_labels = 2 * min(standing_out(sign * held_out, sign * normal, zoo.seed) for sign in (1, -1))
+        p_by_labels = 2 * min(savage_score_test(sign * held_out, sign * normal, zoo.seed) for sign in (1, -1))
         for ratio, _, rows in view.trials(RATIOS, zoo.seed):
-            comparison = compare(held_out, test[rows], zoo.seed)
-            tests = {"is_shifted": comparison.is_shifted, "stands_out": not comparison.nothing_stands_out}
+            comparison = shift_and_anomaly_tests(held_out, test[rows], zoo.seed)
+            tests = {"is_shifted": comparison.is_shifted, "stands_out": not comparison.no_evidence_of_anomalies}
             yield {"task": view.task, "ratio": ratio, "by labels": min(p_by_labels, 1.0)} | tests
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.datasets import load
 from benchmarks.datasets.controlled import one_vs_one
-from benchmarks.markdown import print_table
+from benchmarks.leaderboard.markdown import print_table
 
 SCALES = (1.0, 1.5, 2.5, 4.0)  # px, standard deviations of the blur
 QUANTILES = (0.0, 0.02, 0.1, 0.5, 0.9, 0.98, 1.0)

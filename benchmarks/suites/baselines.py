@@ -7,8 +7,8 @@ from torch import Tensor
 
 from augmentations import Augmentation
 from augmentations.base import Hyperparameters, Parameters, Trial
-from detectors import Classifier, Settings
-from detectors.gaussian import Gaussian
+from detectors import Classifier, ClassifierSettings
+from detectors.scorers import Gaussian
 
 PIXEL_SIDE = 16  # px, to which images are averaged: a Gaussian of raw pixels must not have more dimensions than images
 
@@ -55,27 +55,27 @@ class RandomAugmentation(Augmentation):
 
 
 def untrained(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) of test images (k,C,S,S) by an encoder before its training; the scorer is fitted to (n,C,S,S)."""
-    detector = Classifier(members[0], settings, seed=seed, device=device).leave_untrained(fit)
+    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(fit)
     return detector.fit_scorer(fit).score(test)
 
 
 def pixels(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by the same density of raw pixels, averaged to 16 px a side: no encoder, no training."""
     fit, test = (torch.nn.functional.adaptive_avg_pool2d(images, PIXEL_SIDE).flatten(1) for images in (fit, test))
-    return Gaussian.fit(fit).score(test)
+    return Gaussian().fit(fit).score(test)
 
 
 def trained_random(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by one detector with a random augmentation and hyperparameters for every image of every step."""
-    return Classifier(RandomAugmentation(members), settings, seed=seed, device=device).fit(fit).score(test)
+    return Classifier(settings, RandomAugmentation(members), seed=seed, device=device).fit(fit).score(test)
 
 
-Baseline = Callable[[Tensor, Tensor, Sequence[Augmentation], Settings, int, str], Tensor]
+Baseline = Callable[[Tensor, Tensor, Sequence[Augmentation], ClassifierSettings, int, str], Tensor]
 BASELINES: dict[str, Baseline] = {f.__name__: f for f in (untrained, pixels, trained_random)}

@@ -3,7 +3,7 @@
 Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from benchmarks.datasets import load
 from benchmarks.datasets.controlled import controlled
 from benchmarks.datasets.defects import CATEGORIES
 from benchmarks.tasks.task import SPLIT_SEED, Task
-from selector.zoo.candidates import Grids
+
+Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # hyperparameters by augmentation
 
 # What the demo and the study of false alarms train: how large a pseudo anomaly is matters most, so four areas of four
 # augmentations.

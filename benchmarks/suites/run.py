@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,14 +31,18 @@ from benchmarks.suites.files import (
 )
 from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
-from detectors import Settings, files
+from detectors import Classifier, Preset, files
 from selector import criteria
-from selector.execution.execution import engine
+from selector.execution import resolve_engine
+from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
-from selector.selection import installed_version
-from selector.zoo.candidates import Candidate, plan
+from selector.select import installed_version
+from selector.zoo.candidates import Candidate
+from selector.zoo.plan import Plan
+from selector.zoo.prepare import prepare
 from selector.zoo.store import Store
-from selector.zoo.zoo import TRAINING_FAILURES, Job, Zoo, work
+from selector.zoo.training import TRAINING_FAILURES, Job, train_candidates
+from selector.zoo.zoo import Zoo
 
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
 
@@ -63,7 +66,7 @@ def step(item: Step) -> None:
     if item.job is None:
         _score_baseline(store, item)
         return
-    work(item.job)
+    train_candidates(item.job)
     for candidate in item.job.candidates:
         if not (path := _values_file(store, candidate.id)).is_file():
             ok = store.record(candidate.id)["status"] == "ok"
@@ -76,7 +79,7 @@ def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.Data
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[trial].with_rows(test=images, test_scores=images)
+            evidence = draws[trial].subset(test=images, test_scores=images)
             values = criteria.evaluate(evidence, OF_EMBEDDINGS)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
@@ -91,8 +94,8 @@ def _score_baseline(store: Store, item: Step) -> None:
     if path.is_file():
         return
     trainings = [Candidate.from_json(values).training for values in store.run["settings"]["candidates"]]
-    members = [training.make_augmentation() for training in trainings]
-    fit, test = store.images["fit"], store.images["test"]
+    members = [a for a in (training.make_augmentation() for training in trainings) if a is not None]
+    fit, test = store.images["train"], store.images["test"]
     try:
         scores = BASELINES[item.baseline](fit, test, members, trainings[0].settings, item.seed, item.device)
         table = pd.DataFrame({"score": scores.numpy(), "reason": ""})
@@ -136,14 +139,14 @@ class ZooRun:
         described = [
             {
                 "id": c.id,
-                "augmentation": c.training.augmentation,
+                "augmentation": c.augmentation,
                 "hyperparameters": c.hyperparameters,
                 **{key: record[key] for key in ("status", "reason", "seconds")},
             }
             for c, record in records.items()
         ]
         files.write_bytes(self.folder / "candidates.json", json.dumps(described, indent=1).encode())
-        n_train = sum(len(store.images[part]) for part in ("fit", "validation", "calibration"))
+        n_train = sum(len(store.images[part]) for part in ("train", "validation", "calibration"))
         write_table(self.folder / "views.parquet", pd.concat([v.table() for v in self.views]).assign(train=n_train))
         trained = [c.id for c, record in records.items() if record["status"] == "ok"]
         values = [read_table(_values_file(store, i)).assign(candidate=i) for i in trained]
@@ -191,20 +194,20 @@ def run(
     Raises:
         InputError: for a folder with another run, or for missing data, before any training.
     """
-    settings = detectors.preset(suite.preset)
-    settings = replace(settings, steps=suite.steps or settings.steps)
+    preset = detectors.preset(suite.preset)
+    preset = replace(preset, steps=suite.steps or preset.steps)
     if find_spec("pyarrow") is None:
         raise InputError("Parquet files", "need the package pyarrow", "pip install 'ssad[benchmarks]'")
     place = detectors.resolve(device)
-    workers = engine(jobs, place)
+    workers = resolve_engine(None, jobs, place)
     started = time.monotonic()
-    _begin(suite, settings, out, command)
+    _begin(suite, preset, out, command)
     runs: dict[Path, ZooRun] = {}
     for data_set in suite.data_sets:
         wanted = [seed for seed in suite.seeds if not is_stored(zoo_folder(out, data_set.name, seed))]
         tasks = data_set.load(roots) if wanted else []
         for seed in wanted:
-            zoo_run = _prepare(suite, settings, out, data_set, tasks, seed, place)
+            zoo_run = _prepare(suite, preset, out, data_set, tasks, seed, place)
             runs[zoo_run.zoo.store.root] = zoo_run
     pending = {root: zoo_run.steps(suite.ratios) for root, zoo_run in runs.items()}
     unfinished = {root: len(steps) for root, steps in pending.items()}
@@ -230,30 +233,32 @@ def _record_crash(zoo_run: ZooRun, item: Step, crash: Exception) -> None:
         scores = _missing_scores(len(store.images["test"]), str(crash))
         write_table(_values_file(store, item.baseline), scores)
         return
-    zoo_run.zoo.keep_death(item.job, crash)
+    zoo_run.zoo.record_crash(item.job, crash)
     for candidate in item.job.candidates:
         write_table(_values_file(store, candidate.id), pd.DataFrame())
 
 
 def _prepare(
     suite: Suite,
-    settings: Settings,
+    preset: Preset,
     out: Path,
     data_set: DataSet,
     tasks: list[Task],
     seed: int,
     place: torch.device,
 ) -> ZooRun:
-    settings = replace(settings, image_size=data_set.image_size)
-    candidates = plan(suite.grids, ("classifier",), ("gaussian",), settings, seed)
+    preset = replace(preset, image_size=data_set.image_size)
+    plan = Plan.of(suite.grids, ("classifier",), ("gaussian",), preset)
+    candidates = plan.candidates(seed)
     train, test = tasks[0].train, torch.cat([task.test for task in tasks])
     splits = split(len(train), seed)
-    pixels = {name: train[getattr(splits, name)] for name in ("fit", "validation", "calibration")} | {"test": test}
+    pixels = {name: train[getattr(splits, name)] for name in ("train", "validation", "calibration")} | {"test": test}
     store = Store(training_folder(out, data_set.name, seed))
     images = {"train images": train, "test images": test}
-    described = {name: sha256(values.numpy().tobytes()).hexdigest()[:16] for name, values in images.items()}
+    described = {name: set_digest(values) for name, values in images.items()}
     with store.locked():
-        store.create({"settings": {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}}, pixels)
+        settings = {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}
+        prepare(store, {"settings": settings}, pixels, plan.augmentations, seed)
     zoo = Zoo(store, candidates, place)
     return ZooRun(data_set, seed, zoo, views(data_set, tasks), zoo_folder(out, data_set.name, seed))
 
@@ -272,8 +277,9 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
     return tuple(task_views)
 
 
-def _begin(suite: Suite, settings: Settings, out: Path, command: str) -> None:
-    frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings.to_json(), "baselines": list(BASELINES)}))
+def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
+    settings = asdict(Classifier.settings_for(preset))
+    frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings, "baselines": list(BASELINES)}))
     name, description = frozen.pop("name"), frozen.pop("description")
     if (out / "settings.json").is_file():
         before = load_settings(out)["frozen"]

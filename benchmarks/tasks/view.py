@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from selector.zoo.zoo import DRAWS
+from selector.zoo.training import DRAWS
 
 TRIALS = DRAWS  # per ratio: each has other anomalies and another draw of the pseudo anomalies
 

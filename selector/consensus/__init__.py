@@ -4,8 +4,6 @@
 ``correlation``: the rank correlations they share. Higher is better throughout.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -13,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augmentations.errors import unknown_name
+from augmentations.errors import InputError, unknown_name
 from selector.consensus import similarity, trust
-from selector.consensus.base import Consensus, ScoreMatrix, aligned
-from selector.consensus.trust import authority
+from selector.consensus.base import Consensus, ScoreMatrix
 
-__all__ = ["CONSENSUS", "Consensus", "aligned", "authority", "evaluate", "get", "names"]
+__all__ = ["CONSENSUS", "Consensus", "evaluate", "get", "names"]
 
 CONSENSUS: dict[str, Consensus] = {c.name: c for c in (*similarity.CONSENSUS, *trust.CONSENSUS)}
 DECIMALS = 12  # candidates that are equal but for rounding tie, so that the first of them can win
 
 
 def names() -> list[str]:
-    """The names of all consensus, in table order."""
+    """The names of all consensus functions, in table order."""
     return list(CONSENSUS)
 
 
@@ -38,29 +35,43 @@ def get(name: str) -> Consensus:
 
 def evaluate(
     scores: Any,
-    names: Sequence[str] | None = None,
+    names: Sequence[str | Consensus] | None = None,
     *,
     families: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """The values (m,), float64, of the named consensus, in that order; None: all that the input supports.
+    """The values of consensus functions for every candidate.
 
-    scores: (k samples, m candidates), at least 2 of each, array or tensor of real numbers, higher = more
-    anomalous, the same images in every column (``aligned`` sees to it).
-    families: one hashable a candidate, such as the name of its augmentation; without, ``udr`` is left out.
-    seed: of the random partners of ``mcs`` and ``udr``.
-
-    A candidate whose column holds nan or an infinity is not refused: like a constant one it agrees with nobody
+    A candidate whose column contains nan or an infinity is not refused: like a constant one it agrees with no other
     (similarity 0, in ``select`` -1), and it has no vote in ``hits``, where its value is 0.
 
-    Raises InputError, before computing anything, for scores or families of another shape or type, an unknown
-    name, or one that needs families where there are none.
+    Args:
+        scores: (k samples, m candidates), at least 2 of each, array or tensor of real numbers, higher = more anomalous,
+            the same images in every column.
+        names: of built-in consensus functions (``selector.consensus.names()``), or Consensus objects; None: all
+            built-in ones that the input supports.
+        families: one hashable per candidate, such as the name of its augmentation; without, ``udr`` is left out.
+        seed: of the random partners of ``mcs`` and ``udr``.
+
+    Returns:
+        The values (m,), float64, of each by its name, in the order of ``names``.
+
+    Raises:
+        InputError: before computing anything, scores or families of another shape or type, an unknown name, two
+            functions of one name, or one that needs families where there are none.
+
+    Example:
+        >>> scores = [[0.1, 0.2, 0.9], [0.2, 0.1, 0.8], [0.3, 0.4, 0.1]]
+        >>> int(evaluate(scores, ["mc"])["mc"].argmin())
+        2
     """
     matrix = ScoreMatrix.of(scores, families, seed)
     if names is None:
-        asked = [consensus for consensus in CONSENSUS.values() if consensus.supported_by(matrix)]
+        chosen = [consensus for consensus in CONSENSUS.values() if consensus.supported_by(matrix)]
     else:
-        asked = [get(name) for name in names]
-        for consensus in asked:
+        chosen = [name if isinstance(name, Consensus) else get(name) for name in names]
+        for consensus in chosen:
             consensus.require(matrix)
-    return {c.name: torch.from_numpy(np.round(c.compute(matrix), DECIMALS)) for c in asked}
+        if len({id(consensus) for consensus in chosen}) > len({consensus.name for consensus in chosen}):
+            raise InputError("names", "hold two consensus functions of one name", "rename one of them")
+    return {c.name: torch.from_numpy(np.round(c.compute(matrix), DECIMALS)) for c in chosen}

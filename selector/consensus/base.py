@@ -1,8 +1,6 @@
 """What a consensus is: one number for every candidate, from the test scores of all of them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,11 +18,12 @@ from selector.consensus.correlation import Floats, Integers, dense_ranks, kendal
 class ScoreMatrix:
     """Anomaly scores of all candidates on the same test images, and what consensus reads of them, computed once.
 
-    values: (k samples, m candidates) finite float64, higher = more anomalous; a column that held nan or an
-    infinity is 0 throughout, a constant that agrees with nobody.
-    finite: (m,) which columns held finite scores only.
-    families: one hashable a candidate (its augmentation), or None where unknown.
-    seed: of the random partners.
+    Args:
+        values: (k samples, m candidates) finite float64, higher = more anomalous; a column that contained nan or an
+            infinity is 0 throughout, and a constant column correlates with no other.
+        finite: (m,) which columns contained finite scores only.
+        families: one hashable per candidate (its augmentation), or None where unknown.
+        seed: of the random partners.
     """
 
     values: Floats
@@ -33,7 +32,7 @@ class ScoreMatrix:
     seed: int = 0
 
     @classmethod
-    def of(cls, scores: Any, families: Sequence[Hashable] | None = None, seed: int = 0) -> ScoreMatrix:
+    def of(cls, scores: Any, families: Sequence[Hashable] | None = None, seed: int = 0) -> "ScoreMatrix":
         """Scores (k, m), array or tensor of real numbers, read and left as they are; raises InputError otherwise."""
         values = as_matrix(scores)
         if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**64):
@@ -45,7 +44,7 @@ class ScoreMatrix:
                 raise InputError(
                     f"families of length {len(families)}",
                     f"the scores are those of {values.shape[1]} candidates",
-                    "pass one family a candidate, in the order of the columns",
+                    "pass one family per candidate, in the order of the columns",
                 )
             for family in families:
                 if not isinstance(family, Hashable):
@@ -79,13 +78,14 @@ class ScoreMatrix:
 
 @dataclass(frozen=True)
 class Consensus:
-    """A pure function of everybody's test scores, higher is better, with what a report must know about it.
+    """A pure function of all candidates' test scores, higher is better, with what a report must know about it.
 
-    name: the key it is registered under.
-    source: the paper.
-    needs_families: whether candidates must be grouped into families.
-    compute: score matrix -> (m,); degenerate scores never raise.
-    description: one sentence for a reader who meets the name in a report.
+    Args:
+        name: the name of its column, and of a built-in one the key in ``CONSENSUS``.
+        source: the paper.
+        needs_families: whether candidates must be grouped into families.
+        compute: score matrix -> (m,); degenerate scores never raise.
+        description: one sentence for a reader who sees the name in a report.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Consensus:
     description: str
 
     def supported_by(self, matrix: ScoreMatrix) -> bool:
-        """Whether the matrix holds all that this consensus needs."""
+        """Whether the matrix has all that this consensus needs."""
         return matrix.families is not None or not self.needs_families
 
     def require(self, matrix: ScoreMatrix) -> None:
@@ -108,50 +108,12 @@ class Consensus:
             )
 
 
-def aligned(tables: Mapping[str, tuple[Sequence[str], Any]]) -> tuple[list[str], Tensor]:
-    """Scores of several candidates matched by image name: the names (k,) and the matrix (k, m), float64.
-
-    tables: candidate -> (image names, scores), each in any order. Rows come in the order of the first
-    candidate's, columns in the order of the mapping. Raises InputError where a candidate's scores and names
-    differ in number, or where a name is repeated, missing or not among those of the first.
-    """
-    if not tables:
-        raise InputError("tables", "hold no candidate", "pass {candidate: (image names, scores)}")
-    rows: dict[str, int] = {}
-    columns = []
-    for candidate, (names, scores) in tables.items():
-        column = torch.as_tensor(scores).detach().cpu().to(torch.float64)
-        if column.shape != (len(names),):
-            raise InputError(
-                f"scores of candidate {candidate!r}, of shape {tuple(column.shape)}",
-                f"must be one for each of its {len(names)} image names",
-                "pass a vector in the order of the names",
-            )
-        places = {name: place for place, name in enumerate(names)}
-        if len(places) < len(names):
-            repeated = next(name for place, name in enumerate(names) if places[name] != place)
-            raise InputError(
-                f"candidate {candidate!r}", f"names image {repeated!r} more than once", "keep one score an image"
-            )
-        rows = rows or places
-        for known, given, rule in ((rows, places, "lacks"), (places, rows, "has, unlike the first candidate,")):
-            odd = [name for name in known if name not in given]
-            if odd:
-                raise InputError(
-                    f"candidate {candidate!r}",
-                    f"{rule} a score of image {odd[0]!r} (one of {len(odd)})",
-                    "score the same images with every candidate",
-                )
-        columns.append(column[[places[name] for name in rows]])
-    return list(rows), torch.stack(columns, dim=1)
-
-
 def as_matrix(scores: Any, fewest: int = 2) -> Floats:
     """Scores (k samples, m candidates), array or tensor of real numbers, at least ``fewest`` of each, as float64.
 
     Raises InputError for anything else.
     """
-    remedy = "pass one row a test image and one column a candidate"
+    remedy = "pass one row per test image and one column per candidate"
     if isinstance(scores, Tensor):
         scores = scores.detach().cpu()
         scores = scores if scores.is_complex() else scores.to(torch.float64)

@@ -1,10 +1,6 @@
 """Consensus by trust: candidates vote for anomalies with 1 / rank, and are worth what their votes are."""
 
-from typing import Any
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from selector.consensus.base import Consensus, ScoreMatrix
 from selector.consensus.correlation import Floats, dense_ranks, kendall
@@ -23,17 +19,6 @@ def hits(matrix: ScoreMatrix) -> Floats:
     votes = matrix.reciprocal_ranks
     hubs = np.abs(np.linalg.eigh(votes.T @ votes).eigenvectors[:, -1])  # Perron: all of one sign
     return np.where(matrix.finite, hubs, 0.0)
-
-
-def authority(scores: Any) -> Tensor:
-    """Ensemble anomaly score of each sample (k,), of length 1: leading left singular vector of W = 1 / rank.
-
-    scores: (k samples, m candidates), array or tensor. Candidates with non-finite scores have no vote; all 0
-    where none has. Raises InputError for scores that are not such a matrix. Source: HITS of Ma et al. 2023.
-    """
-    matrix = ScoreMatrix.of(scores)
-    totals = matrix.reciprocal_ranks @ hits(matrix)
-    return torch.from_numpy(totals / (np.linalg.norm(totals) or 1.0))
 
 
 def select(matrix: ScoreMatrix) -> Floats:

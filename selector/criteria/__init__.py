@@ -3,25 +3,20 @@
 ``embedding``: train, pseudo-anomalous and test embeddings compared (DSV, MMD, alignment, ...).
 ``contrast``: test scores against held-out normal scores.
 ``pseudo``: held-out normal scores against those of other augmentations' pseudo anomalies.
-``pairwise``: the chunked means over pairs that they share.
+``custom``: a user's own criterion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from augmentations.errors import unknown_name
+from augmentations.errors import InputError, unknown_name
 from selector.criteria import contrast, embedding, pseudo
 from selector.criteria.base import Criterion
-from selector.criteria.contrast import probability_above
+from selector.evidence.auroc import probability_above
+from selector.evidence.evidence import Evidence
 
-if TYPE_CHECKING:
-    from selector.evidence.evidence import Evidence
-
-__all__ = ["CRITERIA", "Criterion", "evaluate", "get", "inductive", "names", "probability_above"]
+__all__ = ["CRITERIA", "Criterion", "evaluate", "get", "inductive", "is_registered", "names", "probability_above"]
 
 CRITERIA: dict[str, Criterion] = {c.name: c for c in (*embedding.CRITERIA, *contrast.CRITERIA, *pseudo.CRITERIA)}
 
@@ -38,23 +33,47 @@ def get(name: str) -> Criterion:
     return CRITERIA[name]
 
 
+def is_registered(criterion: Criterion) -> bool:
+    """Whether this very criterion is a built-in one, and not one of a user's, whatever its name."""
+    return CRITERIA.get(criterion.name) is criterion
+
+
 def inductive() -> list[str]:
     """The names of those that need no test images, in table order."""
     return [name for name, criterion in CRITERIA.items() if not criterion.needs_test]
 
 
 @torch.no_grad()
-def evaluate(evidence: Evidence, names: Sequence[str] | None = None) -> dict[str, float]:
-    """The values of the named criteria, in that order; None: all that the evidence supports, in table order.
+def evaluate(evidence: Evidence, names: Sequence[str | Criterion] | None = None) -> dict[str, float]:
+    """The values of criteria for one candidate.
 
-    Raises InputError, before computing anything, for an unknown name or one whose fields the evidence lacks.
+    Args:
+        evidence: embeddings and anomaly scores of the candidate.
+        names: of built-in criteria (``selector.criteria.names()``), or Criterion objects; None: all built-in ones that
+            the evidence supports, in table order.
+
+    Returns:
+        The value of each by its name, in the order of ``names``; nan or an infinity where the evidence is degenerate.
+
+    Raises:
+        InputError: before computing anything, an unknown name, two criteria of one name, or one whose fields the
+            evidence lacks.
+
+    Example:
+        >>> evidence = Evidence(validation_scores=[1.0, 2.0, 3.0], test_scores=[2.0, 4.0, 5.0])
+        >>> round(evaluate(evidence, ["pu_auc"])["pu_auc"], 3)
+        0.833
     """
     if names is None:
-        asked = [criterion for criterion in CRITERIA.values() if evidence.has(criterion.needs)]
+        chosen = [criterion for criterion in CRITERIA.values() if evidence.has(criterion.needs)]
     else:
-        asked = [get(name) for name in names]
-        for criterion in asked:
+        chosen = [name if isinstance(name, Criterion) else get(name) for name in names]
+        for criterion in chosen:
             criterion.require(evidence)
+        if len({id(criterion) for criterion in chosen}) > len({criterion.name for criterion in chosen}):
+            raise InputError("names", "hold two criteria of one name", "rename one of them")
     # In table order, so that kernels leave their distances to the rest, and read only after all have started.
-    values = {c.name: c(evidence) for c in CRITERIA.values() if c in asked}
-    return {c.name: float(values[c.name]) for c in asked}
+    places = {name: place for place, name in enumerate(CRITERIA)}
+    in_order = sorted(chosen, key=lambda criterion: places.get(criterion.name, len(places)))
+    values = {criterion.name: criterion(evidence) for criterion in in_order}
+    return {criterion.name: float(values[criterion.name]) for criterion in chosen}

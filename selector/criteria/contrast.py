@@ -3,8 +3,8 @@
 Higher is better. If validation and test normals are exchangeable and a share pi of the test images is
 anomalous, P(t > v) = pi AUC + (1 - pi) / 2 with the same pi for every candidate; the criteria here estimate
 that contrast, or read it from spread, skew and two-group structure. Where test normals differ from
-validation normals (another batch, another lamp), those that compare locations fail: score_shift, score_w1,
-score_upper, score_exceed, pu_auc, neighbor_shift.
+validation normals (another batch, another lamp), those that compare locations fail: score_shift, score_wasserstein,
+score_q90, score_exceed, pu_auc, neighbor_shift.
 
 Distance-like scores enter as logarithms lv and lt, other scores as they are. The unit that scores are
 measured in is a location and a scale: of distances the mean and the population standard deviation of the
@@ -13,20 +13,16 @@ score_variance, which compares the scale of t with that of v. What a formula say
 median, third moment, variance share) stays what it says.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from selector.criteria.base import Criterion, given, scores_of
-from selector.evidence.pairwise import mean_nearest_distance, precise
-
-if TYPE_CHECKING:
-    from selector.evidence.evidence import Evidence
+from selector.criteria.base import Criterion, scores_of
+from selector.evidence.auroc import probability_above
+from selector.evidence.evidence import Evidence
+from selector.evidence.pairwise import mean_nearest_distance
 
 SOURCE = "score contrast"
 CONTAMINATION = "score contrast; Menon, van Rooyen, Ong & Williamson, ICML 2015"
@@ -57,18 +53,6 @@ def quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     return torch.where(ordered[-1].isnan(), ordered[-1], value)
 
 
-def probability_above(low: Tensor, high: Tensor) -> Tensor:
-    """P(h > l) + P(h = l) / 2 over all pairs of low (n,) and high (m,) scores: AUROC of high against low.
-
-    Exact, in O((n + m) log n), 0-d, not differentiable; nan where a score is nan.
-    """
-    low, high = precise(low).sort().values, precise(high).contiguous()
-    below = torch.searchsorted(low, high, right=False)
-    not_above = torch.searchsorted(low, high, right=True)
-    value = (below + not_above).to(low.dtype).mean() / (2 * len(low))
-    return torch.where(low[-1].isnan() | high.isnan().any(), math.nan, value)
-
-
 def _location(values: Tensor, distance: bool) -> Tensor:
     return values.mean() if distance else quantile(values, 0.5)
 
@@ -86,8 +70,8 @@ def _standard(reference: Tensor, values: Tensor, distance: bool) -> Tensor:
 
 def _enter(evidence: Evidence, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """Scores as the criteria read them: logarithms where scores are distance-like."""
-    found = scores_of(evidence, names)
-    return tuple(scores.log() for scores in found) if evidence.score_is_distance else found
+    entered = scores_of(evidence, names)
+    return tuple(scores.log() for scores in entered) if evidence.score_is_distance else entered
 
 
 def _read(evidence: Evidence) -> tuple[Tensor, Tensor, bool]:
@@ -101,7 +85,7 @@ def score_shift(evidence: Evidence) -> Tensor:
     return _standard(*_read(evidence)).mean()
 
 
-def score_w1(evidence: Evidence) -> Tensor:
+def score_wasserstein(evidence: Evidence) -> Tensor:
     """Mean gap of the quantiles .05, .10, ..., .95 of z and of standardised lv. Source: score contrast."""
     lv, lt, distance = _read(evidence)
     standard_v, z = _standard(lv, lv, distance), _standard(lv, lt, distance)
@@ -109,19 +93,19 @@ def score_w1(evidence: Evidence) -> Tensor:
     return (quantiles(z, levels) - quantiles(standard_v, levels)).abs().mean()
 
 
-def score_upper(evidence: Evidence, level: float = 0.90) -> Tensor:
+def score_q90(evidence: Evidence, level: float = 0.90) -> Tensor:
     """A high quantile of z. Source: score contrast."""
     return quantile(_standard(*_read(evidence)), level)
 
 
-def score_upper_75(evidence: Evidence) -> Tensor:
+def score_q75(evidence: Evidence) -> Tensor:
     """The .75 quantile of z. Source: score contrast."""
-    return score_upper(evidence, level=0.75)
+    return score_q90(evidence, level=0.75)
 
 
-def score_upper_95(evidence: Evidence) -> Tensor:
+def score_q95(evidence: Evidence) -> Tensor:
     """The .95 quantile of z. Source: score contrast."""
-    return score_upper(evidence, level=0.95)
+    return score_q90(evidence, level=0.95)
 
 
 def score_exceed(evidence: Evidence) -> Tensor:
@@ -142,13 +126,13 @@ def score_variance(evidence: Evidence) -> Tensor:
     return (_scale(lt, distance) / _scale(lv, distance)).square()
 
 
-def score_skew(evidence: Evidence) -> Tensor:
+def score_pearson_skew(evidence: Evidence) -> Tensor:
     """(mean lt - median lt) / scale of lv. Source: score contrast."""
     lv, lt, distance = _read(evidence)
     return (lt.mean() - quantile(lt, 0.5)) / _scale(lv, distance)
 
 
-def score_skew3(evidence: Evidence) -> Tensor:
+def score_skewness(evidence: Evidence) -> Tensor:
     """Mean (lt - mean lt)^3 / (scale of lv)^3. Source: score contrast."""
     lv, lt, distance = _read(evidence)
     return ((lt - lt.mean()) / _scale(lv, distance)).pow(3).mean()
@@ -181,8 +165,8 @@ def neighbor_shift(evidence: Evidence) -> Tensor:
 
     These are distances whatever the scores are. Source: score contrast.
     """
-    train, *others = given(evidence, NEIGHBORHOOD)
-    validation, test = (mean_nearest_distance(rows, train, NEIGHBORS).log() for rows in others)
+    train, *queries = evidence.require(NEIGHBORHOOD, by="neighbor_shift")
+    validation, test = (mean_nearest_distance(rows, train, NEIGHBORS).log() for rows in queries)
     return _standard(validation, test, distance=True).mean()
 
 
@@ -192,19 +176,19 @@ CRITERIA = (
         "How far the mean test score lies above held-out normal scores, in their spreads.",
     ),
     Criterion(
-        "score_w1", True, BOTH, SOURCE, score_w1,
+        "score_wasserstein", True, BOTH, SOURCE, score_wasserstein,
         "Mean gap between the quantiles of test and of held-out normal scores, in spreads of the latter.",
     ),
     Criterion(
-        "score_upper", True, BOTH, SOURCE, score_upper,
+        "score_q90", True, BOTH, SOURCE, score_q90,
         "How far the .90 quantile of test scores lies above held-out normal scores, in their spreads.",
     ),
     Criterion(
-        "score_upper_75", True, BOTH, SOURCE, score_upper_75,
+        "score_q75", True, BOTH, SOURCE, score_q75,
         "How far the .75 quantile of test scores lies above held-out normal scores, in their spreads.",
     ),
     Criterion(
-        "score_upper_95", True, BOTH, SOURCE, score_upper_95,
+        "score_q95", True, BOTH, SOURCE, score_q95,
         "How far the .95 quantile of test scores lies above held-out normal scores, in their spreads.",
     ),
     Criterion(
@@ -220,11 +204,11 @@ CRITERIA = (
         "How much more test scores vary than held-out normal scores do.",
     ),
     Criterion(
-        "score_skew", True, BOTH, SOURCE, score_skew,
+        "score_pearson_skew", True, BOTH, SOURCE, score_pearson_skew,
         "How far the mean of test scores lies above their median, in spreads of held-out normal scores.",
     ),
     Criterion(
-        "score_skew3", True, BOTH, SOURCE, score_skew3,
+        "score_skewness", True, BOTH, SOURCE, score_skewness,
         "Third moment of test scores, in spreads of held-out normal scores: sensitive to few anomalies.",
     ),
     Criterion(

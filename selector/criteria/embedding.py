@@ -11,19 +11,14 @@ candidates as the discordance does; DSV also moves with the size of Y (use |Y| =
 augmentations that overshoot; ``alignment`` does not punish an encoder that mixes all sets.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from selector.criteria.base import Criterion
-from selector.evidence.pairwise import Kind, Pairwise, Rows, root
-
-if TYPE_CHECKING:
-    from selector.evidence.evidence import Evidence
+from selector.evidence.evidence import Evidence
+from selector.evidence.pairwise import Kind, Pairwise, Rows, safe_sqrt
 
 SETS: tuple[Rows, ...] = ("train", "augmented", "test")
 NEEDS: tuple[str, ...] = SETS
@@ -57,7 +52,7 @@ def negative_std(evidence: Evidence) -> Tensor:
         pairwise.mean_squared_distance("train", "test"),
         pairwise.mean_squared_distance("augmented", "test"),
     )
-    return -root(mean_square - _mean_to_test(pairwise, "distance").square())
+    return -safe_sqrt(mean_square - _mean_to_test(pairwise, "distance").square())
 
 
 def mmd_linear(evidence: Evidence) -> Tensor:
@@ -108,9 +103,9 @@ def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tenso
         offset = pairwise.centre("test") - origin
         # The variance of the products in two parts that cannot cancel: that of the rays, and that of the test rows.
         variance = ((rays - rays.mean(0)) @ offset).square().mean() + pairwise.mean_squared_projection("test", rays)
-        return root(variance) / (pairwise.mean("distance", "train", "augmented") / 2)
+        return safe_sqrt(variance) / (pairwise.mean("distance", "train", "augmented") / 2)
 
-    return pairwise.once(("spread", "train", "augmented", "test"), spread).clamp_max(clamp)
+    return pairwise.cached(("spread", "train", "augmented", "test"), spread).clamp_max(clamp)
 
 
 def negative_separability_unclamped(evidence: Evidence) -> Tensor:
@@ -139,7 +134,7 @@ def alignment(evidence: Evidence) -> Tensor:
     def to_mean(name: Rows) -> Tensor:
         return torch.linalg.vector_norm(pairwise.centred("test") - pairwise.centre(name), dim=1).mean()
 
-    to_train = pairwise.once(("to mean", "train", "test"), lambda: to_mean("train"))
+    to_train = pairwise.cached(("to mean", "train", "test"), lambda: to_mean("train"))
     return scale * (to_train + to_mean("augmented")) / 2
 
 

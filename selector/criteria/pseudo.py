@@ -4,17 +4,11 @@ Higher is better. They need no test images, so they choose where there are none,
 among test images moves them; what they cannot know is how the anomalies to come look.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from selector.criteria.base import Criterion, scores_of
-from selector.criteria.contrast import probability_above
-
-if TYPE_CHECKING:
-    from selector.evidence.evidence import Evidence
+from selector.evidence.auroc import probability_above
+from selector.evidence.evidence import Evidence
 
 NEEDS = ("validation_scores", "pseudo_scores")
 

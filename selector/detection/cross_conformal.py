@@ -1,8 +1,8 @@
-"""What a score is held against: normal images that its detector never learned from.
+"""Calibration: the scores of normal images that a detector did not learn from, which p-values compare a score with.
 
-Split-conformal holds one part of the normal images out. Where they are few, that part is too small for a useful
-false-alarm rate; cross-conformal (Vovk, 2015) then trains the chosen detector anew without each fold in turn, so that
-every normal image outside of selection is held out once; images of one group go together.
+Split-conformal calibration holds one part of the normal images out. Where they are few, that part is too small for a
+useful false-alarm rate; cross-conformal calibration (Vovk, 2015) then trains the chosen detector again without each
+fold in turn, so that every normal image outside of selection is held out once. Images of one group are in one fold.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Ensemble, files
 from selector.detection.conformal import cross_p_values
-from selector.detection.regions import threshold
-from selector.execution.execution import Engine
-from selector.zoo.candidates import Candidate, joint_id
-from selector.zoo.store import Store, storing
+from selector.detection.regions import map_threshold
+from selector.execution import Engine
+from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.store import Store, disk_errors
 
 FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """A detector, and the scores (h,) and highest map scores (h,) it gives normal images that it never saw."""
+    """A detector, with its scores (h,) and highest map scores (h,) of the normal images that are held out from it."""
 
     detector: Detector
     scores: Tensor
@@ -36,7 +36,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """One fold, the chosen detector's own (split-conformal), or several (cross-conformal).
+    """The folds to compare scores with: the chosen detector's own (split-conformal), or several (cross-conformal).
 
     Split-conformal keeps P(p <= a) <= a for normal images exchangeable with the calibration images. Cross-conformal
     keeps it within 2 a in the worst case (Barber et al., "Predictive inference with the jackknife+", 2021) and close to
@@ -55,18 +55,26 @@ class Calibration:
         return len(self.folds) > 1
 
     def p_values(self, pixels: Tensor, scores: Tensor) -> Tensor:
-        """The p-value of each image (k,C,H,W), to which the chosen detector gave ``scores`` (k,)."""
-        own = [fold.detector.score(pixels) for fold in self.folds] if self.is_cross else [scores]
-        return cross_p_values([(fold.scores, given) for fold, given in zip(self.folds, own, strict=True)])
+        """The p-values of images.
+
+        Args:
+            pixels: The images (k,C,H,W).
+            scores: The scores (k,) that the chosen detector gives them.
+
+        Returns:
+            (k,), float64.
+        """
+        by_fold = [fold.detector.score(pixels) for fold in self.folds] if self.is_cross else [scores]
+        return cross_p_values([(fold.scores, own) for fold, own in zip(self.folds, by_fold, strict=True)])
 
     def map_threshold(self, rate: float) -> float:
         """The map score that a normal image exceeds anywhere with probability ``rate`` at most."""
-        return threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
+        return map_threshold(torch.cat([fold.map_maxima for fold in self.folds]), rate)
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of the candidates that make a detector together: what a worker is handed."""
+    """The work of fitting one fold: the candidates that form the detector together, and where the result is stored."""
 
     root: Path
     members: tuple[Candidate, ...]
@@ -75,7 +83,7 @@ class FoldJob:
 
     @property
     def path(self) -> Path:
-        joint = joint_id([member.id for member in self.members])
+        joint = ensemble_id([member.id for member in self.members])
         return self.root / "cross" / joint / f"{self.fold}.safetensors"
 
     @property
@@ -83,12 +91,12 @@ class FoldJob:
         return self.path.with_name(f"{self.fold}.calibration.safetensors")
 
 
-def work(job: FoldJob) -> None:
-    """Fit the members to all normal images outside of selection but this fold's, and keep it with their scores."""
+def fit_fold(job: FoldJob) -> None:
+    """Fit the members to the normal images outside of selection and of this fold, and store what ``Fold`` holds."""
     if job.scores_path.is_file():
         return
     store = Store(job.root)
-    normals = torch.cat([store.images["fit"], store.images["calibration"]])
+    normals = torch.cat([store.images["train"], store.images["calibration"]])
     groups = _groups(store)
     seed = min(member.training.seed for member in job.members)
     order = torch.randperm(int(groups.max()) + 1, generator=generator(seed, "folds"))
@@ -97,31 +105,36 @@ def work(job: FoldJob) -> None:
     members = [member.make_detector(job.device) for member in job.members]
     detector = (Ensemble(members) if len(members) > 1 else members[0]).fit(normals[rest])
     maxima = detector.score_map(normals[held_out]).flatten(1).max(1).values
-    with storing(store.root):
+    with disk_errors(store.root):
         detector.save(job.path)
         files.write(job.scores_path, {"scores": detector.score(normals[held_out]), "map_maxima": maxima})
 
 
 def _groups(store: Store) -> Tensor:
-    """A number for each normal image outside of selection, from 0: of its group, or its own where there are none."""
-    fit, calibration = (store.groups(split) for split in ("fit", "calibration"))
-    if fit is None or calibration is None:
-        return torch.arange(len(store.images["fit"]) + len(store.images["calibration"]))
-    return torch.tensor([*fit, *calibration]).unique(return_inverse=True)[1]
+    """The group number, from 0, of each normal image outside of selection; one group per image where there are none."""
+    train, calibration = (store.groups(split) for split in ("train", "calibration"))
+    if train is None or calibration is None:
+        return torch.arange(len(store.images["train"]) + len(store.images["calibration"]))
+    return torch.tensor([*train, *calibration]).unique(return_inverse=True)[1]
 
 
-def cross(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:
-    """The cross-conformal calibration of the detector that candidates make together.
+def cross_calibrate(store: Store, members: Sequence[Candidate], engine: Engine, device: torch.device) -> Calibration:
+    """The cross-conformal calibration of the detector that candidates form together.
 
-    Its folds are trained where they are not yet in the run folder.
+    Args:
+        store: The run folder; a fold that is stored there is not trained again.
+        members: The candidates.
+        engine: Where the folds are trained.
+        device: Where the folds' detectors are loaded.
 
-    Raises InputError for fewer groups of images than folds.
+    Raises:
+        InputError: There are fewer groups of images than folds.
     """
     if (n := int(_groups(store).max()) + 1) < FOLDS:
         rule = f"{n} groups of images outside of selection are fewer than its {FOLDS} folds"
         raise InputError("cross-conformal calibration", rule, "use the split-conformal one")
     jobs = [FoldJob(store.root, tuple(members), fold, str(device)) for fold in range(FOLDS)]
-    for _, died in engine.run(work, [job for job in jobs if not job.scores_path.is_file()]):
+    for _, died in engine.run(fit_fold, [job for job in jobs if not job.scores_path.is_file()]):
         if died is not None:
             raise died
     return Calibration(tuple(_folds(jobs, device)))

@@ -14,7 +14,10 @@ TOUCHING = np.ones((3, 3))  # pixels that share a corner belong to one region
 class Region:
     """A connected set of pixels above the threshold, in pixels of the original image.
 
-    box: left, top, right, bottom, the last two exclusive. area: in pixels. peak: the highest map score inside.
+    Attributes:
+        box: Left, top, right, bottom; the last two exclusive.
+        area: In pixels.
+        peak: The highest map score inside.
     """
 
     box: tuple[int, int, int, int]
@@ -22,24 +25,35 @@ class Region:
     peak: float
 
 
-def threshold(calibration_maxima: Tensor, rate: float) -> float:
+def map_threshold(calibration_maxima: Tensor, rate: float) -> float:
     """The map score that a normal image exceeds anywhere with probability ``rate`` at most.
 
-    calibration_maxima (h,): the highest map score of each calibration image. Their split-conformal quantile, as for
-    image scores; infinite where the calibration images are too few for the rate.
+    It is the split-conformal quantile, as for image scores.
+
+    Args:
+        calibration_maxima: The highest map score (h,) of each calibration image.
+        rate: The false-alarm rate, in (0, 1).
+
+    Returns:
+        The threshold; infinite where the calibration images are too few for the rate.
     """
     ordered = calibration_maxima.sort().values
     rank = math.ceil((1 - rate) * (len(ordered) + 1))
     return ordered[rank - 1].item() if rank <= len(ordered) else math.inf
 
 
-def find(score_map: Tensor, above: float, original: tuple[int, int]) -> tuple[Region, ...]:
-    """The regions of a map (H,W) that exceed ``above``, highest peak first, for an image that was ``original``
-    (height, width) pixels large when it was read."""
+def find_regions(score_map: Tensor, above: float, original: tuple[int, int]) -> tuple[Region, ...]:
+    """The connected regions of a score map that exceed a threshold, the region of the highest score first.
+
+    Args:
+        score_map: The anomaly score per pixel (H,W).
+        above: The threshold.
+        original: Height and width of the image as it was read, in pixels, which boxes and areas refer to.
+    """
     values = score_map.numpy()
     labels, _ = ndimage.label(values > above, TOUCHING)
     down, across = original[0] / values.shape[0], original[1] / values.shape[1]
-    found = []
+    regions = []
     for i, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == i
         box = (
@@ -49,5 +63,5 @@ def find(score_map: Tensor, above: float, original: tuple[int, int]) -> tuple[Re
             math.ceil(rows.stop * down),
         )
         area = round(int(inside.sum()) * down * across)
-        found.append(Region(box, area, float(values[rows, columns][inside].max())))
-    return tuple(sorted(found, key=lambda region: -region.peak))
+        regions.append(Region(box, area, float(values[rows, columns][inside].max())))
+    return tuple(sorted(regions, key=lambda region: -region.peak))

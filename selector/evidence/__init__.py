@@ -1,1 +1,1 @@
-"""What selection may see of a candidate, and the sums over pairs of embeddings that criteria share."""
+"""What selection may see of a candidate: its evidence, the means over pairs of embeddings, the AUROC of scores."""

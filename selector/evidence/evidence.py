@@ -1,44 +1,52 @@
 """What selection may see of a candidate. Label-free by construction: no field can hold a label."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from augmentations.errors import InputError
-from selector.criteria.base import given
 from selector.evidence.pairwise import Pairwise
 
-EMBEDDINGS = ("train", "augmented", "test", "validation")
-SCORES = ("validation_scores", "augmented_scores", "test_scores", "pseudo_scores")
+# The metadata of a field: what it holds.
+OF_EMBEDDINGS = {"dimensions": 2}  # (rows, width), one row per image
+OF_SCORES = {"dimensions": 1}  # (rows,), one anomaly score per image
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Embeddings and anomaly scores of one candidate; arrays become tensors, in the precision they have.
 
-    train (n,d), augmented (m,d), test (k,d), validation (h,d): embeddings of the images trained on, of their
-    pseudo anomalies, of the unlabeled test images and of the held-out normal images.
-    validation_scores (h,), augmented_scores (h',), test_scores (k,): anomaly scores, higher = more anomalous;
-    ``augmented_scores`` are those of augmented *validation* images.
-    pseudo_scores (b,): those of pseudo anomalies made by other augmentations than the candidate's.
-    score_is_distance: scores are positive and distance-like, so that their logarithm makes sense; None infers
-    it from whether every score that is given is positive.
+    Every field may be absent: a candidate without pseudo anomalies of its own has no ``augmented`` and no
+    ``augmented_scores``, and a run without test images no ``test`` and no ``test_scores``.
 
-    Raises InputError for a wrong shape, a non-floating type, embeddings of different width, or an empty set.
+    Args:
+        train: (n,d) embeddings of the images trained on.
+        augmented: (m,d) embeddings of pseudo anomalies made of the images trained on.
+        test: (k,d) embeddings of the unlabeled test images.
+        validation: (h,d) embeddings of the held-out normal images.
+        validation_scores: (h,) anomaly scores of the held-out normal images; higher = more anomalous, as all scores.
+        augmented_scores: (h',) scores of pseudo anomalies made of the held-out normal images by the candidate's own
+            augmentation.
+        test_scores: (k,) scores of the test images.
+        pseudo_scores: (b,) scores of pseudo anomalies made by other augmentations than the candidate's.
+        score_is_distance: scores are positive and distance-like, so that their logarithm makes sense; None infers it
+            from whether every score is positive.
+
+    Raises:
+        InputError: a wrong shape, embeddings of different width, or an empty set.
     """
 
-    train: Tensor | None = None
-    augmented: Tensor | None = None
-    test: Tensor | None = None
-    validation: Tensor | None = None
-    validation_scores: Tensor | None = None
-    augmented_scores: Tensor | None = None
-    test_scores: Tensor | None = None
-    pseudo_scores: Tensor | None = None
+    train: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    augmented: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    test: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    validation: Tensor | None = field(default=None, metadata=OF_EMBEDDINGS)
+    validation_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    augmented_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    test_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
+    pseudo_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
     score_is_distance: bool | None = None
 
     def __post_init__(self) -> None:
@@ -51,7 +59,7 @@ class Evidence:
                 raise InputError(
                     f"{name} of shape {tuple(tensor.shape)}",
                     f"evidence needs a non-empty {shape}",
-                    "pass one row an image",
+                    "pass one row per image",
                 )
             if not tensor.is_floating_point():
                 tensor = tensor.to(torch.float32)
@@ -68,31 +76,58 @@ class Evidence:
             scores = [value for name, value in self.items() if name in SCORES]
             object.__setattr__(self, "score_is_distance", all(bool((s > 0).all()) for s in scores))
 
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """The names and tensors that are there, in field order."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in EMBEDDINGS + SCORES and value is not None:
-                yield field.name, value
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """The names and tensors of the available fields, in field order."""
+        for name in (*EMBEDDINGS, *SCORES):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
 
-    def has(self, needs: tuple[str, ...]) -> bool:
-        """Whether every named field is there."""
-        return all(getattr(self, name) is not None for name in needs)
+    @property
+    def available(self) -> frozenset[str]:
+        """The names of the available fields."""
+        return frozenset(name for name, _ in self.items())
 
-    def with_rows(self, **rows: Tensor) -> "Evidence":
+    def has(self, names: tuple[str, ...]) -> bool:
+        """Whether every named field is available."""
+        return all(getattr(self, name) is not None for name in names)
+
+    def require(self, names: tuple[str, ...], by: str) -> tuple[Tensor, ...]:
+        """The named fields.
+
+        Args:
+            names: fields of embeddings or scores.
+            by: what needs them, for the message.
+
+        Raises:
+            InputError: a field is absent; the message names all absent ones.
+        """
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing:
+            raise InputError(
+                by,
+                f"needs {', '.join(missing)}, which the evidence lacks",
+                f"pass Evidence({', '.join(f'{name}=...' for name in missing)})",
+            )
+        return tuple(getattr(self, name) for name in names)
+
+    def subset(self, **rows: Tensor) -> "Evidence":
         """The same evidence with only these rows of the named fields, e.g. a bootstrap of the test images."""
         return replace(self, **{name: getattr(self, name)[index] for name, index in rows.items()})
 
     @cached_property
     def pairwise(self) -> Pairwise:
         """Distances and kernels between train, augmented and test embeddings, each computed once."""
-        names = ("train", "augmented", "test")
-        train, augmented, test = given(self, names, asker="a comparison of embeddings")
+        train, augmented, test = self.require(("train", "augmented", "test"), by="a comparison of embeddings")
         return Pairwise(train, augmented, test)
 
-    def redrawn(self, augmented: Tensor) -> "Evidence":
+    def with_augmented(self, augmented: Tensor) -> "Evidence":
         """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
-        again = replace(self, augmented=augmented)
+        other = replace(self, augmented=augmented)
         if self.has(("train", "augmented", "test")):
-            vars(again)["pairwise"] = self.pairwise.redrawn(*given(again, ("augmented",)))
-        return again
+            vars(other)["pairwise"] = self.pairwise.with_augmented(*other.require(("augmented",), by="a draw"))
+        return other
+
+
+EMBEDDINGS = tuple(f.name for f in fields(Evidence) if f.metadata == OF_EMBEDDINGS)
+SCORES = tuple(f.name for f in fields(Evidence) if f.metadata == OF_SCORES)

@@ -1,4 +1,4 @@
-"""Means over all pairs of rows of two sets, in float64, without ever holding all pairs."""
+"""Means over all pairs of rows of two sets, in float64, without all pairs in memory."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Literal, TypeVar
@@ -10,11 +10,11 @@ from torch.utils.checkpoint import checkpoint
 Rows = Literal["train", "augmented", "test"]
 Kind = Literal["distance", "rbf", "poly"]
 KERNELS: tuple[Kind, ...] = ("rbf", "poly")
-PAIRS_AT_ONCE = 2**19  # 4 MB a temporary, the fastest measured: 2^22 takes 1.6 times as long, 2^17 1.2 times
-Kept = TypeVar("Kept")
+PAIRS_AT_ONCE = 2**19  # 4 MB per temporary, the fastest measured: 2^22 takes 1.6 times as long, 2^17 1.2 times
+Value = TypeVar("Value")
 
 
-def precise(tensor: Tensor) -> Tensor:
+def to_float64(tensor: Tensor) -> Tensor:
     """The tensor in float64, on the CPU where its device has no float64 (mps)."""
     if tensor.device.type == "mps":
         tensor = tensor.cpu()
@@ -22,11 +22,11 @@ def precise(tensor: Tensor) -> Tensor:
 
 
 def minus(rows: Tensor, at: Tensor) -> Tensor:
-    """Rows (n,d) minus a float64 row (d,), in float64, on the CPU as ``precise``."""
+    """Rows (n,d) minus a float64 row (d,), in float64, on the CPU as ``to_float64``."""
     return (rows.cpu() if rows.device.type == "mps" else rows) - at
 
 
-def root(square: Tensor, into: Tensor | None = None) -> Tensor:
+def safe_sqrt(square: Tensor, into: Tensor | None = None) -> Tensor:
     """Square root with gradient 0 instead of nan where rounding leaves a square at or below 0."""
     return torch.clamp(square, min=torch.finfo(square.dtype).tiny, out=into).sqrt_()
 
@@ -37,7 +37,7 @@ def origin(*sets: Tensor) -> Tensor:
     Distances as |a|^2 + |b|^2 - 2ab lose all digits far from the origin. Subtracting a row before the mean
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
-    first = precise(sets[0][0])
+    first = to_float64(sets[0][0])
     return first + torch.stack([minus(rows, first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
 
 
@@ -73,7 +73,7 @@ class Pairwise:
 
     train (n,d), augmented (m,d), test (k,d). Memory: float64 copies and a few ``pairs_at_once`` doubles.
     distance: Euclidean. rbf: exp(-gamma |a-b|^2). poly: (gamma <a,b> + 1)^3, not centred. gamma = 1/d.
-    Under autograd nothing is kept, and chunks are computed anew in the backward pass.
+    Under autograd nothing is cached, and chunks are recomputed in the backward pass.
     """
 
     def __init__(self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> None:
@@ -83,7 +83,7 @@ class Pairwise:
         self._of_all_draws: dict[Hashable, Any] = {}
         self.gamma = 1 / train.shape[1]
 
-    def redrawn(self, augmented: Tensor) -> "Pairwise":
+    def with_augmented(self, augmented: Tensor) -> "Pairwise":
         """The same train and test rows beside other augmented ones: what lies among the former is computed once."""
         other = Pairwise(self._sets["train"], augmented, self._sets["test"], self._pairs_at_once)
         other._of_all_draws = self._of_all_draws
@@ -93,15 +93,15 @@ class Pairwise:
     def _with_gradient(self) -> bool:
         return torch.is_grad_enabled() and any(rows.requires_grad for rows in self._sets.values())
 
-    def once(self, key: tuple[str, ...], make: Callable[[], Kept]) -> Kept:
-        """What ``make`` gives, made once; ``key`` says what it is and names the sets that enter it."""
-        # A kept graph could be walked backward only once, and one made under no_grad not at all.
+    def cached(self, key: tuple[str, ...], make: Callable[[], Value]) -> Value:
+        """The value of ``make()``, computed once; ``key`` says what it is and names the sets that enter it."""
+        # A cached graph could be walked backward only once, and one made under no_grad not at all.
         if self._with_gradient:
             return make()
-        kept = self._of_draw if "augmented" in key else self._of_all_draws
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
+        cache = self._of_draw if "augmented" in key else self._of_all_draws
+        if key not in cache:
+            cache[key] = make()
+        return cache[key]
 
     def size(self, rows: Rows) -> int:
         """Number of rows of a set."""
@@ -112,15 +112,15 @@ class Pairwise:
         if "origin" not in self._of_all_draws:
             with torch.no_grad():  # distances know no origin, so neither do their gradients
                 self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
-        return self.once(("centred", rows), lambda: minus(self._sets[rows], self._of_all_draws["origin"]))
+        return self.cached(("centred", rows), lambda: minus(self._sets[rows], self._of_all_draws["origin"]))
 
     def centre(self, rows: Rows) -> Tensor:
         """The mean (d,) of the centred rows of a set."""
-        return self.once(("centre", rows), lambda: self.centred(rows).mean(0))
+        return self.cached(("centre", rows), lambda: self.centred(rows).mean(0))
 
     def squares(self, rows: Rows) -> Tensor:
         """The squared norm of each centred row of a set."""
-        return self.once(("squares", rows), lambda: squared_norms(self.centred(rows)))
+        return self.cached(("squares", rows), lambda: squared_norms(self.centred(rows)))
 
     def mean_squared_distance(self, first: Rows, second: Rows) -> Tensor:
         """Mean of |a-b|^2 over all pairs, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
@@ -140,7 +140,7 @@ class Pairwise:
 
         # Through the scatter matrix it is twice the work at worst, and for every further draw a fraction.
         if width / n + width / m < 2:
-            return ((directions @ self.once(("scatter", rows), scatter)) * directions).sum() / (n * m)
+            return ((directions @ self.cached(("scatter", rows), scatter)) * directions).sum() / (n * m)
         pieces = deviations().split(max(1, self._pairs_at_once // m))
         return torch.stack([(piece @ directions.T).square().sum() for piece in pieces]).sum() / (n * m)
 
@@ -153,11 +153,11 @@ class Pairwise:
         kinds: tuple[Kind, ...] = (kind,)
         if kind != "distance":
             kinds = KERNELS if low == high else ("distance", *KERNELS)
-        kept = self._of_draw if "augmented" in (low, high) else self._of_all_draws
-        if (low, high, kind) not in kept:
-            for made, value in zip(kinds, self._block(low, high, kinds), strict=True):
-                kept[low, high, made] = value
-        return kept[low, high, kind]
+        cache = self._of_draw if "augmented" in (low, high) else self._of_all_draws
+        if (low, high, kind) not in cache:
+            for computed, value in zip(kinds, self._block(low, high, kinds), strict=True):
+                cache[low, high, computed] = value
+        return cache[low, high, kind]
 
     def _block(self, first: Rows, second: Rows, kinds: tuple[Kind, ...]) -> Tensor:
         a, b = self.centred(first), self.centred(second)
@@ -166,7 +166,7 @@ class Pairwise:
         symmetric = first == second
         step = max(1, self._pairs_at_once // len(b))
         total = a.new_zeros(len(kinds))
-        # Memory that is given back and asked for again at every chunk costs as much as a pass over it.
+        # Memory that is freed and allocated again at every chunk costs as much as a pass over it.
         scratch = None if self._with_gradient else a.new_empty(2, min(step, len(a)) * len(b))
         for start in range(0, len(a), step):
             rows, columns = slice(start, start + step), slice(start if symmetric else 0, None)
@@ -183,7 +183,7 @@ class Pairwise:
         return total / (len(a) * len(b))
 
     def _raw_squares(self, rows: Rows) -> Tensor:
-        return self.once(("raw squares", rows), lambda: squared_norms(precise(self._sets[rows])))
+        return self.cached(("raw squares", rows), lambda: squared_norms(to_float64(self._sets[rows])))
 
 
 def _sums(
@@ -191,19 +191,19 @@ def _sums(
     settings: tuple[float, tuple[Kind, ...], bool],
     scratch: Tensor | None,
 ) -> Tensor:
-    """Sums over one chunk of pairs, one a kind; the upper triangle of a symmetric block counts twice.
+    """Sums over one chunk of pairs, one per kind; the upper triangle of a symmetric block counts twice.
 
     ``scratch``: (2, as many values as there are pairs, or more) to work in, where nothing wants gradients.
     """
     a, b, a_square, b_square, a_raw, b_raw = tensors
     gamma, kinds, symmetric = settings
     n, m = len(a), len(b)
-    own, into = (None, None) if scratch is None else (piece[: n * m].view(n, m) for piece in scratch)
-    squares = squared_distances(a, b, a_square, b_square, own)
+    distances, into = (None, None) if scratch is None else (piece[: n * m].view(n, m) for piece in scratch)
+    squares = squared_distances(a, b, a_square, b_square, distances)
     sums = []
     for kind in kinds:
         if kind == "distance":
-            values = root(squares, into)
+            values = safe_sqrt(squares, into)
         elif kind == "rbf":
             values = torch.mul(squares, -gamma, out=into).exp_()
         else:  # 2 <a,b> = |a|^2 + |b|^2 - |a-b|^2, with the norms of the embeddings as they came

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-# Named one by one, so that no file can reach Pillow's other readers: the one for EPS starts a program.
+# Listed one by one, so that no file can reach Pillow's other readers: the one for EPS starts a program.
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM")
 SMALLEST_SIDE = 2
 # Float32 rounding of a value that was meant to be 0 or 1 is not a wrong range.
@@ -21,7 +21,7 @@ DARK = 1 / 16
 
 TRANSPARENT = "with transparency, laid over white"
 FRAMES = "of several frames or pages, only the first read"
-REDUCED = "of 16 bits a channel, read at 8"
+REDUCED = "of 16 bits per channel, read at 8"
 DIM = "with values in the lowest sixteenth of the file's bit depth, so nearly black"
 
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -31,12 +31,17 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class UnreadableError(Exception):
-    """A file that cannot be decoded; its text is the reason, for a user to read."""
+    """A file that cannot be decoded; the text is the reason, for the user to read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """One decoded file: pixels (1 or 3, H, W) float32 in [0, 1] after EXIF orientation, and what was done."""
+    """One decoded file.
+
+    Attributes:
+        pixels: (1 or 3, H, W), float32 in [0, 1], after EXIF orientation.
+        remarks: What was done to the file, or seems wrong with it.
+    """
 
     pixels: Tensor
     remarks: tuple[str, ...]
@@ -45,8 +50,14 @@ class Decoded:
 def decode(path: str | os.PathLike[str]) -> Decoded:
     """Decode one file, whatever its mode and bit depth; its content decides, not its suffix.
 
-    Returns pixels (C, H, W), C = 1 for gray files and 3 for all others, float32 in [0, 1].
-    Raises UnreadableError with the reason.
+    Args:
+        path: The file.
+
+    Returns:
+        Pixels (C, H, W), where C is 1 for gray files and 3 for all others, with remarks.
+
+    Raises:
+        UnreadableError: The file cannot be decoded; the text is the reason.
     """
     with _opened(path) as image:
         remarks = [FRAMES] if getattr(image, "is_animated", False) else []
@@ -62,9 +73,10 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
 
 
 def is_gray(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's header says gray: only the header is read.
+    """Whether a file is gray according to its header, which is all that is read.
 
-    Raises UnreadableError with the reason.
+    Raises:
+        UnreadableError: The file cannot be decoded; the text is the reason.
     """
     with _opened(path) as image:
         return image.mode in _GRAY_MODES

@@ -1,4 +1,4 @@
-"""The one division of the normal images: fit (training), validation (selection), calibration (decisions)."""
+"""The one division of the normal images: train (fitting), validation (selection), calibration (decisions)."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -22,51 +22,61 @@ Groups = Sequence[Hashable] | Callable[[str], Hashable]
 class Splits:
     """Indices into the normal images, (n,) each, disjoint, in random order."""
 
-    fit: Tensor
+    train: Tensor
     validation: Tensor
     calibration: Tensor
 
 
 def split(n: int, seed: int, groups: Sequence[int] | None = None) -> Splits:
-    """Divide ``n`` normal images 70 / 15 / 15 %, by seed, the same for all candidates.
+    """Divide the normal images 70 / 15 / 15 %, the same for all candidates.
 
-    groups: a number an image; images of one number stay together, and the shares are as near as that allows.
-    Raises InputError for fewer than 20, or for groups that leave a split with too few images.
+    Args:
+        n: How many images there are.
+        seed: Decides the division.
+        groups: One number per image; images of one number stay in one split, and the sizes of the splits are as near
+            to the shares as that allows. None: every image is a group of its own.
+
+    Raises:
+        InputError: There are fewer than 20 images, or the groups leave a split with too few.
     """
     if n < FEWEST_IMAGES:
         raise InputError(
             f"train: {n} images",
-            f"at least {FEWEST_IMAGES} are needed (three splits are made of them)",
+            f"at least {FEWEST_IMAGES} are needed (three splits are made from them)",
             "add more normal images",
         )
     held_out = [round(n * share) for share in SHARES[1:]]
     order = torch.randperm(n, generator=generator(seed, "splits"))
     if groups is None:
         return Splits(*order.split([n - sum(held_out), *held_out]))
-    place = torch.from_numpy(_dealt(np.asarray(groups), held_out, seed))[order]
-    return Splits(*(order[place == i] for i in range(len(FEWEST))))
+    split_of = torch.from_numpy(_assign_groups(np.asarray(groups), held_out, seed))[order]
+    return Splits(*(order[split_of == i] for i in range(len(FEWEST))))
 
 
 def grouped(groups: Groups, names: Sequence[str]) -> list[int]:
-    """A number an image for the group it is of, counted in the order in which groups appear.
+    """The number of the group of each image, counted in the order in which groups appear.
 
-    groups: one hashable an image, in the order of the names, or a function from name to hashable. Raises InputError
-    where there are more or fewer than images, or one is not hashable.
+    Args:
+        groups: One hashable per image, in the order of the names, or a function from name to hashable.
+        names: The names of the images.
+
+    Raises:
+        InputError: There are more or fewer groups than images, or one is not hashable.
     """
-    given = [groups(name) for name in names] if callable(groups) else groups
-    given = given.tolist() if hasattr(given, "tolist") else given  # an array or a column of a table
-    if not isinstance(given, list | tuple):
-        raise InputError(f"groups={groups!r:.80}", "is neither a sequence nor a function", "give one group an image")
-    if len(given) != len(names):
+    listed = [groups(name) for name in names] if callable(groups) else groups
+    listed = listed.tolist() if hasattr(listed, "tolist") else listed  # an array or a column of a table
+    if not isinstance(listed, list | tuple):
+        raise InputError(f"groups={groups!r:.80}", "is neither a sequence nor a function", "give one group per image")
+    if len(listed) != len(names):
         rule = f"must be one for each of the {len(names)} train images read"
-        raise InputError(f"groups: {len(given)} of them", rule, "or give a function from an image's name to its group")
+        raise InputError(f"groups: {len(listed)} of them", rule, "or give a function from an image's name to its group")
     numbers: dict[Hashable, int] = {}
-    for name, group in zip(names, given, strict=True):
+    for name, group in zip(names, listed, strict=True):
         try:
             numbers.setdefault(group, len(numbers))
         except TypeError as error:
             raise InputError(f"groups: {group!r:.80} of {name}", "is not hashable", "give a text or number") from error
-    return [numbers[group] for group in given]
+    return [numbers[group] for group in listed]
 
 
 def first_folder(name: str) -> str:
@@ -77,29 +87,32 @@ def first_folder(name: str) -> str:
     return folder
 
 
-def _dealt(groups: np.ndarray, wanted: Sequence[int], seed: int) -> np.ndarray:
+def _assign_groups(groups: np.ndarray, wanted: Sequence[int], seed: int) -> np.ndarray:
     """The split of each image: 0 to train on, 1 to select with, 2 to calibrate with; groups stay whole.
 
-    Of all ways to deal the groups it takes one that puts as nearly as possible the ``wanted`` numbers of images into
+    Of all divisions of the groups it takes one that puts as nearly as possible the ``wanted`` numbers of images into
     splits 1 and 2 (least sum of both deviations): a subset sum in two dimensions, by dynamic programming over the
-    groups in random order.
+    groups in random order. Taking the largest groups first would be shorter, but neither reaches the nearest shares nor
+    lets every group be held out by some seed.
     """
     sizes = np.bincount(groups)
     if len(sizes) < FEWEST_GROUPS:
         rule = f"at least {FEWEST_GROUPS} are needed, one for each split"
         raise InputError(f"groups: {len(sizes)} of them", rule, "use finer groups, or none")
-    # A better way never exceeds what is wanted by a whole group: without it, it would be nearer.
+    # A best division never exceeds what is wanted by a whole group: without that group it would be nearer.
     shape = tuple(want + int(sizes.max()) + 1 for want in wanted)
     sums = np.indices(shape)
     off = np.abs(sums - np.reshape(wanted, (2, 1, 1))).sum(0)
     big_enough = (sums[0] >= FEWEST[1]) & (sums[1] >= FEWEST[2]) & (sums.sum(0) <= len(groups) - FEWEST[0])
     order = torch.randperm(len(sizes), generator=generator(seed, "groups")).tolist()
-    step = np.full(shape, -1)  # by which a pair of sums was first reached: the place of the group, and its split
+    step = np.full(
+        shape, -1
+    )  # that first reached a pair of sums: 2 * the place of the group in the order + its split - 1
     step[0, 0] = 2 * len(order)
     for place, group in enumerate(order):
         size = int(sizes[group])
-        there = step >= 0
-        for axis, (source, target) in enumerate([(there[:-size], step[size:]), (there[:, :-size], step[:, size:])]):
+        reached = step >= 0
+        for axis, (source, target) in enumerate([(reached[:-size], step[size:]), (reached[:, :-size], step[:, size:])]):
             target[source & (target < 0)] = 2 * place + axis
         if step[tuple(wanted)] >= 0:
             break
@@ -107,7 +120,7 @@ def _dealt(groups: np.ndarray, wanted: Sequence[int], seed: int) -> np.ndarray:
     if not possible.any():
         thing = f"groups: {len(sizes)}, the largest of {sizes.max()} images"
         needed = ", ".join(f"{least} images to {use}" for least, use in zip(FEWEST, USES, strict=True))
-        raise InputError(thing, f"no way to deal them leaves {needed}", "use finer groups, or none")
+        raise InputError(thing, f"no way to divide them leaves {needed}", "use finer groups, or none")
     split_of = np.zeros(len(sizes), dtype=int)
     left = list(map(int, np.unravel_index(np.where(possible, off, off.max() + 1).argmin(), shape)))
     while any(left):

@@ -1,4 +1,4 @@
-"""How sure the first place is: the ranking again and again on resamples of what was drawn at random."""
+"""How certain the first place is: the ranking of bootstrap resamples of what was drawn at random."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -12,20 +12,26 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from selector import criteria
-from selector.criteria import custom as own
+from selector.criteria import custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.execution.execution import in_threads
-from selector.ranking.rules import Rule, best_first, decide
+from selector.execution.threads import in_threads
+from selector.ranking.rules import Rule, best_first, deciding_values
 
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
-TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be told from it
-SCORES_AT_ONCE = 2**20  # of all resamples of a candidate: some 8 MB a temporary
+TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be distinguished from it
+SCORES_AT_ONCE = 2**20  # of all resamples of a candidate: some 8 MB per temporary
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Margin of first over second (better = positive; nan with one candidate) and its standard deviation over the
-    resamples; the share of these in which the first comes first; and who can't be told from it, itself included."""
+    """How certain the first place is.
+
+    Args:
+        margin: deciding value of the first minus that of the second (better = positive; nan with one candidate).
+        margin_spread: its standard deviation over the resamples.
+        share_first: the share of the resamples in which the first comes first.
+        tied: who can't be distinguished from the first, itself included.
+    """
 
     margin: float = math.nan
     margin_spread: float = math.nan
@@ -41,13 +47,19 @@ def uncertainty(
     rule: Rule,
     seed: int,
 ) -> Uncertainty:
-    """How sure the first of the trusted candidates is, which come best first.
-
-    members: by each of them, those that differ from it in their seed alone; deciding: the deciding values.
+    """How certain the first of the trusted candidates is.
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
     made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
-    Evidence is read a candidate at a time, so that memory does not grow with them.
+    Evidence is read one candidate at a time, so that memory does not grow with them.
+
+    Args:
+        order: the ids of the trusted candidates, best first.
+        members: by each of them, those that differ from it in their seed alone.
+        deciding: the deciding values.
+        evidence: by candidate, its draws.
+        rule: what decides.
+        seed: of the resamples.
     """
     if len(order) < 2:
         return Uncertainty(tied=frozenset(order))
@@ -56,15 +68,15 @@ def uncertainty(
     of_seeds = generator(seed, "resamples", "seeds")
     picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
     drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
-    of_one = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
-    resampled = np.stack(in_threads(lambda i: of_one(members[i]), order, rule.at_once))
+    resample_of = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
+    resampled = np.stack(in_threads(lambda i: resample_of(members[i]), order, rule.max_threads))
     margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
         table = pd.DataFrame(resampled[:, resample], order, list(rule.names))
-        decided = sign * decide(table, table, rule)
-        margins.append(decided[order[0]] - decided[order[1]])
+        signed = sign * deciding_values(table, table, rule)
+        margins.append(signed[order[0]] - signed[order[1]])
         firsts += best_first(table, table, rule)[0] == order[0]
-        as_good += decided >= decided[order[0]]
+        as_good += signed >= signed[order[0]]
     margin = sign * (deciding[order[0]] - deciding[order[1]])
     tied = as_good.index[(as_good >= TIED_SHARE * RESAMPLES) | (as_good.index == order[0])]
     return Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
@@ -94,8 +106,8 @@ def _resampled(
     drawn: tuple[Tensor, Tensor],
     rule: Rule,
 ) -> np.ndarray:
-    """What decides of one configuration in each resample, (resamples, names): the mean over the seeds it picked."""
-    total = np.zeros((RESAMPLES, len(rule.names)))
+    """The rule's criteria of one configuration in each resample, (resamples, criteria): means over the seeds picked."""
+    total = np.zeros((RESAMPLES, len(rule.criteria)))
     for place, candidate_id in enumerate(seeds):
         share = (picked % len(seeds) == place).mean(axis=1)
         taken = np.flatnonzero(share)
@@ -108,43 +120,47 @@ def _resampled(
 def _each_resample(
     draws: Sequence[Evidence], taken: np.ndarray, drawn: tuple[Tensor, Tensor], rule: Rule
 ) -> np.ndarray:
-    """What decides of one candidate in the resamples that are taken, (taken, names)."""
+    """The rule's criteria of one candidate in the resamples that are taken, (taken, criteria)."""
     tests, validations = (rows[taken] for rows in drawn)
+    fields = rule.required_fields
 
-    def again(draw: Evidence, test: Tensor, validation: Tensor) -> Evidence:
-        return draw.with_rows(**rows_of(draw, test, validation, rule.reads))
+    def resampled(draw: Evidence, test: Tensor, validation: Tensor) -> Evidence:
+        return draw.subset(**rows_of(draw, test, validation, fields))
 
-    if not rule.reads <= frozenset(SCORES):
-        measured = [
-            _decided(again(draws[resample % len(draws)], test, validation), rule)
-            for resample, test, validation in zip(taken.tolist(), tests, validations, strict=True)
-        ]
-        return np.array([[values[name] for name in rule.names] for values in measured])
+    if not fields <= frozenset(SCORES):
+        return np.array(
+            [
+                _values(resampled(draws[resample % len(draws)], test, validation), rule)
+                for resample, test, validation in zip(taken.tolist(), tests, validations, strict=True)
+            ]
+        )
 
     # Scores are few, so that calling functions costs more than what they do: all resamples at once.
     def of_scores(test: Tensor, validation: Tensor) -> Tensor:
-        resample = again(draws[0], test, validation)
-        return torch.stack([rule.criterion(name)(resample) for name in rule.names])
+        resample = resampled(draws[0], test, validation)
+        return torch.stack([criterion(resample) for criterion in rule.criteria])
 
     at_once = max(1, SCORES_AT_ONCE // (tests.shape[1] + validations.shape[1]))
     with torch.no_grad():
         return torch.vmap(of_scores, chunk_size=at_once)(tests, validations).numpy()
 
 
-def _decided(evidence: Evidence, rule: Rule) -> dict[str, float]:
-    """What decides, of one candidate."""
-    if rule.own is None:
-        return criteria.evaluate(evidence, rule.names)
-    try:
-        return {rule.own.name: own.measure(rule.own, evidence)}
-    except own.OwnCriterionError:
-        return {rule.own.name: math.nan}
+def _values(evidence: Evidence, rule: Rule) -> list[float]:
+    """The values of the rule's criteria for one candidate; nan where a user's has none."""
+    of_user = {}
+    for criterion in rule.custom:
+        try:
+            of_user[criterion] = custom.evaluate(criterion, evidence)
+        except custom.CustomCriterionError:
+            of_user[criterion] = math.nan
+    built_in = criteria.evaluate(evidence, [criterion for criterion in rule.criteria if criterion not in of_user])
+    return [of_user[c] if c in of_user else built_in[c.name] for c in rule.criteria]
 
 
 def rows_of(
-    evidence: Evidence, test: Tensor, validation: Tensor, reads: Collection[str] = EMBEDDINGS + SCORES
+    evidence: Evidence, test: Tensor, validation: Tensor, fields: Collection[str] = EMBEDDINGS + SCORES
 ) -> dict[str, Tensor]:
-    """The rows that belong to these test and validation images, by field of the evidence that is read.
+    """The rows that belong to these test and validation images, by those of the ``fields`` that are available.
 
     Pseudo anomalies come in blocks of one for each validation image, which go with it.
     """
@@ -155,4 +171,4 @@ def rows_of(
         if evidence.has((name,)) and len(getattr(evidence, name)) % n == 0:
             starts = torch.arange(0, len(getattr(evidence, name)), n)
             rows[name] = (starts[:, None] + validation).flatten()
-    return {name: index for name, index in rows.items() if name in reads and evidence.has((name,))}
+    return {name: index for name, index in rows.items() if name in fields and evidence.has((name,))}

@@ -1,101 +1,120 @@
-"""The choice without an image: what decides on the images that took part in the selection.
+"""Cross-fitting: what decides on a test image is chosen without it.
 
-The conformal promise is exact for an image that, like the calibration images, the choice did not look at. At a test
-image it looked; so that one is held against the candidates that would have been chosen without it, often the same.
+The conformal promise is exact for an image that, like the calibration images, the choice did not look at. It did look
+at the test images; so the p-value of each is that of the candidates that would have been chosen without it, often the
+same ones. Images are left out in folds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from detectors.ensemble import highest
+from detectors.ensemble import Normalization, max_normalized
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.ranking.evaluation import comparable, held, measure
-from selector.ranking.ranking import first, standing
-from selector.ranking.rules import Rule
-from selector.ranking.shift import resemblance
-from selector.zoo.candidates import Candidate, joint_id
+from selector.inputs.digests import image_digest
+from selector.ranking.evaluation import evaluate_candidate, usable_scores
+from selector.ranking.ranking import first, provisional_table
+from selector.ranking.rules import Decision
+from selector.ranking.shift import shift_test
+from selector.zoo.candidates import Candidate, ensemble_id
 
 FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
 
 
 @dataclass(frozen=True)
-class Held:
-    """The test image of this row and digest, without which others would be chosen, and the p-value that these give."""
+class CrossFitPValue:
+    """The p-value of a test image without which other candidates would be chosen, by these.
+
+    Args:
+        row: its place among the test images.
+        digest: of its pixels.
+        p_value: what the candidates chosen without it give.
+    """
 
     row: int
     digest: str
     p_value: float
 
 
-def choices(
+def selections_without_fold(
     candidates: Sequence[Candidate],
     records: Mapping[str, dict[str, Any]],
     evidence: Mapping[str, Sequence[Evidence]],
-    rule_of: Callable[[bool], Rule],
+    decision: Decision,
     seed: int,
     members: int,
 ) -> list[tuple[str, ...]]:
-    """The candidates that would make the detector without each of the test images (k of them): without its fold.
+    """The candidates that would make the detector without each of the test images: without its fold.
 
-    Up to 20 images, each is a fold of its own. The folds depend on the seed and on k alone. ``rule_of``, as of the
-    choice itself, is asked without the fold too. Empty where embeddings decide: to compare them anew for every fold
-    takes too long.
+    Up to 20 images, each is a fold of its own. The folds depend on the seed and on the number of images alone. Whether
+    test images are shifted is tested without the fold too.
+
+    Args:
+        candidates: all.
+        records: status and reason by candidate.
+        evidence: the draws of each candidate that is ok, read one candidate at a time.
+        decision: of the choice itself.
+        seed: of the folds.
+        members: of the recommended detector, at most.
+
+    Returns:
+        By test image the ids of the members, best first; empty where embeddings decide: to compare them again for every
+        fold takes too long.
     """
-    if not rule_of(False).reads <= set(SCORES):
+    if not decision.required_fields <= set(SCORES):
         return []
     # One after another, and without their embeddings, so that no more than one's are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = comparable([one] for one in scores.values())
+    compared = usable_scores([one] for one in scores.values())
     k = max(0 if one.test_scores is None else len(one.test_scores) for one in scores.values())
     order = torch.randperm(k, generator=generator(seed, "jackknife"))
-    found: list[tuple[str, ...]] = [()] * k
+    selections: list[tuple[str, ...]] = [()] * k
     for fold in range(min(FOLDS, k)):
-        kept = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
-        shifted = not isinstance(compared, str) and resemblance(compared[0], compared[1][kept]).is_shifted
-        seen = {i: one.with_rows(test_scores=kept) for i, one in scores.items()}
-        deciding = rule_of(shifted).common([held(one) for one in seen.values()])
-        measured = {
-            c.id: measure(records[c.id], [seen[c.id]] if c.id in seen else [], deciding.names, deciding)
+        rest = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
+        is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest]).is_shifted
+        without = {i: one.subset(test_scores=rest) for i, one in scores.items()}
+        rule = decision.given(is_shifted).supported_by([one.available for one in without.values()])
+        evaluations = {
+            c.id: evaluate_candidate(records[c.id], [without[c.id]] if c.id in without else [], rule.criteria, rule)
             for c in candidates
         }
-        chosen = first(standing(candidates, measured, deciding), members)
+        chosen = first(provisional_table(candidates, evaluations, rule), members)
         for row in order[fold::FOLDS].tolist():
-            found[row] = chosen
-    return found
+            selections[row] = chosen
+    return selections
 
 
-def others(
+def affected_images(
     members: Sequence[str],
-    chosen: Sequence[tuple[str, ...]],
+    selections: Sequence[tuple[str, ...]],
     images: Tensor,
     evidence: Mapping[str, Sequence[Evidence]],
     calibration: Callable[[str], Tensor],
-) -> tuple[Held, ...]:
-    """The test images (k,C,H,W) without which others than these ``members`` would have been ``chosen``.
+) -> tuple[CrossFitPValue, ...]:
+    """The test images without which other candidates would have been chosen, and their p-values.
 
-    calibration: the scores (h,) that a candidate gives the calibration images.
+    Args:
+        members: the ids of the candidates that were chosen.
+        selections: those chosen without each image, as of ``selections_without_fold``.
+        images: (k,C,H,W) the test images.
+        evidence: the draws of each candidate.
+        calibration: from a candidate to the scores (h,) that it gives the calibration images.
     """
-    rows: dict[tuple[str, ...], list[int]] = {}
-    for row, one in enumerate(chosen):
-        if joint_id(one) != joint_id(members):
-            rows.setdefault(one, []).append(row)
-    found = []
-    for others_members, decided in rows.items():
-        given = [evidence[i][0] for i in others_members]
-        normal = [float(one.validation_scores.double().mean()) for one in given if one.validation_scores is not None]
-        test = highest([one.test_scores for one in given if one.test_scores is not None], normal)
-        p = p_values(highest([calibration(i) for i in others_members], normal), test)
-        found += [Held(row, digest(images[row]), p[row].item()) for row in decided]
-    return tuple(sorted(found, key=lambda one: one.row))
-
-
-def digest(image: Tensor) -> str:
-    """What an image is known by when it comes back: of its pixels, whatever it is called then."""
-    return sha256(image.contiguous().numpy().tobytes()).hexdigest()
+    rows_by_members: dict[tuple[str, ...], list[int]] = {}
+    for row, others in enumerate(selections):
+        if ensemble_id(others) != ensemble_id(members):
+            rows_by_members.setdefault(others, []).append(row)
+    affected = []
+    for others, rows in rows_by_members.items():
+        seen = [evidence[i][0] for i in others]
+        is_distance = all(e.score_is_distance for e in seen)
+        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
+        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        p = p_values(max_normalized([calibration(i) for i in others], units), test)
+        affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
+    return tuple(sorted(affected, key=lambda image: image.row))

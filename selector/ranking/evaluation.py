@@ -1,7 +1,7 @@
 """What criteria make of one candidate, and the status that it deserves."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,90 +11,115 @@ import torch
 from torch import Tensor
 
 from selector import criteria
-from selector.criteria import Criterion, probability_above
-from selector.criteria import custom as own
+from selector.criteria import Criterion, custom
+from selector.evidence.auroc import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.rules import Rule
-from selector.ranking.shift import Comparison
-from selector.ranking.shift import compare as compare_scores
+from selector.ranking.shift import ShiftTest, shift_and_anomaly_tests
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
-FEWEST_TO_COMPARE = 20  # validation images; with fewer, no shift can be found
+MIN_VALIDATION_FOR_SHIFT = 20  # validation images; with fewer, no shift can be found
 STATUSES = ("ok", "collapsed", "failed")  # best first
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What criteria make of one candidate: means and standard deviations over its draws, and the status it deserves."""
+class Evaluation:
+    """What criteria make of one candidate.
 
-    values: pd.Series  # nan where not finite
+    Args:
+        values: of each criterion the mean over draws, nan where not finite or not supported by the evidence.
+        spread: of each the standard deviation over draws.
+        status: "ok", "collapsed" or "failed".
+        reason: why it has that status; of a candidate that is ok, why criteria have no value.
+        is_trained: whether there is a detector.
+    """
+
+    values: pd.Series
     spread: pd.Series
     status: str
     reason: str
     is_trained: bool
 
 
-def measure(record: Mapping[str, Any], draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> Measured:
-    """The named criteria, the deciding ones among them, of a finished candidate; ``draws`` are read where it is ok."""
+def evaluate_candidate(
+    record: Mapping[str, Any], draws: Sequence[Evidence], chosen: Sequence[Criterion], rule: Rule
+) -> Evaluation:
+    """Evaluate criteria on one finished candidate.
+
+    Args:
+        record: its status and reason; ``draws`` are read only where it is ok.
+        draws: its evidence, once per draw of its pseudo anomalies; one where there are no draws.
+        chosen: the criteria, the deciding ones among them.
+        rule: what decides.
+    """
     if record["status"] != "ok":
-        none = pd.Series(math.nan, index=list(names))
-        return Measured(none, none, record["status"], record["reason"], is_trained=False)
-    mean, deviation, trouble = _over_draws(draws, names, rule)
-    return Measured(mean.where(np.isfinite(mean)), deviation, *_guard(draws[0], mean, rule, trouble), is_trained=True)
+        none = pd.Series(math.nan, index=[criterion.name for criterion in chosen])
+        return Evaluation(none, none, record["status"], record["reason"], is_trained=False)
+    mean, deviation, trouble = _over_draws(draws, chosen, rule)
+    status, reason = _guard(draws[0], mean, chosen, rule, trouble)
+    return Evaluation(mean.where(np.isfinite(mean)), deviation, status, reason, is_trained=True)
 
 
-def _over_draws(draws: Sequence[Evidence], names: Sequence[str], rule: Rule) -> tuple[pd.Series, pd.Series, str]:
-    """Mean and standard deviation of every criterion over the augmented draws; 0 where no draw enters, nan where the
-    evidence does not support one; and what was wrong with the user's own."""
-    built_in = [name for name in names if rule.own is None or name != rule.own.name]
-    supported = [name for name in built_in if draws[0].has(criteria.get(name).needs)]
-    fixed = [name for name in supported if not criteria.get(name).uses_draws]
-    drawn = [name for name in supported if criteria.get(name).uses_draws]
-    rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws])
+def _over_draws(
+    draws: Sequence[Evidence], chosen: Sequence[Criterion], rule: Rule
+) -> tuple[pd.Series, pd.Series, dict[str, str]]:
+    """Mean and standard deviation of every criterion over the augmented draws, and what was wrong with a user's own.
+
+    The deviation is 0 where no draw enters; both are nan where the evidence does not support a criterion.
+    """
+    supported = [c for c in chosen if c not in rule.custom and draws[0].has(c.needs)]
+    fixed = [criterion for criterion in supported if not criterion.uses_draws]
+    drawn = [criterion for criterion in supported if criterion.uses_draws]
+    rows = pd.DataFrame([criteria.evaluate(draw, drawn) for draw in draws], dtype=float)
     once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
-    mean, deviation = rows.mean(skipna=False), rows.std(ddof=0, skipna=False)
-    columns, trouble = list(names), ""
-    mean, deviation = pd.concat([once, mean]).reindex(columns), pd.concat([once * 0, deviation]).reindex(columns)
-    if rule.own is not None:
+    columns = [criterion.name for criterion in chosen]
+    mean = pd.concat([once, rows.mean(skipna=False)]).reindex(columns)
+    deviation = pd.concat([once * 0, rows.std(ddof=0, skipna=False)]).reindex(columns)
+    trouble = {}
+    for criterion in rule.custom:
         try:
-            measured = [own.measure(rule.own, draw) for draw in draws]
-        except own.OwnCriterionError as error:
-            measured, trouble = [math.nan], str(error)
+            values = [custom.evaluate(criterion, draw) for draw in draws]
+        except custom.CustomCriterionError as error:
+            values, trouble[criterion.name] = [math.nan], str(error)
         with np.errstate(invalid="ignore"):  # an infinity has no spread
-            mean[rule.own.name], deviation[rule.own.name] = np.mean(measured), np.std(measured)
+            mean[criterion.name], deviation[criterion.name] = np.mean(values), np.std(values)
     return mean, deviation, trouble
 
 
-def _guard(evidence: Evidence, values: pd.Series, rule: Rule, trouble: str) -> tuple[str, str]:
+def _guard(
+    evidence: Evidence, values: pd.Series, chosen: Sequence[Criterion], rule: Rule, trouble: Mapping[str, str]
+) -> tuple[str, str]:
     """The status that a trained candidate deserves, and why."""
     constant = [name for name in ("validation_scores", "test_scores") if _is_constant(getattr(evidence, name))]
     equal = f"all {' and '.join(name.replace('_', ' ') for name in constant)} are equal" if constant else ""
-    without = {name: _why(evidence, rule.criterion(name)) for name in values.index if not math.isfinite(values[name])}
+    without = {c.name: _why_no_value(evidence, c) for c in chosen if not math.isfinite(values[c.name])}
     unusable = [without[name] for name in rule.names if name in without]
     if unusable or constant:
-        return "failed", trouble or ": ".join(filter(None, (*unusable[:1], equal)))
+        return "failed", next(iter(trouble.values()), "") or ": ".join(filter(None, (*unusable[:1], equal)))
     auroc = proxy_auroc(evidence)
-    if auroc < COLLAPSE_AUROC:
-        return "collapsed", f"pseudo anomalies are not told from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
+    if auroc is not None and auroc < COLLAPSE_AUROC:
+        why = f"pseudo anomalies are not distinguished from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
+        return "collapsed", why
     return "ok", ", ".join(without.values())
 
 
-def _why(evidence: Evidence, criterion: Criterion) -> str:
-    """Why a criterion has no value."""
-    lacking = missing_of([held(evidence)], criterion)
-    return f"{criterion.name} needs {', '.join(lacking)}" if lacking else f"{criterion.name} is not finite"
+def _why_no_value(evidence: Evidence, criterion: Criterion) -> str:
+    missing = missing_fields([evidence.available], criterion)
+    return f"{criterion.name} needs {', '.join(missing)}" if missing else f"{criterion.name} is not finite"
 
 
-def compare(evidence: Iterable[Sequence[Evidence]], seed: int) -> Comparison:
-    """Test against validation images, by the scores of all candidates that did not collapse; or why not.
+def test_for_shift(evidence: Iterable[Sequence[Evidence]], seed: int) -> ShiftTest:
+    """The tests of test images against validation images, by the scores of all candidates that did not collapse.
 
-    evidence: the draws of each candidate, of which no more than one's need be in memory.
+    Args:
+        evidence: the draws of each candidate, of which no more than one's need be in memory.
+        seed: of the permutations.
     """
-    scores = comparable(evidence)
-    return Comparison(reason=scores) if isinstance(scores, str) else compare_scores(*scores, seed)
+    scores = usable_scores(evidence)
+    return ShiftTest(reason=scores) if isinstance(scores, str) else shift_and_anomaly_tests(*scores, seed)
 
 
-def comparable(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tensor] | str:
+def usable_scores(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tensor] | str:
     """The validation (h,c) and test scores (k,c) of all candidates that did not collapse; or why there are none."""
     of_validation, of_test = [], []
     for draws in evidence:
@@ -102,35 +127,41 @@ def comparable(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tensor] 
         if t is None:
             return "no test images were given"
         assert v is not None
-        usable = not any(_is_constant(scores) or not scores.isfinite().all() for scores in (v, t))
-        if usable and proxy_auroc(draws[0]) >= COLLAPSE_AUROC:
+        informative = not any(_is_constant(scores) or not scores.isfinite().all() for scores in (v, t))
+        if informative and not is_collapsed(draws[0]):
             of_validation.append(v.double().cpu())
             of_test.append(t.double().cpu())
     if not of_test:
         return "no candidate can be trusted"
-    if len(of_validation[0]) < FEWEST_TO_COMPARE:
-        return f"{len(of_validation[0])} validation images are fewer than {FEWEST_TO_COMPARE}"
+    if len(of_validation[0]) < MIN_VALIDATION_FOR_SHIFT:
+        return f"{len(of_validation[0])} validation images are fewer than {MIN_VALIDATION_FOR_SHIFT}"
     return torch.stack(of_validation, 1), torch.stack(of_test, 1)
 
 
-def proxy_auroc(evidence: Evidence) -> float:
-    """How well a candidate's own pseudo anomalies are told from held-out normal images."""
-    assert evidence.validation_scores is not None
-    assert evidence.augmented_scores is not None
+def proxy_auroc(evidence: Evidence) -> float | None:
+    """How well a candidate's own pseudo anomalies are distinguished from held-out normal images; None without any."""
+    if evidence.validation_scores is None or evidence.augmented_scores is None:
+        return None
     return probability_above(evidence.validation_scores, evidence.augmented_scores).item()
 
 
-def held(evidence: Evidence) -> frozenset[str]:
-    """The fields that are there."""
-    return frozenset(name for name, _ in evidence.items())
+def is_collapsed(evidence: Evidence) -> bool:
+    """Whether a candidate never learned its task; one without pseudo anomalies of its own has no such guard."""
+    auroc = proxy_auroc(evidence)
+    return auroc is not None and not auroc >= COLLAPSE_AUROC
 
 
-def missing_of(fields: Sequence[frozenset[str]], criterion: Criterion) -> list[str]:
-    """What of a criterion's needs the candidates lack, empty where one of them holds all."""
-    lacks = [[name for name in criterion.needs if name not in one] for one in fields]
-    return min(lacks, key=len, default=list(criterion.needs))
+def missing_fields(available: Collection[frozenset[str]], criterion: Criterion) -> list[str]:
+    """What of a criterion's needs the candidates lack, empty where one of them has all.
+
+    Args:
+        available: by candidate, the fields of its evidence.
+        criterion: the criterion.
+    """
+    missing = [[name for name in criterion.needs if name not in fields] for fields in available]
+    return min(missing, key=len, default=list(criterion.needs))
 
 
 def _is_constant(scores: Tensor | None) -> bool:
-    """Whether scores tell no image from another."""
+    """Whether scores distinguish no image from another."""
     return scores is not None and len(scores) > 1 and bool(scores.min() == scores.max())

@@ -10,11 +10,11 @@ import pandas as pd
 from selector import criteria
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 from selector.ranking.bootstrap import uncertainty
-from selector.ranking.evaluation import STATUSES, Measured, held, measure, missing_of
-from selector.ranking.rules import Rule, best_first, decide
-from selector.ranking.shift import NOT_COMPARED, Comparison
+from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
+from selector.ranking.rules import Rule, best_first, deciding_values
+from selector.ranking.shift import NOT_COMPARED, ShiftTest
 from selector.zoo.candidates import Candidate
 
 
@@ -23,13 +23,13 @@ class Ranking:
     """The finished table, best first, and what the verdict is made of."""
 
     table: pd.DataFrame
-    spread: pd.DataFrame  # standard deviation over draws and seeds: a row a candidate, a column a criterion
+    spread: pd.DataFrame  # standard deviation over draws and seeds: one row per candidate, one column per criterion
     rule: Rule
     margin: float  # deciding value of the first minus the second, better = positive; nan with one candidate
     margin_spread: float  # its standard deviation over the resamples
     share_first: float  # share of the resamples in which the first comes first
     absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
-    comparison: Comparison = NOT_COMPARED
+    comparison: ShiftTest = NOT_COMPARED
 
     def first(self, count: int) -> tuple[str, ...]:
         """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
@@ -38,7 +38,8 @@ class Ranking:
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """Those that have a column."""
-        return tuple(self.rule.criterion(name) for name in self.spread.columns)
+        deciding = {criterion.name: criterion for criterion in self.rule.criteria}
+        return tuple(deciding.get(name) or criteria.get(name) for name in self.spread.columns)
 
 
 def rank(
@@ -47,14 +48,14 @@ def rank(
     evidence: Mapping[str, Sequence[Evidence]],
     rule: Rule,
     seed: int,
-    comparison: Comparison = NOT_COMPARED,
+    comparison: ShiftTest = NOT_COMPARED,
 ) -> Ranking:
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
     A candidate whose validation scores are hardly below those of augmented validation images (AUROC under .55)
-    never learned its task and is collapsed; one whose deciding criterion is not finite counts as failed, and so does
-    one whose validation or test scores are all equal. Ties in a Borda count go to the better value of its first
-    criterion, then to the earlier candidate.
+    never learned its task and is collapsed; a candidate without pseudo anomalies of its own has no such guard. One
+    whose deciding criterion is not finite counts as failed, and so does one whose validation or test scores are all
+    equal. Ties in a Borda count go to the better value of its first criterion, then to the earlier candidate.
 
     Candidates that differ in their seed alone share a row: criteria are means over seeds and draws, of those with the
     best status among them, and the candidate of the row is the one of the median deciding value, of two in the middle
@@ -64,36 +65,46 @@ def rank(
     Of the criteria of "auto" those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
 
-    comparison: of test and validation images, for the verdict.
+    Args:
+        candidates: all, in the order that breaks ties.
+        records: status and reason by candidate.
+        evidence: the draws of each candidate that is ok, read one candidate at a time.
+        rule: what decides.
+        seed: of the bootstrap.
+        comparison: of test and validation images, for the verdict.
     """
-    fields = [held(draws[0]) for draws in evidence.values()]
-    rule = rule.common(fields)
-    known = [*criteria.names(), *([rule.own.name] if rule.own else [])]
-    missing = {name: missing_of(fields, rule.criterion(name)) for name in known}
-    names = [name for name, fields in missing.items() if not fields or name in rule.names]
-    every = in_threads(lambda i: measure(records[i], evidence.get(i, ()), names, rule), list(records), rule.at_once)
-    measured = dict(zip(records, every, strict=True))
-    places = _place(candidates, measured, rule)
+    available = [draws[0].available for draws in evidence.values()]
+    rule = rule.supported_by(available)
+    missing = {c: missing_fields(available, c) for c in (*criteria.CRITERIA.values(), *rule.custom)}
+    chosen = [c for c, fields in missing.items() if not fields or c in rule.criteria]
+
+    def evaluate(candidate_id: str) -> Evaluation:
+        return evaluate_candidate(records[candidate_id], evidence.get(candidate_id, ()), chosen, rule)
+
+    evaluations = dict(zip(records, in_threads(evaluate, list(records), rule.max_threads), strict=True))
+    places = _place(candidates, evaluations, rule)
     trusted = places.order[: places.n_trusted]
-    found = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed)
+    certainty = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed)
     absent = {
-        name: f"needs {', '.join(missing[name])}, which no candidate has" for name in missing if name not in names
+        c.name: f"needs {', '.join(fields)}, which no candidate has" for c, fields in missing.items() if c not in chosen
     }
     return Ranking(
-        _table(candidates, places, found.tied),
+        _table(candidates, places, certainty.tied),
         places.spread.loc[places.order],
         rule,
-        found.margin,
-        found.margin_spread,
-        found.share_first,
+        certainty.margin,
+        certainty.margin_spread,
+        certainty.share_first,
         absent,
         comparison,
     )
 
 
-def standing(candidates: Sequence[Candidate], measured: Mapping[str, Measured], rule: Rule) -> pd.DataFrame:
-    """The table of ``rank`` as far as these measurements go, without the resamples: nothing in it is tied."""
-    return _table(candidates, _place(candidates, measured, rule), tied=())
+def provisional_table(
+    candidates: Sequence[Candidate], evaluations: Mapping[str, Evaluation], rule: Rule
+) -> pd.DataFrame:
+    """The table of ``rank`` without the bootstrap: nothing in it is tied."""
+    return _table(candidates, _place(candidates, evaluations, rule), tied=())
 
 
 def first(table: pd.DataFrame, count: int) -> tuple[str, ...]:
@@ -114,15 +125,15 @@ class _Places:
     spread: pd.DataFrame
 
 
-def _place(candidates: Sequence[Candidate], measured: Mapping[str, Measured], rule: Rule) -> _Places:
-    values = pd.DataFrame({c.id: measured[c.id].values for c in candidates}).T
-    spread = pd.DataFrame({c.id: measured[c.id].spread for c in candidates}).T
-    statuses = {c.id: measured[c.id].status for c in candidates}
-    trained = {c.id for c in candidates if measured[c.id].is_trained}
+def _place(candidates: Sequence[Candidate], evaluations: Mapping[str, Evaluation], rule: Rule) -> _Places:
+    values = pd.DataFrame({c.id: evaluations[c.id].values for c in candidates}).T
+    spread = pd.DataFrame({c.id: evaluations[c.id].spread for c in candidates}).T
+    statuses = {c.id: evaluations[c.id].status for c in candidates}
+    trained = {c.id for c in candidates if evaluations[c.id].is_trained}
     members = _configurations(candidates, statuses, values, trained, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
     reasons = {
-        i: ", ".join(filter(None, (measured[i].reason, _left_out(candidates, i, statuses, members[i]))))
+        i: ", ".join(filter(None, (evaluations[i].reason, _left_out(candidates, i, statuses, members[i]))))
         for i in members
     }
 
@@ -130,11 +141,11 @@ def _place(candidates: Sequence[Candidate], measured: Mapping[str, Measured], ru
     collapsed = [i for i in members if statuses[i] == "collapsed"]
     # Last of all those without weights: what trained, if only to a useless end, still has a detector to show.
     failed = sorted((i for i in members if statuses[i] == "failed"), key=lambda i: i not in trained)
-    rivals = values.loc[trusted or collapsed]
-    deciding = decide(values, rivals, rule).where(~values.index.isin(failed))
+    reference = values.loc[trusted or collapsed]
+    deciding = deciding_values(values, reference, rule).where(~values.index.isin(failed))
     order = [
-        *best_first(values.loc[trusted], rivals, rule),
-        *best_first(values.loc[collapsed], rivals, rule),
+        *best_first(values.loc[trusted], reference, rule),
+        *best_first(values.loc[collapsed], reference, rule),
         *failed,
     ]
     return _Places(order, len(trusted), members, deciding, statuses, reasons, values, spread)
@@ -154,14 +165,14 @@ def _configurations(
     same: dict[str, list[str]] = {}
     for candidate in candidates:
         same.setdefault(candidate.configuration_id, []).append(candidate.id)
-    found = {}
+    by_representative = {}
     for ids in same.values():
         status = min((statuses[i] for i in ids), key=STATUSES.index)
         counted = [i for i in ids if statuses[i] == status]
         shown = [i for i in counted if i in trained] or counted
         ordered = shown if status == "failed" else best_first(values.loc[shown], values.loc[shown], rule)
-        found[ordered[len(ordered) // 2]] = counted
-    return found
+        by_representative[ordered[len(ordered) // 2]] = counted
+    return by_representative
 
 
 def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
@@ -181,8 +192,8 @@ def _left_out(
     candidates: Sequence[Candidate], candidate_id: str, statuses: Mapping[str, str], counted: list[str]
 ) -> str:
     """Which seeds of a configuration do not count in its values, and why."""
-    own_id = _find(candidates, candidate_id).configuration_id
-    others = [c for c in candidates if c.configuration_id == own_id and c.id not in counted]
+    configuration = _find(candidates, candidate_id).configuration_id
+    others = [c for c in candidates if c.configuration_id == configuration and c.id not in counted]
     return ", ".join(f"seed {c.training.seed} {statuses[c.id]}" for c in others)
 
 
@@ -196,10 +207,10 @@ def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[st
         {
             "rank": place,
             "candidate": candidate.id,
-            "augmentation": candidate.training.augmentation,
+            "augmentation": candidate.augmentation,
             "hyperparameters": candidate.hyperparameters,
             "detector": candidate.training.detector,
-            "scorer": candidate.scorer,
+            "scorer": candidate.scorer.describe(),
             "seed": candidate.training.seed,
             "criterion": places.deciding[candidate.id],
             "status": places.statuses[candidate.id],

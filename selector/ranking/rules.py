@@ -1,183 +1,249 @@
 """What decides: one criterion by its value, or several by Borda; and the order that it puts candidates in."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from augmentations import InputError
+from augmentations.errors import InputError
 from selector import consensus, criteria
-from selector.criteria import Criterion
-from selector.criteria import custom as own
+from selector.criteria import Criterion, custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES
-from selector.execution.execution import MOST_THREADS
+from selector.execution.threads import MOST_THREADS
 
 # A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
 # on the suite `development`.
-AUTO = ("score_upper_95", "score_skew3", "pseudo_auc", "npd")
-# Of what holds no test score against the level of validation scores, what lost least on `development` where a shift is
-# found (benchmarks/shifts.py).
-UNDER_SHIFT = ("rtm", "npd", "score_skew3")
+AUTO = ("score_q95", "score_skewness", "pseudo_auc", "npd")
+# Of what does not compare the level of test scores with that of validation scores, what lost least on `development`
+# where a shift is found (benchmarks/studies/shifts.py).
+UNDER_SHIFT = ("rtm", "npd", "score_skewness")
 BY_USER = "chosen by the user"
 DEFAULT_MEMBERS = 8  # of an ensemble: with fewer it lost more on `development` where 5% of the images are anomalous
-FEWEST_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
+MIN_IMAGES_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
     *("criterion", "status", "reason", "tied"),
 )
+
+CriterionChoice = str | Criterion | custom.Function | Sequence[str | Criterion]  # what a user may name
 
 
 @dataclass(frozen=True)
 class Rule:
     """What decides: one criterion by its value, or several by Borda (mean share of candidates beaten)."""
 
-    names: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
     reason: str = ""
-    own: Criterion | None = None  # the user's, which decides alone
+
+    @classmethod
+    def of(cls, *names: str, reason: str = "") -> "Rule":
+        """The rule of built-in criteria of these names. Raises InputError for an unknown one."""
+        return cls(tuple(criteria.get(name) for name in names), reason)
 
     @property
-    def asked(self) -> bool:
+    def names(self) -> tuple[str, ...]:
+        """The names of its criteria."""
+        return tuple(criterion.name for criterion in self.criteria)
+
+    @property
+    def custom(self) -> tuple[Criterion, ...]:
+        """Those of its criteria that a user wrote."""
+        return tuple(criterion for criterion in self.criteria if not criteria.is_registered(criterion))
+
+    @property
+    def is_user_chosen(self) -> bool:
         """Whether the user named it, so that none may be left out."""
         return self.reason == BY_USER
 
     @property
     def is_borda(self) -> bool:
-        return len(self.names) > 1
+        """Whether several criteria decide together."""
+        return len(self.criteria) > 1
 
     @property
     def higher_is_better(self) -> bool:
-        return self.is_borda or self.criterion(self.names[0]).higher_is_better
+        """The direction of the deciding value; that of a Borda share is up."""
+        return self.is_borda or self.criteria[0].higher_is_better
 
-    def criterion(self, name: str) -> Criterion:
-        """The built-in criterion of this name, or the user's."""
-        return self.own if self.own is not None and name == self.own.name else criteria.get(name)
+    def supported_by(self, available: Collection[frozenset[str]]) -> "Rule":
+        """The rule of the criteria that every candidate supports; the same where the user chose it or none is.
 
-    def common(self, fields: Sequence[frozenset[str]]) -> "Rule":
-        """The criteria that every candidate supports, by the fields that each holds; all, where the user asked for them
-        or none is supported."""
-        if self.asked:
+        Args:
+            available: by candidate, the fields of its evidence.
+        """
+        if self.is_user_chosen:
             return self
-        shared = tuple(
-            name for name in self.names if all(set(self.criterion(name).needs) <= set(one) for one in fields)
-        )
-        return replace(self, names=shared or self.names)
+        shared = tuple(c for c in self.criteria if all(set(c.needs) <= fields for fields in available))
+        return replace(self, criteria=shared or self.criteria)
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The fields of the evidence that it looks at; all, where the user's function does not say."""
-        needs = [self.criterion(name).needs for name in self.names]
-        return frozenset(EMBEDDINGS + SCORES if self.own is not None else sum(needs, ()))
+    def required_fields(self) -> frozenset[str]:
+        """The fields of the evidence that it reads; all, where a user's criterion takes part, which need not say."""
+        if self.custom:
+            return frozenset(EMBEDDINGS + SCORES)
+        return frozenset(name for criterion in self.criteria for name in criterion.needs)
 
     @property
-    def at_once(self) -> int:
+    def max_threads(self) -> int:
         """How many threads may evaluate it: a user's function need not bear more than one."""
-        return MOST_THREADS if self.own is None else 1
+        return 1 if self.custom else MOST_THREADS
 
     def to_json(self) -> dict[str, Any]:
-        """What is kept; of the user's criterion all but the function."""
-        return {"names": self.names, "reason": self.reason, "own": self.own and own.to_json(self.own)}
+        """What is saved; of a user's criteria all but the functions."""
+        return {"names": self.names, "reason": self.reason, "custom": [custom.to_json(c) for c in self.custom]}
 
     @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> "Rule":
-        """The rule as it was kept."""
-        users = kept.get("own")
-        return cls(tuple(kept["names"]), kept["reason"], users and own.from_json(users))
+    def from_json(cls, saved: dict[str, Any]) -> "Rule":
+        """The rule as it was saved."""
+        of_user = {entry["name"]: custom.from_json(entry) for entry in saved["custom"]}
+        chosen = (of_user[name] if name in of_user else criteria.get(name) for name in saved["names"])
+        return cls(tuple(chosen), saved["reason"])
 
     def describe(self) -> str:
+        """Its name in a sentence."""
         return f"Borda over {', '.join(self.names[:-1])} and {self.names[-1]}" if self.is_borda else self.names[0]
 
 
-Deciding = str | Criterion | own.Function | Sequence[str]  # what a user may name
+@dataclass(frozen=True)
+class Decision:
+    """The rule that decides, and the one that does where test images are shifted against validation images."""
+
+    normal: Rule
+    under_shift: Rule
+
+    def given(self, is_shifted: bool) -> Rule:
+        """The rule for test images that are shifted, or are not."""
+        return self.under_shift if is_shifted else self.normal
+
+    @property
+    def required_fields(self) -> frozenset[str]:
+        """The fields of the evidence that either of both rules reads."""
+        return self.normal.required_fields | self.under_shift.required_fields
 
 
-def rule(criterion: Deciding, n_validation: int, has_test: bool = True, is_shifted: bool = False) -> Rule:
-    """The deciding rule of a criterion, of its name, or of several names, whose Borda it is.
+def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bool = True) -> Decision:
+    """What decides, from what a user named.
 
     "auto" is Borda over what loses least on the development benchmark; where test images do not resemble validation
-    images (``is_shifted``), over what does not hold their scores against those.
-    Without test images "auto" is Borda over pseudo_auc and npd, or pseudo_auc alone. Raises InputError for an unknown
-    name, a user's criterion without a free one, several of which one comes twice or is a function, or one that needs
-    test images where there are none.
+    images, over what does not compare the levels of their scores. Without test images it is Borda over pseudo_auc and
+    npd, or pseudo_auc alone.
+
+    Args:
+        criterion: "auto", the name of a criterion, a Criterion, a function of the evidence, or several names or
+            Criterion objects, whose Borda decides.
+        n_validation: the number of validation images.
+        has_test: whether there are test images.
+
+    Raises:
+        InputError: an unknown name, a user's criterion without a free name, several of which one comes twice or is a
+            function, or one that needs test images where there are none.
     """
     if isinstance(criterion, Sequence) and not isinstance(criterion, str):
-        if not criterion or len(set(criterion)) < len(criterion) or not all(isinstance(c, str) for c in criterion):
-            remedy = 'try ("dsv", "rtm") with names of selector.criteria.names(), or a function alone'
-            raise InputError(f"criterion={criterion!r}", "must be names of criteria, each once", remedy)
-        names = tuple(_usable(name, has_test).name for name in criterion)
-        return Rule(names, BY_USER)
+        rule = Rule(_several(criterion, has_test), BY_USER)
+        return Decision(rule, rule)
     if criterion != "auto":
-        chosen = _usable(criterion, has_test)
-        built_in = chosen is criteria.CRITERIA.get(chosen.name)
-        return Rule((chosen.name,), BY_USER, None if built_in else chosen)
+        rule = Rule((_usable(criterion, has_test),), BY_USER)
+        return Decision(rule, rule)
     if not has_test:
-        return _inductive(n_validation)
-    if is_shifted:
-        return Rule(
-            UNDER_SHIFT,
-            "auto: validation images do not resemble the normal test images, so nothing decides that compares the "
-            "levels of their scores",
-        )
-    return Rule(
-        AUTO,
-        "auto: how high test scores are against held-out normal ones, how skew they are, and pseudo anomalies",
+        rule = _inductive(n_validation)
+        return Decision(rule, rule)
+    return Decision(
+        Rule.of(
+            *AUTO,
+            reason="auto: how high test scores are compared with held-out normal ones, how skewed they are, and pseudo "
+            "anomalies",
+        ),
+        Rule.of(
+            *UNDER_SHIFT,
+            reason="auto: validation images do not resemble the normal test images, so no criterion decides that "
+            "compares the levels of their scores",
+        ),
     )
 
 
-def _usable(given: str | Criterion | own.Function, has_test: bool) -> Criterion:
-    chosen = _criterion(given)
-    if chosen.needs_test and not has_test:
+def _several(choice: Sequence[str | Criterion], has_test: bool) -> tuple[Criterion, ...]:
+    named = [entry.name if isinstance(entry, Criterion) else entry for entry in choice]
+    if not named or not all(isinstance(name, str) for name in named) or len(set(named)) < len(named):
+        remedy = 'try ("dsv", "rtm") with names of selector.criteria.names(), or a function alone'
+        raise InputError(f"criterion={choice!r}", "must be names of criteria or Criterion objects, each once", remedy)
+    return tuple(_usable(entry, has_test) for entry in choice)
+
+
+def _usable(choice: str | Criterion | custom.Function, has_test: bool) -> Criterion:
+    criterion = _criterion(choice)
+    if criterion.needs_test and not has_test:
         raise InputError(
-            f"criterion {chosen.name!r}",
-            "looks at test images, and none were given",
+            f"criterion {criterion.name!r}",
+            "needs test images, and none were given",
             f'give test images, or choose one of {", ".join(criteria.inductive())}, or "auto"',
         )
-    return chosen
+    return criterion
 
 
-def _criterion(given: str | Criterion | own.Function) -> Criterion:
-    if any(given is built_in for built_in in criteria.CRITERIA.values()):
-        return cast(Criterion, given)
-    if not isinstance(given, str):
-        return own.own(given, (*criteria.names(), *consensus.names(), *COLUMNS))
+def _criterion(choice: str | Criterion | custom.Function) -> Criterion:
+    if isinstance(choice, Criterion) and criteria.is_registered(choice):
+        return choice
+    if not isinstance(choice, str):
+        return custom.as_criterion(choice, (*criteria.names(), *consensus.names(), *COLUMNS))
     try:
-        return criteria.get(given)
+        return criteria.get(choice)
     except InputError as error:
-        raise InputError(f"criterion {given!r}", error.rule, f'{error.remedy} Or "auto"') from error
+        raise InputError(f"criterion {choice!r}", error.rule, f'{error.remedy} Or "auto"') from error
 
 
 def _inductive(n_validation: int) -> Rule:
-    if n_validation < FEWEST_FOR_NPD:
-        few = f"{n_validation} validation images are fewer than {FEWEST_FOR_NPD}, too few for npd"
-        return Rule(("pseudo_auc",), f"auto: no test images were given; {few}")
-    return Rule(("pseudo_auc", "npd"), "auto: no test images were given, so pseudo anomalies of other kinds decide")
+    if n_validation < MIN_IMAGES_FOR_NPD:
+        few = f"{n_validation} validation images are fewer than {MIN_IMAGES_FOR_NPD}, too few for npd"
+        return Rule.of("pseudo_auc", reason=f"auto: no test images were given; {few}")
+    reason = "auto: no test images were given, so pseudo anomalies of other kinds decide"
+    return Rule.of("pseudo_auc", "npd", reason=reason)
 
 
-def decide(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> pd.Series:
-    """The deciding value of each row of criterion values: the criterion's own, or the Borda share in [0, 1].
+def borda(
+    values: pd.DataFrame, higher_is_better: Mapping[str, bool], reference: pd.DataFrame | None = None
+) -> pd.Series:
+    """The Borda share of each row: the mean over columns of the share of other rows beaten, a tie counting half.
 
-    The Borda share is the mean over the rule's criteria of the share of ``rivals`` beaten, a tie counting half.
+    Args:
+        values: one row per candidate, with a column for every key of ``higher_is_better``; nan beats nothing.
+        higher_is_better: the columns that count, and their direction.
+        reference: the rows to compare with; a row is not compared with the one of its own index. None: ``values``.
+
+    Returns:
+        The shares, in [0, 1].
     """
+    reference = values if reference is None else reference
+    other = values.index.to_numpy()[:, None] != reference.index.to_numpy()
+    # Points are halves, whose sum is exact: equal shares are equal, and their tie is broken as ``best_first`` says.
+    points = np.sum(
+        [_points(values[name], reference[name], other, higher) for name, higher in higher_is_better.items()], axis=0
+    )
+    return pd.Series(points / (len(higher_is_better) * np.maximum(other.sum(1), 1)), values.index)
+
+
+def _points(values: pd.Series, reference: pd.Series, other: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    sign = 1 if higher_is_better else -1
+    rows, columns = sign * values.to_numpy()[:, None], sign * reference.to_numpy()
+    return (((rows > columns) + 0.5 * (rows == columns)) * other).sum(1)
+
+
+def deciding_values(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> pd.Series:
+    """The deciding value of each row of criterion values: the criterion, or the Borda share among ``reference``."""
     if not rule.is_borda:
         return values[rule.names[0]]
-    other = values.index.to_numpy()[:, None] != rivals.index.to_numpy()
-    # Points are halves, whose sum is exact: equal shares are equal, and their tie is broken as ``best_first`` says.
-    points = np.sum([_points(values[name], rivals[name], other, name) for name in rule.names], axis=0)
-    return pd.Series(points / (len(rule.names) * np.maximum(other.sum(1), 1)), values.index)
+    return borda(values, {criterion.name: criterion.higher_is_better for criterion in rule.criteria}, reference)
 
 
-def _points(values: pd.Series, rivals: pd.Series, other: np.ndarray, name: str) -> np.ndarray:
-    sign = 1 if criteria.get(name).higher_is_better else -1
-    own, others = sign * values.to_numpy()[:, None], sign * rivals.to_numpy()
-    return (((own > others) + 0.5 * (own == others)) * other).sum(1)
+def best_first(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> list[Any]:
+    """The index of criterion values in the order of the rule.
 
-
-def best_first(values: pd.DataFrame, rivals: pd.DataFrame, rule: Rule) -> list[str]:
-    """The rows of criterion values in the order of the rule, ties broken as ``rank`` says."""
-    first = rule.names[0]
-    sign = 1 if rule.criterion(first).higher_is_better else -1
-    deciding = decide(values, rivals, rule) * (1 if rule.is_borda else sign)
+    Ties of a Borda go to the better value of its first criterion, then to the earlier row.
+    """
+    first = rule.criteria[0]
+    sign = 1 if first.higher_is_better else -1
+    deciding = deciding_values(values, reference, rule) * (1 if rule.is_borda else sign)
     # Of the keys the last comes first; nan is behind all numbers.
-    order = np.lexsort([-sign * values[first].to_numpy(float), -deciding.to_numpy(float)])
+    order = np.lexsort([-sign * values[first.name].to_numpy(float), -deciding.to_numpy(float)])
     return list(values.index[order])

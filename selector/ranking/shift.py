@@ -1,4 +1,4 @@
-"""Whether test images resemble validation images as normal images should, and whether anything among them stands out.
+"""Whether test images resemble validation images as normal images should, and whether there is evidence of anomalies.
 
 Two tests of anomaly scores (images x candidates), without labels and without a model of the scores. Rows are images and
 exchangeable where they resemble each other; candidates may depend on each other in any way.
@@ -12,10 +12,10 @@ candidates and sides: a shift misleads a choice most where candidates see it dif
 The size is at most the level, whatever the anomalies score, and far below it where they are few; the power is what that
 leaves. Anomalies that score high hide a shift towards more normal scores.
 
-*Standing out.* Null hypothesis: all test images are exchangeable with the validation images. The statistic is the
-largest of the candidates' sums of Savage scores over the test images (-log of the share of scores above, so that few
-high ones count; Savage, Ann. Math. Stat. 27, 1956). Its distribution is that over permutations of the images, the same
-for all candidates (Westfall & Young, Resampling-based multiple testing, 1993), so the size is exact. The power is
+*Evidence of anomalies.* Null hypothesis: all test images are exchangeable with the validation images. The statistic is
+the largest of the candidates' sums of Savage scores over the test images (-log of the share of scores above, so that
+few high ones count; Savage, Ann. Math. Stat. 27, 1956). Its distribution is that over permutations of the images, the
+same for all candidates (Westfall & Young, Resampling-based multiple testing, 1993), so the size is exact. The power is
 bounded by what ranks can tell: a images above all others are all test images by chance in about (k / (h + k))^a.
 
 That unlabeled images bound the share of what is unlike the nominal ones from below, and only so, is from Blanchard, Lee
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 
-LEVEL = 0.05  # of both tests
+LEVEL = 0.05  # of significance, of both tests
 PERMUTATIONS = 999  # so that the smallest p-value is .001
 BATCH = 111  # of them at a time, in one product
 # Sums of multiples of it are exact in float64, so that no order of images or candidates changes a comparison of them.
@@ -41,66 +41,80 @@ GRAIN = 2.0**-20
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ShiftTest:
     """Test scores against validation scores, of all candidates; p-values are nan where ``reason`` says why.
 
-    shift: the p-value of "at least half of the test images resemble validation images"; share: of the candidate that
-    contradicts it most, the test scores on the emptier side of the median validation score, at least about 1/4 under
-    that hypothesis; is_higher: whether test scores are the higher ones; seen_by: how many of ``candidates`` contradict
-    it. standing_out: the p-value of "all test images resemble validation images" against higher scores.
+    Args:
+        shift_p_value: of "at least half of the test images resemble validation images".
+        share: of the candidate that contradicts it most, the share of test scores on the emptier side of the median
+            validation score, at least about 1/4 under that hypothesis.
+        is_higher: whether test scores are the higher ones.
+        n_shifted: how many of the candidates contradict it.
+        n_candidates: how many were tested.
+        anomaly_p_value: of "all test images resemble validation images" against higher scores.
+        reason: why nothing was tested.
     """
 
-    shift: float = math.nan
+    shift_p_value: float = math.nan
     share: float = math.nan
     is_higher: bool = False
-    seen_by: int = 0
-    candidates: int = 0
-    standing_out: float = math.nan
+    n_shifted: int = 0
+    n_candidates: int = 0
+    anomaly_p_value: float = math.nan
     reason: str = ""
 
     @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> "Comparison":
-        """The comparison as it was kept, numbers that are not finite as None."""
-        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
+    def from_json(cls, saved: dict[str, Any]) -> "ShiftTest":
+        """The test as it was saved, numbers that are not finite as None."""
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in saved.items()}
         return cls(**values)
 
     @property
     def is_shifted(self) -> bool:
-        return self.shift <= LEVEL
+        """Whether the test images do not resemble the validation images."""
+        return self.shift_p_value <= LEVEL
 
     @property
-    def nothing_stands_out(self) -> bool:
-        return self.standing_out > LEVEL
+    def no_evidence_of_anomalies(self) -> bool:
+        """Whether no candidate scores test images higher than validation images by more than chance."""
+        return self.anomaly_p_value > LEVEL
 
 
-NOT_COMPARED = Comparison(reason="nothing was compared")
+NOT_COMPARED = ShiftTest(reason="nothing was compared")
 
 
-def compare(validation: Tensor, test: Tensor, seed: int) -> Comparison:
+def shift_and_anomaly_tests(validation: Tensor, test: Tensor, seed: int) -> ShiftTest:
     """Both tests of the scores of validation images (h,m) and test images (k,m) by m candidates, all finite."""
-    return replace(resemblance(validation, test), standing_out=standing_out(validation, test, seed))
+    return replace(shift_test(validation, test), anomaly_p_value=savage_score_test(validation, test, seed))
 
 
-def resemblance(validation: Tensor, test: Tensor) -> Comparison:
+def shift_test(validation: Tensor, test: Tensor) -> ShiftTest:
     """The test of a shift alone, of validation scores (h,m) and test scores (k,m)."""
-    higher, lower = (emptiness(sign * validation.double(), sign * test.double()) for sign in (1, -1))
+    higher, lower = (precedence_test(sign * validation.double(), sign * test.double()) for sign in (1, -1))
     # Of equal p-values the first is taken, and "higher" comes first whatever the order of the candidates.
     p_values, shares = (np.concatenate(both) for both in zip(higher, lower, strict=True))
     adjusted = np.minimum(len(p_values) * p_values, 1.0)
     least, m = int(p_values.argmin()), validation.shape[1]
-    return Comparison(
-        shift=float(adjusted[least]),
+    return ShiftTest(
+        shift_p_value=float(adjusted[least]),
         share=float(shares[least]),
         is_higher=least < m,
-        seen_by=int((adjusted <= LEVEL).reshape(2, m).any(0).sum()),
-        candidates=m,
+        n_shifted=int((adjusted <= LEVEL).reshape(2, m).any(0).sum()),
+        n_candidates=m,
     )
 
 
-def emptiness(validation: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """By candidate, the p-value of as few test scores (k,m) up to the median validation score (h,m), and their share.
+def precedence_test(validation: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The precedence test of a shift to higher scores, by candidate.
 
-    Exact without ties, conservative with them, under the null hypothesis of a shift.
+    Exact without ties, conservative with them. Source: Nelson, Technometrics 5, 1963.
+
+    Args:
+        validation: (h,m) scores.
+        test: (k,m) scores.
+
+    Returns:
+        (m,) the p-value of as few test scores up to the median validation score, and (m,) their share.
     """
     h, k = len(validation), len(test)
     n, r = -(-k // 2), -(-h // 2)
@@ -108,8 +122,19 @@ def emptiness(validation: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]
     return hypergeom.sf(r - 1, h + n, h, r + np.minimum(below, n)), below / k
 
 
-def standing_out(validation: Tensor, test: Tensor, seed: int) -> float:
-    """The p-value, at least .001, of test scores (k,m) being as high against validation scores (h,m) by chance."""
+def savage_score_test(validation: Tensor, test: Tensor, seed: int) -> float:
+    """The permutation test of high test scores, by the largest of the candidates' sums of Savage scores.
+
+    Source: Savage, Ann. Math. Stat. 27, 1956; Westfall & Young, 1993.
+
+    Args:
+        validation: (h,m) scores.
+        test: (k,m) scores.
+        seed: of the permutations.
+
+    Returns:
+        The p-value, at least .001, of test scores as high as these by chance.
+    """
     ranks = rankdata(torch.cat([validation, test]).double().numpy(), axis=0)
     h, n = len(validation), len(ranks)
     savage = -np.log1p(-ranks / (n + 1))

@@ -8,36 +8,43 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.stats import beta
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
-from selector.detection.conformal import false_alarm_rate, p_values
-from selector.detection.regions import threshold
+from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
+from selector.outcome import Outcome
 from selector.ranking.ranking import Ranking
-from selector.ranking.shift import Comparison
+from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
-from selector.selection import Selection
+from selector.report.score_threshold import ScoreThreshold, apply_threshold
+from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import NO_AUGMENTATION, Candidate
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
 GALLERY = 8  # highest-scored test images shown, and as many lowest-scored
 POINTS = 400  # of each set drawn in a projection: more hide each other
-BINS = 36
 LOSS_POINTS = 100  # of a training's curve that are drawn
 TIMES = " \N{MULTIPLICATION SIGN} "
-CONFIDENCE = 0.90  # of the interval of the false-alarm rate
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A candidate's embeddings in two dimensions: ``points`` has set, x and y; ``explained`` are shares."""
+    """A candidate's embeddings in two dimensions.
+
+    Attributes:
+        rank: The candidate's rank.
+        title: The candidate in a few words.
+        points: One row per image: set ("train", "augmented" or "test"), x and y.
+        explained: The share of the variance along each axis.
+        is_thinned: Whether some images have no row, for there are too many to draw.
+    """
 
     rank: int
     title: str
@@ -47,25 +54,8 @@ class Projection:
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
-    """The chosen detector's scores against its threshold; ``share`` has a row a bin, a column a set."""
-
-    rate: float
-    threshold: float
-    n_calibration: int
-    n_flagged: int
-    n_test: int
-    expected: float  # the false-alarm rate that the calibration images give on average: at most ``rate``
-    between: tuple[float, float]  # where the rate of this one run lies, with CONFIDENCE
-    edges: np.ndarray
-    share: pd.DataFrame
-    is_logarithmic: bool
-    table: pd.DataFrame  # a row a test image: name, score, p_value, verdict
-
-
-@dataclass(frozen=True, eq=False)
 class Sample:
-    """A test image (C,H,W) and its score map (H,W), with what was decided."""
+    """A test image (C,H,W) and its score map (H,W), with the decision on it."""
 
     name: str
     score: float
@@ -77,12 +67,12 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What only a candidate with a detector has to show."""
+    """What can be shown only where the best candidate has a detector."""
 
     projections: tuple[Projection, ...]
     normal: Tensor
-    anomalous: Tensor
-    decision: Decision
+    anomalous: Tensor | None  # absent where the kind of detector learns against nothing
+    decision: ScoreThreshold
     highest: tuple[Sample, ...]
     lowest: tuple[Sample, ...]
     sheet: tuple[Sample, ...]
@@ -92,93 +82,95 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The finished report, but for its looks."""
+    """All that the report says, before anything is drawn."""
 
+    title: str
     verdict: tuple[str, ...]
-    standing: str  # "settled", "tied" or "doubtful": how much the verdict can be leant on
+    reliability: str  # of the verdict: "settled", "tied" or "doubtful"
     rule: str
     reason: str
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     leaderboard: Leaderboard
     explanation: Explanation
-    agreement: pd.DataFrame  # of the explanation, with what agrees side by side
+    agreement: pd.DataFrame  # of the explanation, ordered so that criteria that agree are side by side
     hyperparameters: pd.DataFrame
     deciding: str
     chosen: Chosen | None
     losses: pd.DataFrame
-    troubled: tuple[tuple[str, str, str], ...]  # candidate, status, reason
+    unusable: tuple[tuple[str, str, str], ...]  # candidate, status, reason
     skipped: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     settings: Mapping[str, str]
     has_test: bool
-    held: int  # test images that another candidate than the best decides on
+    n_cross_fitted: int  # test images that other candidates than the recommended ones decide on
     glossary: tuple[Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
 
 
-def gather(selection: Selection) -> Content:
+def gather(outcome: Outcome) -> Content:
     """Every table of the report."""
-    result, store = selection.result, selection.zoo.store
+    result, store = outcome.result, outcome.zoo.store
     table = result.table
-    trained = store.record(selection.best.id)["status"] == "ok"
-    explanation = selection.why()
+    trained = store.record(outcome.best.id)["status"] == "ok"
+    explanation = explanation_of(outcome)
     return Content(
-        verdict=tuple(selection.verdict),
-        standing=_standing(selection),
+        title=_group(table.iloc[0].to_dict()),
+        verdict=tuple(answer(outcome)),
+        reliability=_reliability(outcome),
         rule=result.rule.describe(),
         reason=result.rule.reason,
-        facts=tuple(_facts(selection)),
+        facts=tuple(_facts(outcome)),
         leaderboard=leaderboard(result),
         explanation=explanation,
         agreement=seriated(explanation.agreement),
         hyperparameters=hyperparameters(_comparable(result)),
         deciding="Borda" if result.rule.is_borda else result.rule.names[0],
-        chosen=_chosen(selection) if trained else None,
-        losses=losses(selection),
-        troubled=tuple(
-            (selection.zoo[row["candidate"]].describe(), row["status"], row["reason"])
+        chosen=_chosen(outcome) if trained else None,
+        losses=losses(outcome),
+        unusable=tuple(
+            (outcome.zoo[row["candidate"]].describe(), row["status"], row["reason"])
             for row in table[table.status != "ok"].to_dict("records")
         ),
         skipped=tuple(store.run["skipped"]),
         notes=tuple(store.run["notes"]),
         versions=store.run["versions"],
-        settings=_settings(selection),
+        settings=_settings(outcome),
         has_test=bool(store.names("test")),
-        held=len(selection.held),
+        n_cross_fitted=len(outcome.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
     )
 
 
-def _standing(selection: Selection) -> str:
-    result = selection.result
+def _reliability(outcome: Outcome) -> str:
+    result = outcome.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
-    if result.comparison.is_shifted or result.comparison.nothing_stands_out:
+    if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
         return "doubtful"
     return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
 
-def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
-    result, store = selection.result, selection.zoo.store
+def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
+    result, store = outcome.result, outcome.zoo.store
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
-    seeds = settings.get("seeds", 1)
+    seeds = settings["seeds"]
     trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
     yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
     if searched := settings.get("search"):
         proposed = {"tpe": "proposed by TPE", "random": "drawn at random"}[searched["sampler"]]
         yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
-    fit, validation, calibration = (len(store.names(split)) for split in ("fit", "validation", "calibration"))
-    parts = f"{fit} to train, {validation} to select, {calibration} to calibrate"
-    groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
+    train, validation, calibration = (len(store.names(split)) for split in ("train", "validation", "calibration"))
+    parts = f"{train} to train, {validation} to select, {calibration} to calibrate"
+    groups = {group for split in settings["groups"] or {} for group in store.groups(split) or ()}
     parts += f", in {len(groups)} groups kept whole" if groups else ""
-    yield "Normal images", str(fit + validation + calibration), parts
+    yield "Normal images", str(train + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
-    yield "Test against validation images", *_compared(result.comparison)
+    yield "Test against validation images", *_shift_test(result.comparison)
     size = settings["image_size"]
     yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
@@ -188,21 +180,21 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _compared(found: Comparison) -> tuple[str, str]:
+def _shift_test(found: ShiftTest) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
-    told = "nothing stands out" if found.nothing_stands_out else "some stand out"
-    tests = f"p = {number(found.standing_out)} for all being like them, {number(found.shift)} for half of them"
-    return "shifted" if found.is_shifted else told, tests
+    answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
+    tests = f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
+    return "shifted" if found.is_shifted else answer, tests
 
 
-def _settings(selection: Selection) -> dict[str, str]:
-    run, training = selection.zoo.store.run["settings"], selection.best.training
-    kept = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
-    kept |= {name: value for name, value in training.settings.to_json().items() if name not in kept}
+def _settings(outcome: Outcome) -> dict[str, str]:
+    run, training = outcome.zoo.store.run["settings"], outcome.best.training
+    settings = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
+    settings |= {name: value for name, value in training.to_json()["settings"].items() if name not in settings}
     fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
-    kept |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
-    return {name.replace("_", " "): _text(value) for name, value in kept.items()}
+    settings |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
+    return {name.replace("_", " "): _text(value) for name, value in settings.items()}
 
 
 def _text(value: Any) -> str:
@@ -217,24 +209,29 @@ def _comparable(ranking: Ranking) -> pd.DataFrame:
 
 
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a candidate and a hyperparameter that varies within its augmentation: range and deciding value."""
+    """Every hyperparameter that varies within its augmentation, and the deciding value, in one row per candidate.
+
+    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a text or a truth value, else empty.
+    """
+    columns = ["augmentation", "hyperparameter", "low", "high", "choice", "value", "status", "is_best"]
     rows = [
-        {
-            "augmentation": row["augmentation"],
-            "hyperparameter": name,
-            "low": ends[0],
-            "high": ends[1],
-            "value": row["criterion"],
-            "status": row["status"],
-            "is_best": row["rank"] == 1,
-        }
+        (row["augmentation"], name, *_axis(setting), row["criterion"], row["status"], row["rank"] == 1)
         for row in table.to_dict("records")
-        for name, ends in row["hyperparameters"].items()
+        for name, setting in row["hyperparameters"].items()
     ]
-    every = pd.DataFrame(rows)
-    ends = every.low.map(repr) + " " + every.high.map(repr)
-    varies = every.assign(ends=ends).groupby(["augmentation", "hyperparameter"]).ends.transform("nunique") > 1
-    return every[varies & np.isfinite(every.value.astype(float))]
+    every = pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+    settings = pd.Series(list(zip(every.low, every.high, every.choice, strict=True)), every.index, dtype=object).map(
+        repr
+    )
+    varies = every.assign(setting=settings).groupby(["augmentation", "hyperparameter"]).setting.transform("nunique") > 1
+    return every[varies.astype(bool) & np.isfinite(every.value)]
+
+
+def _axis(setting: Value) -> tuple[float, float, str]:
+    if isinstance(setting, (str, bool)):
+        return np.nan, np.nan, str(setting)
+    low, high = setting if isinstance(setting, tuple) else (setting, setting)
+    return low, high, ""
 
 
 def seriated(agreement: pd.DataFrame) -> pd.DataFrame:
@@ -247,22 +244,34 @@ def seriated(agreement: pd.DataFrame) -> pd.DataFrame:
     return agreement.loc[names, names]
 
 
-def losses(selection: Selection) -> pd.DataFrame:
-    """The running mean of each training's loss: augmentation, rank, status, step, loss."""
-    curves = [pd.DataFrame(columns=["augmentation", "rank", "status", "step", "loss"])]
+def losses(outcome: Outcome) -> pd.DataFrame:
+    """The running mean of each training's loss, empty where no detector is trained by steps.
+
+    Returns:
+        One row per point of a curve: detector, group (what shares a panel), rank, status, step, loss.
+    """
+    columns = ["detector", "group", "rank", "status", "step", "loss"]
+    several = outcome.ranking.detector.nunique() > 1
+    curves = []
     drawn: set[str] = set()
-    for row in selection.ranking.to_dict("records"):
-        training_id = selection.zoo[row["candidate"]].training_id
-        values = np.asarray(selection.zoo.store.record(row["candidate"])["losses"], dtype=float)
+    for row in outcome.ranking.to_dict("records"):
+        training_id = outcome.zoo[row["candidate"]].training_id
+        values = np.asarray(outcome.zoo.store.record(row["candidate"]).get("losses") or [], dtype=float)
         if not len(values) or training_id in drawn:  # scorers share one training
             continue
         drawn.add(training_id)
         window = max(1, len(values) // 20)
         smooth = pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
         steps = _spaced(len(values), LOSS_POINTS)
-        curve = {name: row[name] for name in ("augmentation", "rank", "status")}
+        group = f"{row['detector']}, {row['augmentation']}" if several else _group(row)
+        curve = {"detector": row["detector"], "group": group, "rank": row["rank"], "status": row["status"]}
         curves.append(pd.DataFrame({**curve, "step": steps + 1, "loss": smooth[steps]}))
-    return pd.concat(curves[1:] or curves, ignore_index=True)
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=columns)
+
+
+def _group(row: dict[str, Any]) -> str:
+    """The augmentation of a row of the ranking, or the kind of detector where it takes none."""
+    return row["detector"] if row["augmentation"] == NO_AUGMENTATION else row["augmentation"]
 
 
 def _spaced(count: int, wanted: int) -> np.ndarray:
@@ -270,40 +279,47 @@ def _spaced(count: int, wanted: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(int)
 
 
-def _chosen(selection: Selection) -> Chosen:
-    store, best = selection.zoo.store, selection.best
-    members = [member.id for member in selection.members]
-    calibration = selection.zoo.calibration(members)
-    p = selection.test_p_values if store.names("test") else None
-    verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
-    normal = store.images["fit"][:PAIRS]
+def _chosen(outcome: Outcome) -> Chosen:
+    store, best = outcome.zoo.store, outcome.best
+    members = [member.id for member in outcome.members]
+    calibration = outcome.zoo.calibration(members)
+    p = outcome.test_p_values if store.names("test") else None
+    verdicts = apply_threshold(outcome.zoo.scores(members), calibration["scores"], store.names("test"), p)
+    normal = store.images["train"][:PAIRS]
+    detector = outcome.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
     low = order[: min(GALLERY, len(order) // 2)]
     return Chosen(
-        projections=tuple(_projections(selection)),
+        projections=tuple(_projections(outcome)),
         normal=normal,
-        anomalous=selection.zoo.detector(best.id).pseudo_anomalies(normal, generator(best.training.seed, "report")),
+        anomalous=detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
-        highest=_samples(selection, verdicts, high),
-        lowest=_samples(selection, verdicts, low),
-        sheet=_samples(selection, verdicts, _most_unusual(verdicts.table)[:SHEET]),
-        map_scale=selection.map_scale,
-        map_threshold=threshold(calibration["map_maxima"], verdicts.rate),
+        highest=_samples(outcome, verdicts, high),
+        lowest=_samples(outcome, verdicts, low),
+        sheet=_samples(outcome, verdicts, _most_unusual(verdicts.table)[:SHEET]),
+        map_scale=outcome.map_scale,
+        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
     )
 
 
-def _projections(selection: Selection) -> Iterator[Projection]:
-    trained = selection.ranking[selection.ranking.status != "failed"].candidate.tolist()
-    for candidate_id in dict.fromkeys((selection.best.id, *trained[-1:])):
-        rank = int(selection.ranking["rank"][selection.ranking.candidate == candidate_id].iloc[0])
-        yield project(selection.zoo[candidate_id], rank, selection.zoo.evidence(candidate_id)[0])
+def _projections(outcome: Outcome) -> Iterator[Projection]:
+    trained = outcome.ranking[outcome.ranking.status != "failed"].candidate.tolist()
+    for candidate_id in dict.fromkeys((outcome.best.id, *trained[-1:])):
+        rank = int(outcome.ranking["rank"][outcome.ranking.candidate == candidate_id].iloc[0])
+        yield project(outcome.zoo[candidate_id], rank, outcome.zoo.evidence(candidate_id)[0])
 
 
 def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
-    """The embeddings, test ones where there are any, on the first two principal components of all of them together."""
-    names = [name for name in ("train", "augmented", "test") if evidence.has((name,))]
-    sets = {name: getattr(evidence, name).double().numpy() for name in names}
+    """A candidate's embeddings on the first two principal components of all of them together.
+
+    Args:
+        candidate: The candidate.
+        rank: Its rank.
+        evidence: Its evidence; embeddings that it lacks are not drawn.
+    """
+    embeddings = {name: getattr(evidence, name) for name in ("train", "augmented", "test")}
+    sets = {name: rows.double().numpy() for name, rows in embeddings.items() if rows is not None}
     whole = np.concatenate(list(sets.values()))
     pca = PCA(min(2, *whole.shape), random_state=0)
     with np.errstate(invalid="ignore"):  # embeddings that are all the same have no variance to explain
@@ -320,65 +336,15 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
 
 
 def _most_unusual(table: pd.DataFrame) -> np.ndarray:
-    """Rows by p-value, the smallest first, and by score where it is the same."""
+    """The row numbers by p-value, the smallest first, and by score where p-values are equal."""
     return np.lexsort((-table.score, table.p_value))
 
 
-def decision(evidence: Evidence, calibration: Tensor, names: list[str], p: Tensor | None = None) -> Decision:
-    """Scores and threshold at the default false-alarm rate; no test images, an empty table.
-
-    p: the test images' p-values (k,), where they are not those of their scores among the calibration scores.
-
-    The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them
-    lie above the threshold (Vovk, 2012, proposition 2b).
-    """
-    sets = {name: getattr(evidence, f"{name}_scores") for name in ("validation", "augmented", "test")}
-    scores = {name: values for name, values in sets.items() if values is not None}
-    test = scores.get("test", calibration[:0])
-    p = p_values(calibration, test) if p is None else p
-    h = len(calibration)
-    rate = false_alarm_rate(None, h)
-    threshold = calibration[p_values(calibration, calibration) > rate].max().item()
-    above = int((calibration > threshold).sum())
-    flagged = (p <= rate).numpy()
-    edges, logarithmic = _edges(np.concatenate([s.double().numpy() for s in scores.values()]), threshold)
-    share = {name: np.histogram(s.double().numpy(), edges)[0] / len(s) for name, s in scores.items()}
-    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    low, high = (float(beta.ppf(tail, above + 1, h - above)) for tail in tails)
-    verdicts = np.where(flagged, "anomaly", "normal")
-    rows = {"name": names, "score": test.numpy(), "p_value": p.numpy(), "verdict": verdicts}
-    return Decision(
-        rate=rate,
-        threshold=threshold,
-        n_calibration=h,
-        n_flagged=int(flagged.sum()),
-        n_test=len(flagged),
-        expected=(above + 1) / (h + 1),
-        between=(low, high),
-        edges=edges,
-        share=pd.DataFrame(share),
-        is_logarithmic=logarithmic,
-        table=pd.DataFrame(rows),
-    )
-
-
-def _edges(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, bool]:
-    """The edges of common bins, evenly spaced in logarithms where scores span more than a decade."""
-    low, high = min(scores.min(), threshold), max(scores.max(), threshold)
-    if low > 0 and high / low > 10:
-        edges = np.geomspace(low, high, BINS + 1)
-        edges[[0, -1]] = low, high  # rounding must not leave the extremes outside
-        return edges, True
-    if high == low:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, BINS + 1), False
-
-
-def _samples(selection: Selection, verdicts: Decision, rows: np.ndarray) -> tuple[Sample, ...]:
+def _samples(outcome: Outcome, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
     if not len(rows):
         return ()
-    images = selection.zoo.store.images["test"][rows.copy()]
-    maps = selection.detector.score_map(images)
+    images = outcome.zoo.store.images["test"][rows.copy()]
+    maps = outcome.detector.score_map(images)
     chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
         Sample(row["name"], row["score"], row["p_value"], row["verdict"] == "anomaly", image, score_map)

@@ -4,20 +4,18 @@ import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from selector import consensus
-from selector.consensus.correlation import Floats, dense_ranks, kendall
 from selector.ranking.ranking import Ranking
 from selector.verdict.importance import EVERY, importances
 from selector.verdict.verdict import number
-from selector.zoo.candidates import described
+from selector.zoo.candidates import describe
 
 WIDTH = 100  # characters of a line in a terminal
-FEW = "takes two candidates with status ok"
+FEW = "needs two candidates with status ok"
 PREFERRED = ("criterion", "kind", "decides", "value", "candidate", "rank", "description")
 
 
@@ -25,14 +23,15 @@ PREFERRED = ("criterion", "kind", "decides", "value", "candidate", "rank", "desc
 class Explanation:
     """What is behind a choice, of candidates with status ok alone.
 
-    preferred: a row a criterion or consensus: criterion, kind ("criterion" or "consensus"), decides, and of the
-    candidate that it likes best (of several the first of the ranking) value, candidate, rank and description.
-    agreement: Kendall's tau-b of every two of them over the candidates that have both values, all turned so that
-    higher = better, and of "Borda" where it decides; nan where one is the same for all these candidates.
-    importances: augmentation ("all": between augmentations), hyperparameter and importance, see
-    ``selector.importance``.
-    deciding: the row of ``agreement`` that decides.
-    absent: what could not be told, and why.
+    Args:
+        preferred: one row per criterion or consensus: criterion, kind ("criterion" or "consensus"), decides, and of the
+            candidate that it puts first (of several the first of the ranking) value, candidate, rank and description.
+        agreement: Kendall's tau-b of every two of them over the candidates that have both values, all turned so that
+            higher = better, and of "Borda" where it decides; nan where one is the same for all these candidates.
+        importances: augmentation ("all": between augmentations), hyperparameter and importance, see
+            ``selector.verdict.importance``.
+        deciding: the row of ``agreement`` that decides.
+        absent: what could not be computed, and why.
     """
 
     preferred: pd.DataFrame
@@ -47,13 +46,12 @@ class Explanation:
         if self.preferred.empty:
             return ""
         same = int((self.preferred["rank"] == 1).sum())
-        told = f"{same} of {len(self.preferred)} criteria and consensus functions prefer the chosen candidate."
+        preference = f"{same} of {len(self.preferred)} criteria and consensus functions prefer the chosen candidate."
         others = self.with_deciding()
         if others.empty:
-            return told
-        return (
-            f"{told} On average their Kendall's tau-b with {self.deciding}, which decides, is {number(others.mean())}."
-        )
+            return preference
+        tau = number(others.mean())
+        return f"{preference} On average their Kendall's tau-b with {self.deciding}, which decides, is {tau}."
 
     def with_deciding(self) -> pd.Series:
         """The tau-b of every other criterion with what decides, highest first."""
@@ -81,32 +79,34 @@ class Explanation:
             shares = zip(rows.hyperparameter, rows.importance, strict=True)
             yield _hanging(importance_of(augmentation), ", ".join(f"{name} {share:.0%}" for name, share in shares))
         if self.absent:
-            yield _hanging("Not told", "; ".join(f"{thing}: {reason}" for thing, reason in self.absent.items()))
+            yield _hanging("Not available", "; ".join(f"{thing}: {reason}" for thing, reason in self.absent.items()))
 
 
 def explain(ranking: Ranking, test_scores: Mapping[str, Tensor], seed: int = 0) -> Explanation:
     """The explanation of a ranking.
 
-    test_scores: (k,) of the same images by the ids of all candidates with status ok; empty, there is no consensus.
-    seed: of the random partners of ``mcs`` and ``udr``.
+    Args:
+        ranking: the ranking.
+        test_scores: (k,) of the same images by the ids of all candidates with status ok; empty, there is no consensus.
+        seed: of the random partners of ``mcs`` and ``udr``.
     """
     rows = ranking.table[ranking.table.status == "ok"]
     trusted = rows.set_index("candidate")
-    own = {criterion.name: 1 if criterion.higher_is_better else -1 for criterion in ranking.criteria}
+    directions = {criterion.name: 1 if criterion.higher_is_better else -1 for criterion in ranking.criteria}
     agreed, absent = _consensus(trusted, test_scores, seed)
-    values = trusted[list(own)].astype(float).join(agreed)
-    signs = own | dict.fromkeys(agreed, 1)
+    values = trusted[list(directions)].astype(float).join(agreed)
+    signs = directions | dict.fromkeys(agreed, 1)
     higher = values * pd.Series(signs)
     deciding = "Borda" if ranking.rule.is_borda else ranking.rule.names[0]
     ordered = higher if deciding in higher else pd.concat([trusted.criterion.rename(deciding), higher], axis=1)
     if len(trusted) < 2:
         absent["Agreement"] = FEW
-    found, reasons = importances(rows)
+    shares, reasons = importances(rows)
     absent |= {importance_of(augmentation): reason for augmentation, reason in reasons.items()}
     return Explanation(
         preferred=_preferred(trusted, values, higher, ranking.rule.names),
         agreement=agreement(ordered) if len(trusted) > 1 else pd.DataFrame(dtype=float),
-        importances=found,
+        importances=shares,
         deciding=deciding,
         absent=absent if len(trusted) else {"Everything": "no candidate has status ok"},
     )
@@ -120,24 +120,19 @@ def importance_of(augmentation: str) -> str:
 def agreement(values: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau-b of every two columns over the rows that have a value in both, 1 on the diagonal; nan where one
     of them is constant."""
-    return values.corr(method=_tau, min_periods=2)
-
-
-def _tau(one: Floats, other: Floats) -> float:
-    first, second = dense_ranks(np.column_stack([one, other]))
-    return float(kendall(first, second[None])[0])
+    return values.corr(method="kendall", min_periods=2)
 
 
 def _consensus(
     trusted: pd.DataFrame, test_scores: Mapping[str, Tensor], seed: int
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A column a consensus function, and why there is none."""
+    """One column per consensus function, and why there is none."""
     if not test_scores or len(trusted) < 2:
-        return pd.DataFrame(index=trusted.index), {"Consensus": FEW if test_scores else "takes test images"}
+        return pd.DataFrame(index=trusted.index), {"Consensus": FEW if test_scores else "needs test images"}
     ids = sorted(trusted.index)  # random partners depend on the order of candidates
     scores = torch.stack([test_scores[candidate] for candidate in ids], dim=1)
-    found = consensus.evaluate(scores, families=list(trusted.augmentation[ids]), seed=seed)
-    return pd.DataFrame({name: value.numpy() for name, value in found.items()}, index=ids), {}
+    values = consensus.evaluate(scores, families=list(trusted.augmentation[ids]), seed=seed)
+    return pd.DataFrame({name: value.numpy() for name, value in values.items()}, index=ids), {}
 
 
 def _preferred(
@@ -155,7 +150,7 @@ def _preferred(
                 "value": float(values[name][candidate]),
                 "candidate": candidate,
                 "rank": int(chosen["rank"]),
-                "description": described(chosen.augmentation, chosen.hyperparameters),
+                "description": describe(chosen.detector, chosen.augmentation, chosen.hyperparameters),
             }
         )
     return pd.DataFrame(rows, columns=list(PREFERRED))

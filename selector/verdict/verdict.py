@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from augmentations.errors import first_few
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import UNDER_SHIFT, Rule
-from selector.zoo.candidates import Candidate, described
-
-NAMED = 3  # of several candidates; the ranking has the others
+from selector.zoo.candidates import Candidate, describe
 
 
 def number(value: float) -> str:
@@ -20,16 +19,11 @@ def recommendation(members: Sequence[Candidate]) -> list[str]:
     """What the recommended detector is made of, where it is more than the best candidate."""
     if len(members) < 2:
         return []
-    others = _first([member.describe() for member in members[1:]])
+    others = first_few([member.describe() for member in members[1:]])
     return [
-        f"Recommended: the best {len(members)} together, where that one counts which finds an image farthest from "
-        f"normal; the others are {others}."
+        f"Recommended: the best {len(members)} together; the score of an image is the maximum of their normalised "
+        f"scores. The others are {others}."
     ]
-
-
-def _first(described: Sequence[str]) -> str:
-    rest = len(described) - NAMED
-    return ", ".join(described[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> list[str]:
@@ -55,36 +49,39 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
         f"it came first in {ranking.share_first:.0%} of them."
     )
     if not settled:
-        lines.append("So first and second can't be told apart; either is a fair choice.")
-    tied = [described(row["augmentation"], row["hyperparameters"]) for row in table[table.tied].to_dict("records")[1:]]
+        lines.append("So first and second can't be distinguished; either is a fair choice.")
+    tied = [
+        describe(row["detector"], row["augmentation"], row["hyperparameters"])
+        for row in table[table.tied].to_dict("records")[1:]
+    ]
     if tied:
         lines.append(
-            f"{len(tied)} of the others can't be told from the best one, being at least as good in {TIED_SHARE:.0%} of "
-            f"the draws or more: {_first(tied)}."
+            f"{len(tied)} of the others can't be distinguished from the best one, being at least as good in "
+            f"{TIED_SHARE:.0%} of the draws or more: {first_few(tied)}."
         )
     return [*lines, *_compared(ranking)]
 
 
 def _compared(ranking: Ranking) -> list[str]:
-    """What the test images are, held against the validation images: a doubt about the choice, or nothing."""
-    found = ranking.comparison
-    if found.is_shifted:
-        side = "below" if found.is_higher else "above"
-        fell_back = not ranking.rule.asked and set(ranking.rule.names) <= set(UNDER_SHIFT)
-        decided = ranking.rule.describe() if fell_back else Rule(UNDER_SHIFT).describe()
+    """What the comparison of test and validation images says: a doubt about the choice, or nothing."""
+    test = ranking.comparison
+    if test.is_shifted:
+        side = "below" if test.is_higher else "above"
+        fell_back = not ranking.rule.is_user_chosen and set(ranking.rule.names) <= set(UNDER_SHIFT)
+        decided = ranking.rule.describe() if fell_back else Rule.of(*UNDER_SHIFT).describe()
         left = "so it was left to" if fell_back else '"auto" would leave it to'
         return [
-            "Beware: validation images do not resemble the normal test images, and comparing their scores can mislead "
-            f"the choice; {left} {decided}, which does not compare their level. By {found.seen_by} of "
-            f"{found.candidates} candidates fewer test images lie on one side of the median validation image than if "
-            f"half of them were normal and like it: in the clearest case {found.share:.0%} lie {side} it, 25% being "
-            f"the least to expect (p = {number(found.shift)}). Unless most test images are anomalous, add normal "
-            "images taken like them to the train images."
+            "Warning: validation images do not resemble the normal test images, and comparing their scores can mislead "
+            f"the choice; {left} {decided}, which does not compare their level. By {test.n_shifted} of "
+            f"{test.n_candidates} candidates fewer test images lie on one side of the median validation image than if "
+            f"half of them were normal and like it: in the clearest case {test.share:.0%} lie {side} it, 25% being "
+            f"the least to expect (p = {number(test.shift_p_value)}). Unless most test images are anomalous, add "
+            "normal images taken like them to the train images."
         ]
-    if found.nothing_stands_out:
+    if test.no_evidence_of_anomalies:
         return [
-            "Nothing in the test images stands out: no candidate scores them higher than validation images by more "
-            f"than chance (p = {number(found.standing_out)}). So they can't tell whether the choice is better than a "
-            "random one; more images, test and normal ones, could."
+            "There is no evidence of anomalies in the test images: no candidate scores them higher than validation "
+            f"images by more than chance (p = {number(test.anomaly_p_value)}). So they can't show whether the choice "
+            "is better than a random one; more images, test and normal ones, could."
         ]
     return []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,46 +11,66 @@ import torch
 
 import augmentations
 import detectors
-from augmentations import Augmentation, InputError
-from detectors import Classifier, Settings
+from augmentations import Augmentation
+from augmentations.hyperparameters import Hyperparameters, Value, from_json
+from detectors import Kind, ScorerSpec
 
-Grids = Mapping[str, Sequence[Mapping[str, Any]]] | Iterable[str]
+NO_AUGMENTATION = "none"  # in the column "augmentation", of a kind that learns against none
 
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def joint_id(candidate_ids: Sequence[str]) -> str:
+def ensemble_id(candidate_ids: Sequence[str]) -> str:
     """Of the detector that these candidates make together, whatever their order; of one, its own."""
     return candidate_ids[0] if len(candidate_ids) == 1 else _digest(sorted(candidate_ids))
 
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the weights: augmentation and hyperparameters, detector and settings, seed."""
+    """What decides the weights: a kind of detector and its settings, augmentation and hyperparameters, and a seed.
 
-    augmentation: str
-    hyperparameters: tuple[tuple[str, tuple[float, float]], ...]
+    detector, augmentation: names, or references "module:Class" for classes from outside; no augmentation where the
+    kind takes none. settings: the kind's own.
+    """
+
     detector: str
-    settings: Settings
+    settings: Any
+    augmentation: str | None
+    hyperparameters: tuple[tuple[str, Value], ...]
     seed: int
 
     @cached_property
     def id(self) -> str:
         return _digest(self.to_json())
 
-    def make_augmentation(self) -> Augmentation:
+    def make_augmentation(self) -> Augmentation | None:
+        """What its pseudo anomalies are made by; None where it takes none."""
+        if self.augmentation is None:
+            return None
         return augmentations.make(self.augmentation, **dict(self.hyperparameters))
 
+    @property
+    def family(self) -> str | None:
+        """The family of its augmentation, whose pseudo anomalies it is not judged by."""
+        return None if self.augmentation is None else augmentations.get(self.augmentation).family
+
     def to_json(self) -> dict[str, Any]:
-        plain = {"hyperparameters": dict(self.hyperparameters), "settings": self.settings.to_json()}
-        return json.loads(json.dumps({**asdict(self), **plain}))
+        values = {
+            "detector": self.detector,
+            "settings": asdict(self.settings),
+            "augmentation": self.augmentation,
+            "hyperparameters": dict(self.hyperparameters),
+            "seed": self.seed,
+        }
+        return json.loads(json.dumps(values))
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Training":
-        ranges = tuple((name, (low, high)) for name, (low, high) in values["hyperparameters"].items())
-        return cls(**{**values, "hyperparameters": ranges, "settings": Settings.from_json(values["settings"])})
+    def from_json(cls, values: Mapping[str, Any]) -> "Training":
+        settings = detectors.get(values["detector"]).Settings(**values["settings"])
+        ranges = tuple(from_json(values["hyperparameters"]).items())
+        return cls(values["detector"], settings, values["augmentation"], ranges, values["seed"])
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ class Candidate:
     """A training and a scorer on its features; ``id`` is a stable hash of both."""
 
     training: Training
-    scorer: str
+    scorer: ScorerSpec
 
     @cached_property
     def id(self) -> str:
@@ -74,83 +94,44 @@ class Candidate:
         return self.training.id
 
     @property
-    def hyperparameters(self) -> dict[str, tuple[float, float]]:
+    def augmentation(self) -> str:
+        """The augmentation as tables name it: "none" where there is none."""
+        return self.training.augmentation or NO_AUGMENTATION
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
         return dict(self.training.hyperparameters)
 
-    def make_detector(self, device: torch.device | str) -> Classifier:
+    def make_detector(self, device: torch.device | str) -> Kind:
         """The detector, not trained yet."""
         training = self.training
-        return detectors.get(training.detector)(
-            training.make_augmentation(),
-            training.settings,
-            seed=training.seed,
-            scorer_name=self.scorer,
-            device=device,
-        )
+        kind = detectors.get(training.detector)
+        augmentation = training.make_augmentation()
+        return kind(training.settings, augmentation, scorer=self.scorer, seed=training.seed, device=device)
 
     def describe(self) -> str:
-        """The augmentation and its hyperparameters in a few words."""
-        return described(self.training.augmentation, self.hyperparameters)
+        """The augmentation and its hyperparameters in a few words; the kind where it takes none."""
+        return describe(self.training.detector, self.augmentation, self.hyperparameters)
 
     def to_json(self) -> dict[str, Any]:
-        return {"training": self.training.to_json(), "scorer": self.scorer}
+        return {"training": self.training.to_json(), "scorer": self.scorer.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Candidate":
-        return cls(Training.from_json(values["training"]), values["scorer"])
+    def from_json(cls, values: Mapping[str, Any]) -> "Candidate":
+        return cls(Training.from_json(values["training"]), ScorerSpec.from_json(values["scorer"]))
 
 
-def described(augmentation: str, hyperparameters: Mapping[str, tuple[float, float]]) -> str:
-    """An augmentation and its hyperparameters in a few words."""
-    return f"{augmentation} ({', '.join(f'{name} {interval(ends)}' for name, ends in hyperparameters.items())})"
+def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value]) -> str:
+    """A candidate in a few words: its augmentation and hyperparameters, or its kind where it takes none."""
+    if augmentation == NO_AUGMENTATION:
+        return detector.rpartition(":")[2]
+    values = ", ".join(f"{name} {interval(value)}" for name, value in hyperparameters.items())
+    return f"{augmentation.rpartition(':')[2]} ({values})" if values else augmentation.rpartition(":")[2]
 
 
-def interval(ends: tuple[float, float]) -> str:
-    """A range as people write it: ``.3 to 3.3``, or one number where both ends are the same."""
-    low, high = (f"{end:.3g}" for end in ends)
+def interval(value: Value) -> str:
+    """A hyperparameter as people write it: ``.3 to 3.3``, one number where both ends are the same, or a choice."""
+    if isinstance(value, (str, bool)):
+        return str(value)
+    low, high = (f"{end:.3g}" for end in (value if isinstance(value, tuple) else (value, value)))
     return low if low == high else f"{low} to {high}"
-
-
-def plan(
-    grids: Grids, detector_names: Sequence[str], scorers: Sequence[str], settings: Settings, seed: int
-) -> list[Candidate]:
-    """The candidates of augmentation names (their default grids) or of explicit grids, in order, each once.
-
-    Raises InputError for unknown names, for empty, ill-formed or infeasible grids: before any training.
-    """
-    if isinstance(grids, str):
-        grids = [grids]
-    if isinstance(grids, (set, frozenset)):
-        grids = sorted(grids)  # the order of a set differs from process to process
-    cells = dict(grids) if isinstance(grids, Mapping) else {name: augmentations.grid(name) for name in grids}
-    for kind, given in (("augmentations", cells), ("detectors", detector_names), ("scorers", scorers)):
-        if not given or isinstance(given, str):
-            raise InputError(
-                f"{kind}={given!r}", "must be a non-empty sequence of names", f"see {kind.removesuffix('s')} names"
-            )
-    for name in detector_names:
-        detectors.get(name)
-    for name in scorers:
-        detectors.scorer(name)
-    size = (settings.image_size, settings.image_size)
-    candidates: dict[str, Candidate] = {}
-    for name, cell_list in cells.items():
-        if not cell_list:
-            raise InputError(
-                f"augmentations: the grid of {name!r}", "is empty", "give one dict of hyperparameters or more"
-            )
-        if not isinstance(cell_list, Sequence) or not all(isinstance(cell, Mapping) for cell in cell_list):
-            raise InputError(
-                f"augmentations: the grid of {name!r}", "must be a list of dicts", f"try {{{name!r}: [{{}}]}}"
-            )
-        for cell in cell_list:
-            augmentation = augmentations.make(name, **cell)
-            for part in (augmentation, *augmentation.parts):
-                part.check(size)
-            ranges = tuple(augmentation.hyperparameters().items())
-            for detector in detector_names:
-                for scorer in scorers:
-                    own = detectors.get(detector).own_settings(settings)
-                    candidate = Candidate(Training(name, ranges, detector, own, seed), scorer)
-                    candidates[candidate.id] = candidate
-    return list(candidates.values())

@@ -2,10 +2,11 @@
 
     run.json                        settings, versions, names of the images, what was skipped
     images.safetensors              the images as read, by split
+    validation_anomalies.safetensors  pseudo anomalies of the validation images by family, the same for all candidates
     trained/<training id>.safetensors
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
-    ensembles/<joint id>.safetensors  what is normal for its members, and its scores of the calibration images
-    cross/<joint id>/               the folds of a cross-conformal calibration, where one was asked for
+    ensembles/<ensemble id>.safetensors  what is normal for its members, and its scores of the calibration images
+    cross/<ensemble id>/               the folds of a cross-conformal calibration, where one was asked for
     progress/<training id>.json     where a training in flight stands
     trials.json                     what was proposed, in order: parameters and candidates, before they are trained
     study.log                       the same and what became of it, for Optuna's tools
@@ -32,11 +33,13 @@ from torch import Tensor
 
 import detectors
 from augmentations import InputError
-from detectors import Classifier, Detector, files
+from detectors import Kind, files
 from selector.evidence.evidence import Evidence
-from selector.zoo.candidates import Candidate, joint_id
+from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.result import PSEUDO_SCORES, Result
+from selector.zoo.validation_anomalies import RESAMPLED
 
-SPLITS = ("fit", "validation", "calibration", "test")
+SPLITS = ("train", "validation", "calibration", "test")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
@@ -44,8 +47,9 @@ BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, er
 DRAFTS = (
     *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
     *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
-    *(".trials.json.*.tmp", ".study.log.*.tmp"),
+    *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
 )
+FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
 RUN_AGAIN = "run the same command again"
 
@@ -55,7 +59,7 @@ class StorageError(OSError):
 
 
 @contextmanager
-def storing(root: Path, kept: str = "every finished candidate is kept") -> Iterator[None]:
+def disk_errors(root: Path, kept: str = "every finished candidate is kept") -> Iterator[None]:
     """Turn a full or read-only disk into one clear sentence, which ends with what is ``kept``."""
     try:
         yield
@@ -70,11 +74,10 @@ def storing(root: Path, kept: str = "every finished candidate is kept") -> Itera
 
 
 @dataclass(frozen=True, eq=False)
-class KeptEnsemble:
-    """normal: by candidate, the mean score of normal images and that of their maps' pixels; calibration: as of a
-    candidate."""
+class StoredEnsemble:
+    """normalizations: by candidate, those of its scores and of its maps; calibration: as of a candidate."""
 
-    normal: Mapping[str, Sequence[float]]
+    normalizations: Mapping[str, Sequence[Sequence[float]]]
     calibration: dict[str, Tensor]
 
 
@@ -94,7 +97,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the folder for one writing process; the system lets go of it however that process ends."""
         lock = FileLock(self.root / ".lock")
-        with storing(self.root):
+        with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=0)
@@ -107,16 +110,23 @@ class Store:
         finally:
             lock.release()
 
+    def require_format(self) -> None:
+        """Refuse a run folder of another format. Raises InputError."""
+        if (there := self.run.get("format")) != FORMAT:
+            rule = f"is a run of another version of ssad (format {there!r}, this one reads {FORMAT})"
+            raise InputError(str(self.root), rule, "select again in a new folder")
+
     def create(self, run: dict[str, Any], images: dict[str, Tensor]) -> None:
-        """Begin the run, or go on with it where it was begun with the same settings and images.
+        """Begin the run, or resume it where it was begun with the same settings and images.
 
         Raises InputError when the folder holds another run or anything else.
         """
         if self.exists:
+            self.require_format()
             self._require_same(run)
-            self._forget_drafts()
+            self._remove_partial_files()
             if not self._holds(images):
-                with storing(self.root):
+                with disk_errors(self.root):
                     files.write(self.root / "images.safetensors", images)
             return
         present = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
@@ -125,10 +135,10 @@ class Store:
             raise InputError(
                 str(self.root), f"holds other files ({', '.join(foreign[:3])})", "choose a new or an empty folder"
             )
-        self._forget_drafts()
-        with storing(self.root):
+        self._remove_partial_files()
+        with disk_errors(self.root):
             files.write(self.root / "images.safetensors", images)
-            self.write_json("run.json", run)
+            self.write_json("run.json", {"format": FORMAT, **run})
 
     def _require_same(self, run: dict[str, Any]) -> None:
         there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
@@ -137,7 +147,7 @@ class Store:
             raise InputError(
                 f"{self.root}: a run made with other settings",
                 "; ".join(_difference(key, there.get(key), now.get(key)) for key in differing),
-                "repeat those settings to go on with it, or choose another folder",
+                "repeat those settings to resume it, or choose another folder",
             )
 
     def _holds(self, images: dict[str, Tensor]) -> bool:
@@ -147,7 +157,7 @@ class Store:
             return False
         return kept.keys() == images.keys() and all(torch.equal(kept[name], images[name]) for name in kept)
 
-    def _forget_drafts(self) -> None:
+    def _remove_partial_files(self) -> None:
         for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:
             if draft.is_dir():
                 shutil.rmtree(draft, ignore_errors=True)
@@ -167,6 +177,38 @@ class Store:
         """The images as read, (n,C,S,S) by split."""
         return _read(self.root / "images.safetensors", RUN_AGAIN)[0]
 
+    @cached_property
+    def validation_anomalies(self) -> dict[str, Tensor]:
+        """The validation anomalies, (n,C,S,S) by family."""
+        anomalies, settings = _read(self._anomalies, RUN_AGAIN)
+        return {family: anomalies[family] for family in settings["families"]}
+
+    @property
+    def has_validation_anomalies(self) -> bool:
+        """Whether they were made already."""
+        return self._anomalies.is_file()
+
+    @property
+    def _anomalies(self) -> Path:
+        return self.root / "validation_anomalies.safetensors"
+
+    @cached_property
+    def families(self) -> list[str]:
+        """The families of validation anomalies, in the order in which they joined the run."""
+        return _read_settings(self._anomalies, RUN_AGAIN)["families"]
+
+    def add_validation_anomalies(self, anomalies: Mapping[str, Tensor]) -> None:
+        """Add families to those that are there, which stay as they are."""
+        known = self.validation_anomalies if self.has_validation_anomalies else {}
+        merged = {**anomalies, **known}
+        if merged.keys() == known.keys():
+            return
+        order = [*known, *(family for family in anomalies if family not in known)]
+        with disk_errors(self.root):
+            files.write(self._anomalies, merged, {"families": order})
+        for stale in ("validation_anomalies", "families"):
+            vars(self).pop(stale, None)
+
     def names(self, split: str) -> list[str]:
         """What the images of a split are called; none where there are no test images."""
         return self.run["names"].get(split, [])
@@ -177,8 +219,8 @@ class Store:
         return groups and groups[split]
 
     def write_json(self, name: str, value: Any) -> None:
-        with storing(self.root):
-            files.write_bytes(self.root / name, json.dumps(finite(value), indent=1, allow_nan=False).encode())
+        with disk_errors(self.root):
+            files.write_bytes(self.root / name, json.dumps(nan_to_none(value), indent=1, allow_nan=False).encode())
 
     def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
         path = self.root / name
@@ -198,8 +240,18 @@ class Store:
 
     # Candidates ----------------------------------------------------------------------------------------------
 
-    def finished(self, candidate: Candidate) -> bool:
+    def is_finished(self, candidate: Candidate) -> bool:
+        """Whether a candidate was trained and evaluated, or failed."""
         return self._record(candidate.id).is_file()
+
+    def missing_families(self, candidate: Candidate) -> list[str]:
+        """The families of validation anomalies that joined the run after a candidate was finished."""
+        record = self.record(candidate.id)
+        return [family for family in self.families if family not in record.get("families", self.families)]
+
+    def is_complete(self, candidate: Candidate) -> bool:
+        """Whether a candidate is finished, and was evaluated on all validation anomalies."""
+        return self.is_finished(candidate) and not self.missing_families(candidate)
 
     def _folder(self, candidate_id: str) -> Path:
         return self.root / "candidates" / candidate_id
@@ -208,91 +260,97 @@ class Store:
         return self._folder(candidate_id) / "record.json"
 
     def record(self, candidate_id: str) -> dict[str, Any]:
-        """status ("ok" or "failed"), reason, losses, seconds and device of a finished candidate."""
+        """status ("ok" or "failed"), reason, losses, seconds, device and families of a finished candidate."""
         return self.read_json(f"candidates/{candidate_id}/record.json")
 
     def finished_at(self, candidate_id: str) -> float:
         """When a candidate was finished, in seconds since the epoch."""
         return self._record(candidate_id).stat().st_mtime
 
-    def keep_training(self, training_id: str, weights: dict[str, Tensor]) -> None:
-        with storing(self.root):
-            files.write(self.root / "trained" / f"{training_id}.safetensors", weights)
-
-    def keep(
-        self,
-        candidate: Candidate,
-        record: dict[str, Any],
-        detector: Detector | None = None,
-        evidence: dict[str, Tensor] | None = None,
-        calibration: dict[str, Tensor] | None = None,
-    ) -> None:
+    def save(self, result: Result) -> None:
         """Put a finished candidate on disk, all of it at once: its folder appears under its name when complete.
 
         What is finished already stays as it is.
         """
-        if self.finished(candidate):
+        candidate = result.candidate
+        if result.weights is not None:
+            with disk_errors(self.root):
+                files.write(self._weights(candidate.training_id), result.weights)
+        if self.is_finished(candidate):
             return
         final = self._folder(candidate.id)
         draft = final.with_name(f".{candidate.id}.{os.getpid()}")
-        with storing(self.root):
+        with disk_errors(self.root):
             shutil.rmtree(draft, ignore_errors=True)
             try:
-                if detector is not None and evidence is not None and calibration is not None:
-                    state = detector.state()
-                    files.write(draft / "scorer.safetensors", state.scorer, state.settings)
-                    distance = {"score_is_distance": detector.score_is_distance}
-                    files.write(draft / "evidence.safetensors", evidence, distance)
-                    files.write(draft / "calibration.safetensors", calibration)
-                content = json.dumps({**record, "candidate": candidate.to_json()}, indent=1, allow_nan=False)
-                files.write_bytes(draft / "record.json", content.encode())
+                if result.detector is not None and result.evidence is not None and result.calibration is not None:
+                    state = result.detector.state()
+                    files.write(draft / "scorer.safetensors", state.fitted, state.settings)
+                    distance = {"score_is_distance": result.detector.score_is_distance}
+                    files.write(draft / "evidence.safetensors", result.evidence, distance)
+                    files.write(draft / "calibration.safetensors", result.calibration)
+                _write_record(draft, {**result.record, "candidate": candidate.to_json()})
                 shutil.rmtree(final, ignore_errors=True)
                 self._forget_ensembles(candidate.id)
                 draft.rename(final)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
 
+    def extend_evidence(self, candidate: Candidate, tensors: dict[str, Tensor], families: Sequence[str]) -> None:
+        """Add scores of validation anomalies to a finished candidate's evidence, which is then of these families."""
+        folder = self._folder(candidate.id)
+        evidence, settings = self._read(candidate.id, "evidence")
+        with disk_errors(self.root):
+            files.write(folder / "evidence.safetensors", evidence | tensors, settings)
+            _write_record(folder, {**self.record(candidate.id), "families": list(families)})
+
     def evidence(self, candidate_id: str) -> list[Evidence]:
-        """The candidate's evidence, one for each draw of its augmented images."""
+        """The candidate's evidence, one for each draw of its augmented images; one where it has none."""
         tensors, settings = self._read(candidate_id, "evidence")
-        first, *others = tensors.pop("augmented")
-        evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
-        return [evidence, *(evidence.redrawn(draw) for draw in others)]
+        ordered = [f"{PSEUDO_SCORES}{family}" for family in (*self.families, RESAMPLED)]
+        pseudo = [tensors.pop(name) for name in ordered if name in tensors]
+        if pseudo:
+            tensors["pseudo_scores"] = torch.cat(pseudo)
+        draws = list(tensors.pop("augmented", ()))
+        augmented = draws[0] if draws else None
+        evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
         return self._read(candidate_id, "calibration")[0]
 
-    def detector(self, candidate: Candidate, device: torch.device) -> Classifier:
-        weights = self.root / "trained" / f"{candidate.training_id}.safetensors"
-        trained, _ = _read(weights, self._redo(candidate.id))
-        scorer, settings = self._read(candidate.id, "scorer")
-        state = files.State(settings, trained, scorer)
-        return detectors.get(candidate.training.detector).from_state(state, device)
+    def detector(self, candidate: Candidate, device: torch.device) -> Kind:
+        trained, _ = _read(self._weights(candidate.training_id), self._redo(candidate.id))
+        fitted, settings = self._read(candidate.id, "scorer")
+        return detectors.get(candidate.training.detector).from_state(files.State(settings, trained, fitted), device)
 
-    def keep_ensemble(self, members: Sequence[str], kept: KeptEnsemble) -> None:
+    def _weights(self, training_id: str) -> Path:
+        return self.root / "trained" / f"{training_id}.safetensors"
+
+    def save_ensemble(self, members: Sequence[str], stored: StoredEnsemble) -> None:
         """Put what an ensemble adds to its members on disk."""
-        with storing(self.root):
-            files.write(self._ensemble(members), kept.calibration, {"normal": kept.normal})
+        with disk_errors(self.root):
+            files.write(self._ensemble(members), stored.calibration, {"normalizations": stored.normalizations})
 
-    def ensemble(self, members: Sequence[str]) -> KeptEnsemble | None:
-        """What the ensemble of these candidates adds to them; None where it was not kept, or not whole."""
+    def ensemble(self, members: Sequence[str]) -> StoredEnsemble | None:
+        """What the ensemble of these candidates adds to them; None where it was not stored, or not whole."""
         try:
             calibration, settings = files.read(self._ensemble(members))
         except InputError:  # it is made again from its members
             return None
-        normal = settings.get("normal", {})
-        return KeptEnsemble(normal, calibration) if normal.keys() == set(members) else None
+        normalizations = settings.get("normalizations", {})
+        return StoredEnsemble(normalizations, calibration) if normalizations.keys() == set(members) else None
 
     def _forget_ensembles(self, candidate_id: str) -> None:
-        """Those of a candidate that is made anew: they were measured by the former."""
+        """Those of a candidate that is trained again: they were normalised with the former."""
         for path in (self.root / "ensembles").glob("*.safetensors"):
             with suppress(InputError):  # a damaged one is made again when it is asked for
-                if candidate_id in files.read(path)[1].get("normal", {}):
+                if candidate_id in files.read(path)[1].get("normalizations", {}):
                     path.unlink(missing_ok=True)
 
     def _ensemble(self, members: Sequence[str]) -> Path:
-        return self.root / "ensembles" / f"{joint_id(members)}.safetensors"
+        return self.root / "ensembles" / f"{ensemble_id(members)}.safetensors"
 
     def _read(self, candidate_id: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return _read(self._folder(candidate_id) / f"{name}.safetensors", self._redo(candidate_id))
@@ -305,7 +363,7 @@ class Store:
     def report_progress(self, training_id: str, step: int, loss: float) -> None:
         path = self.root / "progress" / f"{training_id}.json"
         draft = path.with_suffix(f".{os.getpid()}")
-        with storing(self.root):
+        with disk_errors(self.root):
             path.parent.mkdir(exist_ok=True)
             draft.write_text(json.dumps({"step": step, "loss": loss}))
             draft.replace(path)
@@ -342,6 +400,17 @@ class StoredEvidence(Mapping[str, list[Evidence]]):
         return len(self._ids)
 
 
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    files.write_bytes(folder / "record.json", json.dumps(record, indent=1, allow_nan=False).encode())
+
+
+def _read_settings(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return files.read_settings(path)
+    except InputError as error:
+        raise InputError(error.thing, error.rule, remedy) from error
+
+
 def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return files.read(path)
@@ -354,10 +423,10 @@ def _difference(key: str, there: object, now: object) -> str:
     return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"
 
 
-def finite(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
     """The same value with null for what JSON has no number for."""
     if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [nan_to_none(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,6 @@
-"""Pseudo-anomaly validation: a bank of pseudo anomalies, common to all candidates, made of held-out normal images.
+"""The validation anomalies of a run: pseudo anomalies of held-out normal images, the same for all candidates.
 
-What a candidate was trained against tells nothing of what else it finds, so it is judged on the other families'.
+What a candidate was trained against says nothing about what else it finds, so it is judged on the other families'.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,27 +12,24 @@ from augmentations import Augmentation
 from augmentations.randomness import generator
 from detectors import Detector
 
-
-def family(augmentation: str) -> str:
-    """The first word of an augmentation's name, which those have in common that are made of one another."""
-    return augmentation.partition("_")[0]
+RESAMPLED = "resampled"  # the family of embeddings whose dimensions were shuffled
 
 
-def bank(images: Tensor, augmentations: Sequence[Augmentation], seed: int) -> dict[str, Tensor]:
+def make_validation_anomalies(images: Tensor, augmentations: Sequence[Augmentation], seed: int) -> dict[str, Tensor]:
     """Pseudo anomalies (n,C,H,W) by family, from normal images (n,C,H,W): a family's augmentations take turns.
 
     The same for every candidate; depends on the seed and on which augmentations there are.
     """
-    members: dict[str, list[Augmentation]] = {}
+    families: dict[str, list[Augmentation]] = {}
     for augmentation in augmentations:
-        members.setdefault(family(augmentation.name), []).append(augmentation)
-    made = {}
-    for name, turns in members.items():
-        made[name] = torch.empty_like(images)
+        families.setdefault(augmentation.family, []).append(augmentation)
+    anomalies = {}
+    for family, turns in families.items():
+        anomalies[family] = torch.empty_like(images)
         for turn, augmentation in enumerate(turns[: len(images)]):
             rows = slice(turn, None, len(turns))
-            made[name][rows] = augmentation(images[rows], generator(seed, "bank", name, turn))
-    return made
+            anomalies[family][rows] = augmentation(images[rows], generator(seed, "bank", family, turn))
+    return anomalies
 
 
 def resampled(embeddings: Tensor, n: int, seed: int) -> Tensor:
@@ -45,12 +42,6 @@ def resampled(embeddings: Tensor, n: int, seed: int) -> Tensor:
     return torch.nn.functional.normalize(embeddings.gather(0, order[:n]), dim=1)
 
 
-def pseudo_scores(
-    detector: Detector, bank: Mapping[str, Tensor], own: str, embeddings: Tensor, n: int, seed: int
-) -> Tensor | None:
-    """The scores (b,) that a detector gives the bank, but not the family of its ``own`` augmentation, and ``n``
-    resampled ``embeddings`` (m,d); None where nothing is left."""
-    others = [detector.score(images) for name, images in bank.items() if name != family(own)]
-    scores = detector.score_embeddings(resampled(embeddings, n, seed))
-    parts = [*others, scores] if scores is not None else others
-    return torch.cat(parts) if parts else None
+def anomaly_scores(detector: Detector, anomalies: Mapping[str, Tensor], own_family: str | None) -> dict[str, Tensor]:
+    """By family, the scores (n,) that a detector gives validation anomalies, but not those of its own family."""
+    return {family: detector.score(images) for family, images in anomalies.items() if family != own_family}

@@ -132,3 +132,8 @@ def test_three_way_has_both_as_classes_with_its_hyperparameters():
     assert scar.hyperparameters()["aspect"] == (3, 4)
     assert patch.jitter == scar.jitter == (0.2, 0.2)
     assert augmentations.make("cutpaste_union").parts[0].name == "cutpaste_union"
+
+
+def test_3way_alone_has_parts():
+    counts = {name: len(augmentations.make(name).parts) for name in augmentations.names()}
+    assert counts == dict.fromkeys(augmentations.names(), 1) | {"cutpaste_3way": 2}

@@ -195,3 +195,10 @@ def test_weighted_mean():
     expected = (images * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
     torch.testing.assert_close(weighted_mean(images, weight), expected)
     assert weighted_mean(images, 0 * weight).abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", [name for name, cls in augmentations.AUGMENTATIONS.items() if cls.is_local])
+def test_every_image_draws_a_place_and_a_shape_of_its_own(name):
+    parameters = augmentations.make(name).sample(400, (64, 64), generator(2))
+    for key in ("x", "y", "width", "height"):
+        assert len(parameters[key].unique()) > 20, key

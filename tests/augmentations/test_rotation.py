@@ -26,6 +26,11 @@ def test_angles_are_multiples_of_the_step_but_never_full_turns():
     assert counts.min() > 350
 
 
+def test_every_image_draws_its_own_of_the_default_angles():
+    drawn = augmentations.make("rotation").sample(400, (64, 64), generator(2))["angle"]
+    assert drawn.unique().tolist() == [90, 180, 270]
+
+
 def test_step_0_is_continuous():
     drawn = augmentations.make("rotation", angle=(10, 30), step=0).sample(500, (8, 8), generator(0))["angle"]
     assert len(drawn.unique()) > 490
@@ -64,6 +69,7 @@ def test_reflects_rather_than_blackens():
         ({"angle": 360, "step": 0}, "only the identity"),
         ({"angle": (-45, 45), "step": 90}, "full turns"),
         ({"step": (45, 90)}, "must be one number"),
+        ({"step": (90, 90)}, "must be one number"),
     ],
 )
 def test_refuses_ranges_that_hold_only_the_identity(hyperparameters, said):

@@ -8,7 +8,7 @@ import benchmarks
 from benchmarks import demo
 from benchmarks.demo import aurocs
 from benchmarks.tasks.task import Task
-from detectors import settings
+from detectors import presets
 from selector import select_best
 
 
@@ -43,7 +43,7 @@ def test_the_demo_uses_the_labels_only_after_the_choice_is_on_disk(selected, mon
     monkeypatch.setattr(benchmarks, "load", lambda name, image_size: task)
     monkeypatch.setattr(demo, "aurocs", watched)
     monkeypatch.setattr(demo, "DEMO_ZOO", {"cutout": [{}], "rotation": [{}]})
-    monkeypatch.setitem(settings.PRESETS, "quick", settings.PRESETS["tiny"])
+    monkeypatch.setitem(presets.PRESETS, "quick", presets.PRESETS["tiny"])
     demo.demo(out=out, seed=0, jobs=1)
     printed = capsys.readouterr().out
     for word in ("chosen", "zoo mean", "worst", "best", "regret"):

@@ -11,7 +11,7 @@ from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
 from benchmarks.studies import leave_one_dataset_out
 from benchmarks.suites.definitions import SUITES
-from selector.verdict.sample_size import TOLD_TEST, TOLD_VALIDATION
+from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -67,17 +67,6 @@ def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():
     )
 
 
-def test_the_readme_quotes_the_leaderboards_word_for_word():
-    """A table row of the README's section on benchmarks is a row of a suite's leaderboard."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    section = readme.partition("<!-- leaderboards -->")[2].partition("<!-- /leaderboards -->")[0]
-    quoted = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| chosen by")]
-    assert len(quoted) > 10
-    tables = [RESULTS / name / "leaderboard.md" for name in RAN]
-    tables.append(RESULTS / "development" / leave_one_dataset_out.MARKDOWN)
-    assert set(quoted) <= {line for path in tables for line in path.read_text("utf-8").splitlines()}
-
-
 def test_the_page_on_selection_quotes_the_curves_word_for_word():
     page, curves = ((ROOT / "docs" / name).read_text("utf-8") for name in ("selection.md", "curves/curves.md"))
     section = page.partition("## How regret falls")[2]
@@ -86,7 +75,7 @@ def test_the_page_on_selection_quotes_the_curves_word_for_word():
     assert set(quoted) <= set(curves.splitlines())
 
 
-@pytest.mark.parametrize(("curve", "constant"), [("validation", TOLD_VALIDATION), ("test", TOLD_TEST)])
+@pytest.mark.parametrize(("curve", "constant"), [("validation", MIN_VALIDATION_IMAGES), ("test", MIN_TEST_IMAGES)])
 def test_images_are_few_where_the_curves_cannot_tell_the_default_from_a_random_pick(curve, constant):
     table = pd.read_csv(ROOT / "docs" / "curves" / "curves.csv")
     default = table[(table.curve == curve) & (table.chosen_by == "default")].sort_values("at")

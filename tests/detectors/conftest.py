@@ -5,7 +5,7 @@ import torch
 
 import augmentations
 from augmentations.randomness import generator
-from detectors import Classifier, Settings
+from detectors import Classifier, ClassifierSettings
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -33,12 +33,12 @@ def striped():
 @pytest.fixture(scope="session")
 def brief():
     """The shortest training: its weights are all but random."""
-    return Settings("small", 32, head=(8,), steps=3, batch=4)
+    return ClassifierSettings("small", 32, head=(8,), steps=3, batch=4)
 
 
 @pytest.fixture(scope="session")
 def fitted():
     """A detector that has learned stripes. Not to be changed."""
-    settings = Settings("small", 32, head=(16,), steps=60, batch=8)
+    settings = ClassifierSettings("small", 32, head=(16,), steps=60, batch=8)
     augmentation = augmentations.make("cutout", area=(0.03, 0.15))
-    return Classifier(augmentation, settings, seed=0, device="cpu").fit(_striped())
+    return Classifier(settings, augmentation, seed=0, device="cpu").fit(_striped())

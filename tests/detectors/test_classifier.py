@@ -6,15 +6,16 @@ from torchvision.transforms.functional import gaussian_blur
 import augmentations
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Settings, base, classifier
-from detectors.classifier import locations, upsample
+from detectors import Classifier, ClassifierSettings, classifier, kind
+from detectors import images as images_module
 from detectors.encoders import pool
-from detectors.gaussian import Gaussian
+from detectors.scorers import Gaussian
+from detectors.scoring import locations, upsample
 from detectors.training import TrainingDivergedError
 
 
 def make(settings, name="cutout", **arguments):
-    return Classifier(augmentations.make(name), settings, device="cpu", **arguments)
+    return Classifier(settings, augmentations.make(name), device="cpu", **arguments)
 
 
 def test_the_two_stages_are_fit(striped, brief):
@@ -27,7 +28,7 @@ def test_the_two_stages_are_fit(striped, brief):
 
 
 def test_score_is_the_gaussian_distance_of_embeddings(fitted, striped):
-    expected = Gaussian.fit(fitted.embed(striped())).score(fitted.embed(striped(5, seed=1)))
+    expected = Gaussian().fit(fitted.embed(striped())).score(fitted.embed(striped(5, seed=1)))
     torch.testing.assert_close(fitted.score(striped(5, seed=1)), expected, rtol=1e-3, atol=1e-3)
     assert fitted.score_is_distance
 
@@ -35,7 +36,7 @@ def test_score_is_the_gaussian_distance_of_embeddings(fitted, striped):
 def test_score_map_is_the_gaussian_distance_of_locations(fitted, striped):
     with torch.no_grad():
         train, test = fitted.encoder(striped()), fitted.encoder(striped(5, seed=1))
-    gaussian = Gaussian.fit(locations(train).flatten(0, 2))
+    gaussian = Gaussian().fit(locations(train).flatten(0, 2))
     expected = upsample(gaussian.score(locations(test)), (32, 32))
     torch.testing.assert_close(fitted.score_map(striped(5, seed=1)), expected, rtol=1e-3, atol=1e-3)
 
@@ -50,10 +51,10 @@ def test_locations_have_unit_norm_and_keep_their_place():
 
 @pytest.mark.parametrize("cap", [100, 48, 5])
 def test_rows_of_the_spatial_gaussian_are_capped(striped, brief, monkeypatch, cap):
-    monkeypatch.setattr(classifier, "LOCATION_ROWS", cap)
+    monkeypatch.setattr(kind, "LOCATION_ROWS", cap)
     counts = []
     fit = Gaussian.fit
-    monkeypatch.setattr(Gaussian, "fit", lambda rows: (counts.append(len(rows)), fit(rows))[1])
+    monkeypatch.setattr(Gaussian, "fit", lambda self, rows: (counts.append(len(rows)), fit(self, rows))[1])
     make(brief).fit(striped(24))
     # As many of each image, at least one.
     assert counts == [24, 24 * max(1, cap // 24)]
@@ -62,7 +63,7 @@ def test_rows_of_the_spatial_gaussian_are_capped(striped, brief, monkeypatch, ca
 def test_memory_is_bounded_by_pieces(fitted, striped, monkeypatch):
     images = striped(7, seed=1)
     whole = fitted.embed(images), fitted.score_map(images), fitted.pseudo_anomalies(images, generator(0))
-    monkeypatch.setattr(base, "BATCH_PIXELS", 3 * 32 * 32)
+    monkeypatch.setattr(images_module, "BATCH_PIXELS", 3 * 32 * 32)
     sizes = []
     hook = fitted.encoder.register_forward_hook(lambda module, inputs, out: sizes.append(len(out)))
     pieces = fitted.embed(images), fitted.score_map(images), fitted.pseudo_anomalies(images, generator(0))
@@ -80,7 +81,7 @@ def test_another_scorer_shares_the_encoder(striped, brief):
     assert trained.embed(images).shape == (8, 64)
     other = trained.with_scorer("gaussian", images)
     assert other.encoder is trained.encoder
-    assert other.scorer_name == "gaussian"
+    assert other.scorer_spec.name == "gaussian"
     assert torch.equal(other.losses, trained.losses)
     assert torch.equal(other.score(images), trained.fit_scorer(images).score(images))
     with pytest.raises(InputError, match="not a known name"):
@@ -93,20 +94,20 @@ def test_another_scorer_shares_the_encoder(striped, brief):
 
 def test_unknown_scorer_is_refused_before_training(brief):
     with pytest.raises(InputError, match="did you mean gaussian"):
-        make(brief, scorer_name="gausian")
+        make(brief, scorer="gausian")
 
 
 def test_state_is_split_by_stage(fitted, striped):
     state = fitted.state()
     assert all(name.startswith("encoder.") for name in state.trained)
-    assert {name.split(".")[0] for name in state.scorer} == {"scorer", "spatial"}
+    assert {name.split(".")[0] for name in state.fitted} == {"scorer", "map_scorer"}
     assert state.trained.keys() == fitted.trained_state().keys()
     again = Classifier.from_state(state, torch.device("cpu"))
     images = striped(5, seed=1)
     assert torch.equal(again.score(images), fitted.score(images))
     assert again.settings == fitted.settings
     assert again.augmentation == fitted.augmentation
-    assert (again.seed, again.scorer_name, again.channels) == (0, "gaussian", 1)
+    assert (again.seed, again.scorer_spec.name, again.channels) == (0, "gaussian", 1)
 
 
 def test_a_detector_made_from_a_state_is_a_copy(fitted, striped):
@@ -124,7 +125,7 @@ def test_trained_anew_the_old_scorer_is_gone(striped, brief):
     detector.train(images)
     with pytest.raises(InputError, match="scorer"):
         detector.score(images)
-    with pytest.raises(InputError, match="spatial"):
+    with pytest.raises(InputError, match="scorer"):
         detector.score_map(images)
 
 
@@ -148,7 +149,7 @@ def test_a_failed_training_leaves_the_detector_as_it_was(striped, brief, monkeyp
 
 
 def test_divergence_is_told(striped):
-    settings = Settings("small", 32, head=(8,), steps=30, batch=4, learning_rate=1e9)
+    settings = ClassifierSettings("small", 32, head=(8,), steps=30, batch=4, learning_rate=1e9)
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         make(settings).fit(striped(8))
 
@@ -184,29 +185,29 @@ def test_pseudo_anomalies_are_the_augmentation(fitted, striped):
 
 def test_pseudo_anomalies_need_no_training_and_no_gradients(striped, brief):
     wanting = augmentations.make("cutdiff", area=(0.02, torch.tensor(0.1, requires_grad=True)))
-    detector = Classifier(wanting, brief, device="cpu")
+    detector = Classifier(brief, wanting, device="cpu")
     assert not detector.pseudo_anomalies(striped(3), generator(0)).requires_grad
     assert detector.fit(striped(8)).score(striped(3)).shape == (3,)
 
 
 def test_an_image_too_small_for_the_augmentation_is_refused_before_training(brief):
     told = []
-    detector = Classifier(augmentations.make("cutpaste", area=0.6, aspect=1), brief, device="cpu")
+    detector = Classifier(brief, augmentations.make("cutpaste", area=0.6, aspect=1), device="cpu")
     with pytest.raises(InputError, match="fit in the 4x32"):
         detector.fit(torch.rand(8, 1, 4, 32), on_progress=lambda *progress: told.append(progress))
     assert not told
 
 
 def test_device_may_be_auto_and_must_exist(brief):
-    auto = Classifier(augmentations.make("cutout"), brief, device="auto")
+    auto = Classifier(brief, augmentations.make("cutout"), device="auto")
     assert auto.device.type in ("cpu", "cuda", "mps")
     with pytest.raises(InputError, match="this machine can't use it"):
-        Classifier(augmentations.make("cutout"), brief, device="cuda:4711")
+        Classifier(brief, augmentations.make("cutout"), device="cuda:4711")
 
 
 def test_embeddings_are_float32_where_training_is_not(striped, brief, monkeypatch):
     # Emulated here, so slow, but the same arithmetic as where it pays.
-    monkeypatch.setattr("detectors.devices.bf16_pays", lambda device: True)
+    monkeypatch.setattr("detectors.devices.supports_bf16", lambda device: True)
     images = striped(8)
     detector = make(brief).train(images)
     assert all(value.dtype != torch.bfloat16 for value in detector.trained_state().values())

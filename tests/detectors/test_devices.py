@@ -33,32 +33,32 @@ def test_refuses_what_this_machine_lacks(device):
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
-def test_bf16_pays_on_a_cpu_that_has_it(monkeypatch, avx512, amx):
+def test_supports_bf16_on_a_cpu_that_has_it(monkeypatch, avx512, amx):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert devices.bf16_pays(torch.device("cpu")) == (avx512 or amx)
+    assert devices.supports_bf16(torch.device("cpu")) == (avx512 or amx)
 
 
 def test_bf16_on_a_gpu_is_not_emulated(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
-    devices.bf16_pays(torch.device("cuda"))
+    devices.supports_bf16(torch.device("cuda"))
     assert asked == [False]
-    assert not devices.bf16_pays(torch.device("mps"))
+    assert not devices.supports_bf16(torch.device("mps"))
 
 
 @pytest.mark.parametrize("pays", [True, False])
 def test_autocast_is_bf16_where_it_pays(monkeypatch, pays):
-    monkeypatch.setattr(devices, "bf16_pays", lambda device: pays)
+    monkeypatch.setattr(devices, "supports_bf16", lambda device: pays)
     with devices.autocast(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if pays else torch.float32)
 
 
-def test_repeatable_holds_cudnn_to_it_and_lets_go():
+def test_deterministic_holds_cudnn_to_it_and_lets_go():
     cudnn = torch.backends.cudnn
     before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-    with devices.repeatable(torch.device("cuda")):
+    with devices.deterministic(torch.device("cuda")):
         assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (
             True,
             False,
@@ -66,4 +66,4 @@ def test_repeatable_holds_cudnn_to_it_and_lets_go():
             False,
         )
     assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
-    assert isinstance(devices.repeatable(torch.device("cpu")), nullcontext)
+    assert isinstance(devices.deterministic(torch.device("cpu")), nullcontext)

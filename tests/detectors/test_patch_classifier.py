@@ -15,32 +15,43 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, PatchClassifier, Settings, base, dense_embeddings, dense_map, preset
+from detectors import Classifier, PatchClassifier, PatchSettings, ScorerSpec, dense, preset
+from detectors import images as images_module
 from detectors import patch_classifier as localization
-from detectors.encoders import ENCODERS, Extend
-from detectors.gaussian import Gaussian, LocationGaussians
-from detectors.patch_classifier import positions, relative
-from detectors.patch_density import PER_LOCATION, SHARED, _log_likelihood, _standard_error, _wins, choose, hold_out
-from tests.detectors.test_base import RegisteredContract
+from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
+from detectors.encoders import ENCODERS, PadTo
+from detectors.patch_density import PER_LOCATION, SHARED, _standard_error, _wins, held_out_mask, select_density
+from detectors.scorers import Gaussian, GaussianPerLocation
+from selector.testing.detector import KindContract
 
-BRIEF = Settings("small", 32, head=(8,), steps=1, batch=4)
-UNPADDED = ENCODERS["valid"]
+BRIEF = PatchSettings("unpadded", 32, head=(8,), steps=4, batch=64)
+UNPADDED = ENCODERS["unpadded"]
+
+
+GAUSSIAN = ScorerSpec("gaussian")
+
+
+class Shared(Gaussian):
+    """A Gaussian that all locations share."""
+
+    name = "other"
+    per_location = None
 
 
 def patch_detector(settings=BRIEF, augmentation="cutpaste", **arguments):
-    return PatchClassifier(augmentations.make(augmentation), settings, device="cpu", **arguments)
+    return PatchClassifier(settings, augmentations.make(augmentation), device="cpu", **arguments)
 
 
-class TestPatchClassifier(RegisteredContract):
+class TestPatchClassifier(KindContract):
     def make(self, *, seed=0, channels=1):
         return patch_detector(seed=seed)
 
     def learn(self):
-        settings = dataclasses.replace(BRIEF, head=(16,), steps=15)
-        return PatchClassifier(augmentations.make("cutpaste", area=(0.03, 0.15)), settings, device="cpu")
+        settings = dataclasses.replace(BRIEF, head=(16,), steps=60)
+        return PatchClassifier(settings, augmentations.make("cutpaste", area=(0.03, 0.15)), device="cpu")
 
 
-def initialised(name="valid", channels=1, patch=16):
+def initialised(name="unpadded", channels=1, patch=16):
     """An encoder whose batch normalisation has seen something, so that its borders matter."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -68,12 +79,12 @@ def every_depth(encoder, window):
     means = []
     for layer in encoder:
         window = layer(window)
-        if type(layer) not in (Extend, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d):
+        if type(layer) not in (PadTo, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d):
             means.append(window.mean((2, 3)))
     return torch.cat(means, 1)
 
 
-def naive_relative(embeddings):
+def naive_center_per_image(embeddings):
     """In numpy, image by image."""
     seen = []
     for image in embeddings.double().numpy():
@@ -87,7 +98,7 @@ SIZES = [(32, 32), (16, 16), (64, 40), (37, 50), (16, 33), (35, 16)]
 
 class TestDenseEmbeddings:
     @pytest.mark.parametrize("size", SIZES, ids=str)
-    @pytest.mark.parametrize(("name", "channels"), [("valid", 1), ("valid", 3), ("small", 1)])
+    @pytest.mark.parametrize(("name", "channels"), [("unpadded", 1), ("unpadded", 3), ("small", 1)])
     def test_are_those_of_every_window(self, name, channels, size):
         encoder, images = initialised(name, channels), torch.rand(2, channels, *size)
         with torch.no_grad():
@@ -129,7 +140,7 @@ class TestDenseEmbeddings:
 
     @pytest.mark.parametrize("most", [1, 7, 1000])
     def test_unfolding_sees_a_bounded_number_of_patches_at_once(self, monkeypatch, most):
-        monkeypatch.setattr(localization, "PATCHES", most)
+        monkeypatch.setattr(dense, "PATCHES", most)
         encoder, images = initialised("small"), torch.rand(3, 1, 32, 24)
         sizes = []
         encoder[0].register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
@@ -145,21 +156,21 @@ class TestDenseEmbeddings:
 class TestRelative:
     def test_is_the_scale_and_the_mean_of_each_image_taken_off(self):
         patches = torch.randn(3, 4, 5, 6, generator=generator(0, "patches"))
-        torch.testing.assert_close(relative(patches).double(), torch.tensor(naive_relative(patches)))
+        torch.testing.assert_close(center_per_image(patches).double(), torch.tensor(naive_center_per_image(patches)))
 
     def test_exposure_of_an_image_is_not_seen(self):
         patches = torch.rand(1, 4, 5, 6, generator=generator(0, "patches"))
         brighter = torch.cat([patches, 1.7 * patches])
-        torch.testing.assert_close(*relative(brighter))
+        torch.testing.assert_close(*center_per_image(brighter))
 
     def test_a_single_patch_keeps_its_direction(self):
         patches = torch.rand(2, 1, 1, 6, generator=generator(0, "patches"))
         torch.testing.assert_close(
-            nn.functional.normalize(relative(patches), dim=-1), nn.functional.normalize(patches, dim=-1)
+            nn.functional.normalize(center_per_image(patches), dim=-1), nn.functional.normalize(patches, dim=-1)
         )
 
     def test_features_of_zero_stay_finite(self):
-        assert torch.equal(relative(torch.zeros(1, 3, 3, 4)), torch.zeros(1, 3, 3, 4))
+        assert torch.equal(center_per_image(torch.zeros(1, 3, 3, 4)), torch.zeros(1, 3, 3, 4))
 
 
 def naive_map(scores, patch, stride, size):
@@ -224,7 +235,7 @@ class TestDenseMap:
             return dense_map(scores, patch, 4, (size, size))[0, size // 2, 32:-32].diff().min()
 
         assert flattest() > 0.5
-        monkeypatch.setattr(localization, "SIGMA", 1.2 / patch)
+        monkeypatch.setattr(dense, "SIGMA", 1.2 / patch)
         assert flattest() < 0.4
 
     def test_a_patch_is_highest_in_its_middle(self):
@@ -252,7 +263,8 @@ def shifted(n, size=48, channels=1, seed=0):
     )
 
 
-TOY = dataclasses.replace(preset("quick"), image_size=48, steps=10)
+QUICK = dataclasses.replace(preset("quick"), image_size=48, steps=10)
+TOY = PatchClassifier.settings_for(QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -276,17 +288,17 @@ def planted(images, row, column, side=8):
 
 class TestLayout:
     def test_aligned_objects_get_a_gaussian_a_location(self, by_location):
-        assert by_location.layout == PER_LOCATION
-        assert by_location.layout_reason.startswith("per location: ")
-        assert "AUROC" in by_location.layout_reason
-        assert isinstance(by_location.scorer, LocationGaussians)
+        assert by_location.density == PER_LOCATION
+        assert by_location.density_reason.startswith("per location: ")
+        assert "AUROC" in by_location.density_reason
+        assert isinstance(by_location.scorer, GaussianPerLocation)
         assert by_location.scorer.mean.shape == (9, 9, 16 + 32 + 64)
 
     def test_textures_share_one(self, by_texture):
-        assert by_texture.layout == SHARED
-        assert by_texture.layout_reason.startswith("shared: ")
-        assert "AUROC" in by_texture.layout_reason
-        assert isinstance(by_texture.scorer, Gaussian)
+        assert by_texture.density == SHARED
+        assert by_texture.density_reason.startswith("shared: ")
+        assert "AUROC" in by_texture.density_reason
+        assert type(by_texture.scorer) is Gaussian
 
     def test_a_gaussian_a_location_finds_a_normal_part_in_the_wrong_place(self, by_location):
         images = aligned(12, seed=1)
@@ -309,12 +321,12 @@ class TestLayout:
         path = detector.save(tmp_path / "detector")
         loaded = detectors.load(path, device="cpu")
         images = aligned(3, seed=2)
-        assert (loaded.layout, loaded.layout_reason) == (detector.layout, detector.layout_reason)
+        assert (loaded.density, loaded.density_reason) == (detector.density, detector.density_reason)
         assert loaded.settings == detector.settings
         for method in ("embed", "score", "score_map"):
             assert torch.equal(getattr(loaded, method)(images), getattr(detector, method)(images))
         assert loaded.save(tmp_path / "again").read_bytes() == path.read_bytes()
-        with pytest.raises(InputError, match="has one Gaussian") if which == "by_location" else nullcontext():
+        with pytest.raises(InputError, match="has one model") if which == "by_location" else nullcontext():
             loaded.score(torch.rand(1, 1, 64, 64))
 
     @pytest.mark.parametrize(
@@ -328,48 +340,50 @@ class TestLayout:
         ids=str,
     )
     def test_what_rules_a_gaussian_a_location_out_is_said(self, change, said, monkeypatch):
-        monkeypatch.setitem(detectors.SCORERS, "other", Gaussian)
+        monkeypatch.setitem(detectors.SCORERS, "other", Shared)
         for name in change.keys() & {"LOCATION_VALUES", "MODEL_VALUES"}:
             monkeypatch.setattr(localization, name, change[name])
-        detector = patch_detector(scorer_name=change.get("scorer", "gaussian"))
+        detector = patch_detector(scorer=change.get("scorer", "gaussian"))
         images = aligned(change.get("n", 12), size=32)
         detector.fit(images)
-        assert detector.layout == SHARED
-        assert said in detector.layout_reason
+        assert detector.density == SHARED
+        assert said in detector.density_reason
         assert detector.score_map(images).shape == images[:, 0].shape
 
     @pytest.mark.parametrize("layout", [SHARED, PER_LOCATION])
     def test_a_known_layout_is_taken(self, layout):
         images = aligned(9, size=32)
-        detector = patch_detector().leave_untrained(images).fit_scorer(images, layout=layout)
-        assert (detector.layout, detector.layout_reason) == (layout, f"{layout}: as asked for.")
-        assert isinstance(detector.scorer, {SHARED: Gaussian, PER_LOCATION: LocationGaussians}[layout])
+        detector = patch_detector().random_init(images).fit_scorer(images, density=layout)
+        assert (detector.density, detector.density_reason) == (layout, f"{layout}: chosen by the caller.")
+        assert isinstance(detector.scorer, {SHARED: Gaussian, PER_LOCATION: GaussianPerLocation}[layout])
         assert detector.score_map(images).shape == images[:, 0].shape
 
     def test_a_layout_that_cannot_be_is_refused(self):
         images = aligned(7, size=32)
-        detector = patch_detector().leave_untrained(images)
-        with pytest.raises(InputError, match=r"layout='per location': is out of reach .*there were 7"):
-            detector.fit_scorer(images, layout=PER_LOCATION)
+        detector = patch_detector().random_init(images)
+        with pytest.raises(InputError, match=r"density='per location': is out of reach .*there were 7"):
+            detector.fit_scorer(images, density=PER_LOCATION)
         with pytest.raises(InputError, match="did you mean shared"):
-            detector.fit_scorer(images, layout="shard")
+            detector.fit_scorer(images, density="shard")
 
     def test_few_kept_images_bound_memory(self, monkeypatch):
         monkeypatch.setattr(localization, "LOCATION_VALUES", 112 * 25 * 9)
         counts = []
-        fit = LocationGaussians.fit
-        monkeypatch.setattr(LocationGaussians, "fit", lambda rows: (counts.append(len(rows)), fit(rows))[1])
+        fit = GaussianPerLocation.fit
+        monkeypatch.setattr(
+            GaussianPerLocation, "fit", lambda self, rows: (counts.append(len(rows)), fit(self, rows))[1]
+        )
         patch_detector().fit(aligned(20, size=32))
         assert counts[0] == 7
         assert counts[1:] in ([], [9])
 
     def test_one_train_image_is_enough(self):
         detector = patch_detector().fit(shifted(1, size=32))
-        assert detector.layout == SHARED
+        assert detector.density == SHARED
         assert detector.score(shifted(2, size=32, seed=1)).isfinite().all()
 
     def test_identical_train_images_share_one(self):
-        assert patch_detector().fit(shifted(1, size=32).repeat(12, 1, 1, 1)).layout == SHARED
+        assert patch_detector().fit(shifted(1, size=32).repeat(12, 1, 1, 1)).density == SHARED
 
 
 class TestChoose:
@@ -388,28 +402,30 @@ class TestChoose:
 
     def test_one_a_location_where_only_it_sees_the_anomaly(self):
         rows = self.rows(spread=10)
-        layout, reason = choose(rows, hold_out(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)])
+        layout, reason = select_density(
+            GAUSSIAN, rows, held_out_mask(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)]
+        )
         assert layout == PER_LOCATION
-        assert "better tells" in reason
+        assert "better distinguishes" in reason
 
     def test_where_both_see_it_the_better_explanation_wins(self):
         for spread, expected in ((10, PER_LOCATION), (0, SHARED)):
             rows = self.rows(spread=spread)
             batches = [self.anomalies(self.rows(30, spread, 1), 1000)]
-            layout, reason = choose(rows, hold_out(40, generator(0)), batches)
+            layout, reason = select_density(GAUSSIAN, rows, held_out_mask(40, generator(0)), batches)
             assert layout == expected
             assert "AUROC 1.000 by location, 1.000 shared" in reason
             assert "explains held-out normal patches better" in reason
 
     def test_shared_where_a_location_has_too_few_that_differ(self):
         rows = self.rows(1).repeat(12, 1, 1, 1)
-        layout, reason = choose(rows, hold_out(12, generator(0)), [])
+        layout, reason = select_density(GAUSSIAN, rows, held_out_mask(12, generator(0)), [])
         assert layout == SHARED
         assert "can't be fitted" in reason
 
     @pytest.mark.parametrize(("n", "held"), [(11, 2), (100, 25), (1000, 64)])
     def test_a_quarter_is_held_out_and_no_more_than_64(self, n, held):
-        first, again, other = (hold_out(n, generator(seed)) for seed in (0, 0, 1))
+        first, again, other = (held_out_mask(n, generator(seed)) for seed in (0, 0, 1))
         assert first.sum() == held
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
@@ -431,7 +447,7 @@ class TestChoose:
 
     def test_log_likelihood_is_that_of_scipy(self):
         train, test = self.rows(60), self.rows(20, seed=1)
-        shared, local = Gaussian.fit(train.flatten(0, 2)), LocationGaussians.fit(train)
+        shared, local = Gaussian().fit(train.flatten(0, 2)), GaussianPerLocation().fit(train)
         constant = 4 * np.log(2 * np.pi)
 
         def expected(known, seen):
@@ -440,16 +456,14 @@ class TestChoose:
 
         places = [(i, j) for i in range(3) for j in range(3)]
         by_place = np.mean([expected(train[:, i, j], test[:, i, j]) for i, j in places])
-        assert _log_likelihood(shared, test) == pytest.approx(
-            expected(train.flatten(0, 2), test.flatten(0, 2)), rel=1e-4
-        )
-        assert _log_likelihood(local, test) == pytest.approx(by_place, rel=1e-4)
+        assert shared.log_likelihood(test) == pytest.approx(expected(train.flatten(0, 2), test.flatten(0, 2)), rel=1e-4)
+        assert local.log_likelihood(test) == pytest.approx(by_place, rel=1e-4)
 
 
 class TestPseudoAnomaliesOfPatches:
     def test_are_as_large_as_a_patch_and_anywhere(self):
         detector, images = patch_detector(augmentation="cutout"), torch.rand(200, 1, 40, 33)
-        changed = detector._planted(images, generator(0)) != images
+        changed = detector._insert_anomalies(images, generator(0)) != images
         rows, columns = changed.any(3)[:, 0], changed.any(2)[:, 0]
         assert rows.any(1).all(), "an image without one"
         extents = [(line.float().argmax(1), line.shape[1] - line.flip(1).float().argmax(1)) for line in (rows, columns)]
@@ -461,7 +475,7 @@ class TestPseudoAnomaliesOfPatches:
     def test_leave_the_images_alone(self):
         detector, images = patch_detector(), torch.rand(4, 3, 32, 32)
         copy = images.clone()
-        detector._planted(images, generator(0))
+        detector._insert_anomalies(images, generator(0))
         assert torch.equal(images, copy)
 
 
@@ -472,7 +486,7 @@ class TestDetector:
         detector = request.getfixturevalue(which)
         train, test = (aligned if which == "by_location" else shifted)(40), aligned(2, seed=3)
         pooled = [naive_embeddings(detector.encoder, images, 16, 4) for images in (train, test)]
-        known, seen = map(naive_relative, pooled)
+        known, seen = map(naive_center_per_image, pooled)
         scores = np.zeros(seen.shape[:3])
         for i in range(9):
             for j in range(9):
@@ -506,7 +520,8 @@ class TestDetector:
         mask = torch.zeros(8, 48, 48, dtype=torch.long)
         mask[:, 18:26, 30:38] = 1
         defective = planted(images, 18, 30)
-        whole = Classifier(augmentations.make("cutpaste"), TOY, device="cpu").fit(shifted(40))
+        settings = Classifier.settings_for(QUICK)
+        whole = Classifier(settings, augmentations.make("cutpaste"), device="cpu").fit(shifted(40))
         patches, cheap = (
             roc_auc_score(mask.flatten(), each.score_map(defective).flatten()) for each in (by_texture, whole)
         )
@@ -523,7 +538,7 @@ class TestDetector:
 
     @pytest.mark.parametrize(
         ("name", "patch", "stride", "channels", "width"),
-        [("small", 16, 8, 1, 128), ("resnet18", 16, 16, 3, 1024), ("valid", 20, 6, 1, 112)],
+        [("small", 16, 8, 1, 128), ("resnet18", 16, 16, 3, 1024), ("unpadded", 20, 6, 1, 112)],
     )
     def test_any_encoder_with_a_patch_of_ones_own(self, name, patch, stride, channels, width, tmp_path):
         settings = dataclasses.replace(BRIEF, encoder=name, patch=patch, stride=stride)
@@ -536,11 +551,6 @@ class TestDetector:
         loaded = detectors.load(detector.save(tmp_path / "detector"), device="cpu")
         assert torch.equal(loaded.score_map(images), detector.score_map(images))
 
-    def test_settings_without_a_patch_get_one(self):
-        assert patch_detector().settings == detectors.patch_settings(BRIEF, 32)
-        with pytest.raises(InputError, match="16 px of a patch"):
-            patch_detector(dataclasses.replace(BRIEF, image_size=12))
-
     def test_images_smaller_than_a_patch_are_refused_before_training(self):
         told = []
         with pytest.raises(InputError, match="patch=16: must fit in the 12x32 px"):
@@ -548,25 +558,25 @@ class TestDetector:
         assert not told
 
     def test_another_scorer_shares_the_encoder(self, by_location, monkeypatch):
-        monkeypatch.setitem(detectors.SCORERS, "other", Gaussian)
+        monkeypatch.setitem(detectors.SCORERS, "other", Shared)
         other = by_location.with_scorer("other", aligned(40))
         assert type(other) is PatchClassifier
         assert other.encoder is by_location.encoder
-        assert (other.layout, by_location.layout) == (SHARED, PER_LOCATION)
+        assert (other.density, by_location.density) == (SHARED, PER_LOCATION)
         again = by_location.with_scorer("gaussian", aligned(40))
-        assert again.layout_reason == by_location.layout_reason
+        assert again.density_reason == by_location.density_reason
         assert torch.equal(again.score(aligned(3, seed=2)), by_location.score(aligned(3, seed=2)))
 
     def test_state_is_json_and_tensors_by_stage(self, by_location):
         state = by_location.state()
         kept = json.loads(json.dumps(state.settings))
-        assert (kept["layout"], kept["layout_reason"]) == (by_location.layout, by_location.layout_reason)
+        assert (kept["layout"], kept["density_reason"]) == (by_location.density, by_location.density_reason)
         assert kept["size"] == [48, 48]
         assert all(name.startswith("encoder.") for name in state.trained)
         assert state.trained.keys() == by_location.trained_state().keys()
-        assert set(state.scorer) == {"scorer.mean", "scorer.whitening"}
+        assert set(state.fitted) == {"scorer.mean", "scorer.whitening"}
 
-    @pytest.mark.parametrize("missing", ["layout", "layout_reason", "size"])
+    @pytest.mark.parametrize("missing", ["layout", "density_reason", "size"])
     def test_a_state_without_its_layout_is_refused(self, by_location, missing):
         state = by_location.state()
         settings = {name: value for name, value in state.settings.items() if name != missing}
@@ -577,12 +587,12 @@ class TestDetector:
         images = shifted(7, seed=1)
         whole = by_texture.embed(images), by_texture.score_map(images), by_texture.score(images)
         small = by_texture.score(torch.ones(9, 1, 1, 1))
-        monkeypatch.setattr(base, "BATCH_PIXELS", 3 * 48 * 48)
+        monkeypatch.setattr(images_module, "BATCH_PIXELS", 3 * 48 * 48)
         sizes = []
         hook = by_texture.encoder[0].register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
         pieces = by_texture.embed(images), by_texture.score_map(images), by_texture.score(images)
         assert [n for n, *_ in sizes] == [3, 3, 1] * 3
-        monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 16 * 16)
+        monkeypatch.setattr(images_module, "BATCH_PIXELS", 2 * 16 * 16)
         again = by_texture.score(torch.ones(9, 1, 1, 1))
         hook.remove()
         assert max(n * h * w for n, _, h, w in sizes[9:]) <= 2 * 16 * 16, "one image of 1 px makes a whole patch"

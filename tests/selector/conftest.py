@@ -12,7 +12,7 @@ from selector.zoo.store import Store
 def images(stripes, scratched):
     """What a run keeps of its images: (n,1,32,32) by split."""
     test = torch.cat([stripes(6, 5), scratched(4)])
-    return {"fit": stripes(14, 2), "validation": stripes(3, 3), "calibration": stripes(3, 4), "test": test}
+    return {"train": stripes(14, 2), "validation": stripes(3, 3), "calibration": stripes(3, 4), "test": test}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def description(candidates):
         "train images": 64 * "a",
         "test images": 64 * "b",
     }
-    return {"settings": settings, "names": {"fit": [f"{i}.png" for i in range(14)]}, "versions": {"python": "3.11"}}
+    return {"settings": settings, "names": {"train": [f"{i}.png" for i in range(14)]}, "versions": {"python": "3.11"}}
 
 
 @pytest.fixture

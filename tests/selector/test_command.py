@@ -82,7 +82,7 @@ def test_select_works_without_test_images(ssad, folders, tmp_path):
     assert ssad("detect", tmp_path / "run", folders / "parts", "--out", tmp_path / "result")[0] == 0
 
 
-def test_sub_folders_are_groups_only_when_asked(ssad, folders, tmp_path):
+def test_sub_folders_are_groups_only_on_request(ssad, folders, tmp_path):
     for i, path in enumerate(sorted((folders / "good").iterdir())):
         lot = tmp_path / "lots" / f"lot {i // 3}" / "deeper"
         lot.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def test_sub_folders_are_groups_only_when_asked(ssad, folders, tmp_path):
     code, _, err = ssad("select", "--train", tmp_path / "lots", "--out", tmp_path / "run", *arguments)
     assert code == 0, err
     names = json.loads((tmp_path / "run" / "run.json").read_text())["names"]
-    lots = [{name.split("/")[0] for name in names[split]} for split in ("fit", "validation", "calibration")]
+    lots = [{name.split("/")[0] for name in names[split]} for split in ("train", "validation", "calibration")]
     assert sum(map(len, lots)) == 10
     assert "in 10 groups kept whole" in (tmp_path / "run" / "index.html").read_text()
     code, _, err = ssad("select", "--train", folders / "good", "--out", tmp_path / "flat", *arguments)
@@ -137,7 +137,7 @@ def test_detect_never_writes_over_what_is_there(ssad, run, folders, tmp_path):
     assert [p.name for p in (tmp_path / "result").iterdir()] == ["mine.txt"]
 
 
-def test_detect_writes_over_its_own_result_only_when_asked(ssad, run, folders, tmp_path):
+def test_detect_writes_over_its_own_result_only_on_request(ssad, run, folders, tmp_path):
     arguments = ["detect", run, folders / "parts", "--out", tmp_path / "result"]
     assert ssad(*arguments)[0] == 0
     first = (tmp_path / "result" / "detections.csv").read_bytes()
@@ -148,10 +148,10 @@ def test_detect_writes_over_its_own_result_only_when_asked(ssad, run, folders, t
     assert (tmp_path / "result" / "detections.csv").read_bytes() == first
 
 
-def test_detect_goes_on_where_it_was_stopped(ssad, run, folders, tmp_path, monkeypatch):
-    """An unreadable image in a later batch stops it; what was done before is not done again."""
+def test_detect_resumes_where_it_was_stopped(ssad, run, folders, tmp_path, monkeypatch):
+    """An unreadable image in a later batch ends it; finished images are not detected again."""
     from selector import selection
-    from selector.detection import output_folder as results
+    from selector.detection import output_folder
 
     monkeypatch.setattr(selection, "DETECTION_PIXELS", 1)
     shutil.copytree(folders / "parts", tmp_path / "parts")
@@ -165,8 +165,10 @@ def test_detect_goes_on_where_it_was_stopped(ssad, run, folders, tmp_path, monke
     (tmp_path / "result" / "detections.jsonl").write_bytes(b"".join(lines) + b'{"name": "cut sho')
 
     drawn = []
-    write = results.write_heatmap
-    monkeypatch.setattr(results, "write_heatmap", lambda path, *rest: (drawn.append(path.name), write(path, *rest)))
+    write = output_folder.write_heatmap
+    monkeypatch.setattr(
+        output_folder, "write_heatmap", lambda path, *rest: (drawn.append(path.name), write(path, *rest))
+    )
     code, out, _ = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result", "--skip-unreadable")
     assert code == 0
     assert "skipped zz.png" in out
@@ -205,7 +207,7 @@ def test_detect_tells_where_in_pixels_of_the_original(ssad, run, tmp_path, scrat
 
 
 def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
-    from selector.detection import watch as watching
+    from selector.detection import watch
 
     arriving = tmp_path / "arriving"
     arriving.mkdir()
@@ -223,7 +225,7 @@ def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, f
         if len(looks) == 9:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", sleep)
+    monkeypatch.setattr(watch.time, "sleep", sleep)
     code, out, _ = ssad("detect", run, arriving, "--out", tmp_path / "result", "--watch")
     assert code == 0
     with (tmp_path / "result" / "detections.csv").open(encoding="utf-8") as file:
@@ -234,7 +236,7 @@ def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, f
 
 
 def test_detect_watches_on_when_the_first_image_is_unreadable(ssad, run, tmp_path, monkeypatch):
-    from selector.detection import watch as watching
+    from selector.detection import watch
 
     arriving = tmp_path / "arriving"
     arriving.mkdir()
@@ -246,7 +248,7 @@ def test_detect_watches_on_when_the_first_image_is_unreadable(ssad, run, tmp_pat
         if len(looks) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", sleep)
+    monkeypatch.setattr(watch.time, "sleep", sleep)
     code, out, err = ssad("detect", run, arriving, "--out", tmp_path / "result", "--watch")
     assert code == 0, err
     assert "skipped broken.png" in out
@@ -295,7 +297,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_unreadable_images_are_named_and_skipped_only_when_asked(ssad, folders, tmp_path):
+def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, tmp_path):
     good = tmp_path / "good"
     good.mkdir()
     for path in (folders / "good").iterdir():

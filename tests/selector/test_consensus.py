@@ -179,19 +179,8 @@ def votes_of(scores):
 @pytest.mark.parametrize("shape", [(60, 8), (5, 30), (2, 2)])
 def test_hits_are_the_leading_singular_vectors(shape, levels):
     scores = make(k=shape[0], m=shape[1], levels=levels)
-    left, _, right = np.linalg.svd(votes_of(scores))
+    right = np.linalg.svd(votes_of(scores))[2]
     np.testing.assert_allclose(values(scores, "hits"), np.abs(right[0]), atol=1e-11)
-    authority = consensus.authority(scores)
-    assert authority.dtype == torch.float64
-    np.testing.assert_allclose(authority, np.abs(left[:, 0]), atol=1e-11)
-
-
-def test_the_authority_orders_samples_as_the_signal_does():
-    rng = np.random.default_rng(0)
-    anomalous = rng.random(300) < 0.1
-    scores = 2 * anomalous[:, None] + rng.normal(size=(300, 20))
-    authority = consensus.authority(scores).numpy()
-    assert authority[anomalous].min() > np.quantile(authority[~anomalous], 0.9)
 
 
 def naive_select(scores):
@@ -266,12 +255,10 @@ def test_a_candidate_without_finite_scores_does_not_sway_the_others():
     for name in ("hits", "select"):
         torch.testing.assert_close(values(broken, name)[:6], values(scores, name), rtol=0, atol=1e-11)
     torch.testing.assert_close(values(broken, "mc")[:6], values(scores, "mc") * 5 / 6, rtol=0, atol=1e-11)
-    torch.testing.assert_close(consensus.authority(broken), consensus.authority(scores), rtol=0, atol=1e-11)
 
 
 def test_where_no_candidate_has_finite_scores_nobody_is_trusted():
     scores = np.full((5, 3), np.nan)
-    assert consensus.authority(scores).tolist() == [0] * 5
     expected = {"mc": 0, "mc_spearman": 0, "mcs": 0, "udr": 0, "hits": 0, "select": -1}
     found = consensus.evaluate(scores, families="aab")
     assert {name: value.tolist() for name, value in found.items()} == {n: [v] * 3 for n, v in expected.items()}
@@ -317,37 +304,6 @@ def test_the_table_holds_each_under_its_own_name():
 def test_an_error_names_the_thing_the_rule_and_the_remedy(scores, options, message):
     with pytest.raises(InputError, match=message):
         consensus.evaluate(scores, **options)
-
-
-# Matching images by name
-
-
-def test_scores_are_matched_by_image_name():
-    names, scores = consensus.aligned(
-        {"x": (["b", "a", "c"], torch.tensor([2.0, 1.0, 3.0])), "y": (("a", "b", "c"), np.array([10, 20, 30]))}
-    )
-    assert names == ["b", "a", "c"]
-    assert scores.dtype == torch.float64
-    assert scores.tolist() == [[2, 20], [1, 10], [3, 30]]
-
-
-@pytest.mark.parametrize(
-    ("tables", "message"),
-    [
-        ({}, "tables: hold no candidate"),
-        ({"x": (["a", "b"], [1.0])}, r"scores of candidate 'x', of shape \(1,\): must be one for each of its 2"),
-        ({"x": (["a"], [[1.0]])}, "must be one for each of its 1"),
-        ({"x": (["a", "b", "a"], [1.0, 2.0, 3.0])}, "candidate 'x': names image 'a' more than once"),
-        ({"x": (["a", "b"], [1.0, 2.0]), "y": (["a"], [1.0])}, r"candidate 'y': lacks a score of image 'b'"),
-        (
-            {"x": (["a"], [1.0]), "y": (["a", "c"], [1.0, 2.0])},
-            "candidate 'y': has, unlike the first candidate, a score of image 'c'",
-        ),
-    ],
-)
-def test_images_that_do_not_match_are_refused(tables, message):
-    with pytest.raises(InputError, match=message):
-        consensus.aligned(tables)
 
 
 # Speed

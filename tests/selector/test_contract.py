@@ -190,8 +190,8 @@ MAPS = {
     "scores in the same order": (
         on(SCORES, lambda scores: np.arctan(scores / 5)), True,
         dict.fromkeys(
-            ("score_shift", "score_w1", "score_upper", "score_upper_75", "score_upper_95", "score_variance",
-             "score_skew", "score_skew3",
+            ("score_shift", "score_wasserstein", "score_q90", "score_q75", "score_q95", "score_variance",
+             "score_pearson_skew", "score_skewness",
              "score_otsu", "rtm", "npd"),
             HOW_FAR,
         ),
@@ -284,7 +284,7 @@ class CriterionContract(Contract):
             rows = {name: rows[name] for name in subject.needs}
 
             def of_one(*taken):
-                return subject(evidence.with_rows(**dict(zip(rows, taken, strict=True))))
+                return subject(evidence.subset(**dict(zip(rows, taken, strict=True))))
 
             found = torch.vmap(of_one)(*rows.values())
             one_by_one = [float(of_one(*taken)) for taken in zip(*rows.values(), strict=True)]

@@ -113,15 +113,15 @@ def oracle(a, distance):
         "dsv": overlap - min(0.5, spread) / overlap,
         "alignment": np.mean([(np.linalg.norm(r - x.mean(0)) + np.linalg.norm(r - y.mean(0))) / 2 for r in z]),
         "score_shift": zs.mean(),
-        "score_w1": np.abs(np.quantile(zs, levels) - np.quantile(vs, levels)).mean(),
-        "score_upper": np.quantile(zs, 0.9),
-        "score_upper_75": np.quantile(zs, 0.75),
-        "score_upper_95": np.quantile(zs, 0.95),
+        "score_wasserstein": np.abs(np.quantile(zs, levels) - np.quantile(vs, levels)).mean(),
+        "score_q90": np.quantile(zs, 0.9),
+        "score_q75": np.quantile(zs, 0.75),
+        "score_q95": np.quantile(zs, 0.95),
         "score_exceed": (t > np.quantile(v, 0.95)).mean(),
         "pu_auc": np.mean([(p > q) + 0.5 * (p == q) for p in t for q in v]),
         "score_variance": (_std_of(lt, distance) / unit) ** 2,
-        "score_skew": (lt.mean() - np.median(lt)) / unit,
-        "score_skew3": ((lt - lt.mean()) ** 3).mean() / unit**3,
+        "score_pearson_skew": (lt.mean() - np.median(lt)) / unit,
+        "score_skewness": ((lt - lt.mean()) ** 3).mean() / unit**3,
         "rtm": (top.mean() - np.median(t)) / np.median(t),
         "score_otsu": otsu(),
         "neighbor_shift": ((near_t - near_v.mean()) / near_v.std()).mean(),
@@ -204,12 +204,12 @@ def test_both_ways_to_the_mean_squared_projection_agree(width):
 
 def test_draws_share_what_lies_among_the_rest_and_nothing_else(monkeypatch):
     first, second = make(0), make(1).augmented
-    redrawn = first.redrawn(second)
+    with_augmented = first.with_augmented(second)
     alone = Evidence(**{**dict(first.items()), "augmented": second})
     criteria.evaluate(first)
     made, block = [], Pairwise._block
     monkeypatch.setattr(Pairwise, "_block", lambda self, *sets: made.append(sets[:2]) or block(self, *sets))
-    assert criteria.evaluate(redrawn) == pytest.approx(criteria.evaluate(alone), rel=1e-9)
+    assert criteria.evaluate(with_augmented) == pytest.approx(criteria.evaluate(alone), rel=1e-9)
     of_redrawn, of_alone = made[:3], made[3:]
     assert all("augmented" in sets for sets in of_redrawn)
     assert len(of_alone) == 6
@@ -342,7 +342,7 @@ def test_the_wasserstein_distance_is_approximated():
     v, t = rng.gamma(3, size=4000), rng.gamma(4, size=5000)
     lv, lt = np.log(v), np.log(t)
     exact = wasserstein_distance((lt - lv.mean()) / lv.std(), (lv - lv.mean()) / lv.std())
-    found = float(contrast.score_w1(Evidence(validation_scores=v, test_scores=t)))
+    found = float(contrast.score_wasserstein(Evidence(validation_scores=v, test_scores=t)))
     assert found == pytest.approx(exact, rel=0.1)
 
 
@@ -376,13 +376,13 @@ def test_clearer_anomalies_contrast_more(name):
             test_scores=t * (1 + strength * anomalous),
         )
         values.append(float(criteria.get(name)(evidence)))
-    if name == "score_upper_75":  # 15% of anomalies hardly reach the .75 quantile
+    if name == "score_q75":  # 15% of anomalies hardly reach the .75 quantile
         assert values[0] <= values[1] <= values[2] + 1e-9
     else:
         assert values[0] < values[-1]
 
 
-@pytest.mark.parametrize("name", ["score_shift", "score_upper", "score_variance", "score_skew3", "score_w1"])
+@pytest.mark.parametrize("name", ["score_shift", "score_q90", "score_variance", "score_skewness", "score_wasserstein"])
 @pytest.mark.parametrize("distance", [True, False])
 def test_no_spread_to_measure_in_is_not_a_number(name, distance):
     a = arrays()

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from augmentations import InputError
 from selector import load, select_best
 from selector.criteria import CRITERIA
 from selector.detection.conformal import p_values
-from selector.ranking import cross_fit as jackknife
-from selector.ranking import rules
+from selector.inputs.digests import image_digest
+from selector.ranking import cross_fit, rules
 from selector.ranking.rules import DEFAULT_MEMBERS
 
 ROOT = Path(__file__).parents[2]
@@ -359,7 +358,9 @@ class TestSeeds:
     @classmethod
     def three(cls, data, tmp_path_factory):
         out = tmp_path_factory.mktemp("seeds") / "run"
-        return select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_w1")
+        return select_best(
+            *data, augmentations=GRIDS, preset="tiny", jobs=1, out=out, seeds=3, criterion="score_wasserstein"
+        )
 
     def test_every_configuration_is_trained_with_every_seed_and_has_one_row(self, three, run):
         assert len(three.ranking) == len(run.ranking)
@@ -376,14 +377,16 @@ class TestSeeds:
         for row in three.ranking[three.ranking.status == "ok"].to_dict("records"):
             chosen = three.zoo[row["candidate"]]
             values = {
-                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_w1"])["score_w1"]
+                c.id: selector.criteria.evaluate(three.zoo.evidence(c.id)[0], ["score_wasserstein"])[
+                    "score_wasserstein"
+                ]
                 for c in three.zoo.candidates
                 if c.configuration_id == chosen.configuration_id
             }
             if not row["reason"]:  # no seed was left out
-                assert row["score_w1"] == pytest.approx(np.mean(list(values.values())))
+                assert row["score_wasserstein"] == pytest.approx(np.mean(list(values.values())))
                 assert sorted(values, key=values.get)[1] == chosen.id
-                assert three.result.spread.score_w1[chosen.id] == pytest.approx(np.std(list(values.values())))
+                assert three.result.spread.score_wasserstein[chosen.id] == pytest.approx(np.std(list(values.values())))
 
     def test_it_is_loaded_and_goes_on_with_as_many_seeds(self, three, data):
         assert frame(selector.load(three.path)) == frame(three)
@@ -439,7 +442,7 @@ class TestImagesThatTookPart:
 
     @pytest.fixture
     def doubtful(self, run, data):
-        held = (jackknife.Held(3, jackknife.digest(data[1][3]), 0.125),)
+        held = (cross_fit.CrossFitPValue(3, image_digest(data[1][3]), 0.125),)
         return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), held)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
@@ -452,14 +455,16 @@ class TestImagesThatTookPart:
     def test_what_decides_is_kept(self, data, tmp_path):
         """Of one member, so that the choice changes with an image somewhere."""
         run = select_best(*data, augmentations=GRIDS, preset="tiny", jobs=1, criterion="rtm", members=1, out=tmp_path)
-        assert load(run.path).held == run.held
+        assert load(run.path).cross_fit_p_values == run.cross_fit_p_values
         records = {candidate.id: record for candidate, record in run.zoo.records()}
         gathered = {i: run.zoo.evidence(i) for i in records}
-        rule_of = partial(rules.rule, "rtm", 6, True)
-        again = jackknife.choices(run.zoo.candidates, records, gathered, rule_of, seed=0, members=1)
-        assert [one.row for one in run.held] == [row for row, ids in enumerate(again) if ids != (run.best.id,)]
-        for one in run.held:
+        decision = rules.resolve_decision("rtm", 6)
+        again = cross_fit.selections_without_fold(run.zoo.candidates, records, gathered, decision, seed=0, members=1)
+        assert [one.row for one in run.cross_fit_p_values] == [
+            row for row, ids in enumerate(again) if ids != (run.best.id,)
+        ]
+        for one in run.cross_fit_p_values:
             (other,) = again[one.row]
             p = p_values(run.zoo.calibration([other])["scores"], run.zoo.evidence(other)[0].test_scores)
             assert one.p_value == p[one.row].item()
-            assert one.digest == jackknife.digest(data[1][one.row])
+            assert one.digest == image_digest(data[1][one.row])

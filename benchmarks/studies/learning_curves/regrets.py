@@ -22,9 +22,9 @@ from selector import criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.bootstrap import rows_of
-from selector.ranking.evaluation import COLLAPSE_AUROC, FEWEST_TO_COMPARE
-from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, rule
-from selector.ranking.shift import resemblance
+from selector.ranking.evaluation import COLLAPSE_AUROC, MIN_VALIDATION_FOR_SHIFT
+from selector.ranking.rules import DEFAULT_MEMBERS, Rule, best_first, resolve_decision
+from selector.ranking.shift import shift_test
 
 DRAWS = 20  # selections of every task and seed at a setting
 SINGLE = ("pu_auc", "rtm", "pseudo_auc")  # criteria that choose alone, beside the default
@@ -38,8 +38,8 @@ def rules(n_validation: int, is_shifted: bool) -> dict[str, Rule]:
 
     Raises InputError where the default needs embeddings.
     """
-    compared = {"default": rule("auto", n_validation, is_shifted=is_shifted)}
-    compared |= {name: Rule((name,)) for name in SINGLE}
+    compared = {"default": resolve_decision("auto", n_validation).given(is_shifted)}
+    compared |= {name: Rule.of(name) for name in SINGLE}
     unknown = {name for deciding in compared.values() for name in deciding.names} - set(OF_SCORES)
     if unknown:
         raise InputError(f"criterion {min(unknown)!r}", "needs embeddings, which no run stores", "choose one of scores")
@@ -135,8 +135,8 @@ def _choices(
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        comparison = resemblance(validation_scores[validation[draw]][:, kept], test_scores[test[draw]][:, kept])
-        deciding = choosing[comparison.is_shifted and validation.shape[1] >= FEWEST_TO_COMPARE]
+        comparison = shift_test(validation_scores[validation[draw]][:, kept], test_scores[test[draw]][:, kept])
+        deciding = choosing[comparison.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
         orders = {rule: [int(place) for place in best_first(table, table, rule)] for rule in set(deciding.values())}
         chosen = {name: auroc[orders[rule][0]] for name, rule in deciding.items()}
         members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])

@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 from augmentations import InputError
 from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.leaderboard import text
-from benchmarks.markdown import markdown_table
+from benchmarks.leaderboard.markdown import markdown_table
 from benchmarks.studies.learning_curves.figures import FIGURES, figure
 from benchmarks.studies.learning_curves.regrets import OF_TRIALS, measure_regrets, summarise
 from benchmarks.suites.files import stored_zoos

@@ -9,7 +9,7 @@ import torch
 import benchmarks
 from augmentations import InputError
 from benchmarks.datasets.synthetic_defects import GENERATORS
-from selector.inputs import reader as images
+from selector.inputs import reader
 
 pytest.importorskip("elpv_dataset.utils", reason="the extra `benchmarks` is not installed")
 SIZE = 32
@@ -18,7 +18,7 @@ SIZE = 32
 @pytest.fixture(scope="module", autouse=True)
 def decoded_once():
     """Cells are read once a file; what is tested is how they are divided and drawn on."""
-    read, cells = images.read, {}
+    read, cells = reader.read_images, {}
 
     def remembering(paths, *, image_size, role):
         new = [path for path in paths if path not in cells]
@@ -27,7 +27,7 @@ def decoded_once():
         return SimpleNamespace(pixels=torch.stack([cells[path] for path in paths]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "read", remembering)
+        patch.setattr(reader, "read_images", remembering)
         yield
 
 

@@ -110,7 +110,11 @@ def test_scipy_pair_by_pair_is_our_model_centrality():
 
 def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
     images = as_float(photographs(12, PX))
-    detector = Classifier(make("cutout"), preset("tiny"), device="cpu").leave_untrained(images).fit_scorer(images)
+    detector = (
+        Classifier(Classifier.settings_for(preset("tiny")), make("cutout"), device="cpu")
+        .random_init(images)
+        .fit_scorer(images)
+    )
     for plain, ours in zip(references.one_at_a_time(detector, images), detector.score_and_map(images), strict=True):
         torch.testing.assert_close(plain, ours, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(pool(references.forward(detector, images)), detector.embed(images))
@@ -118,7 +122,7 @@ def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
 
 def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched, tiny):
     normal, odd = ((255 * images(32).expand(-1, 3, -1, -1)).byte() for images in (stripes, scratched))
-    settings, seen = preset(tiny), []
+    settings, seen = Classifier.settings_for(preset(tiny)), []
     augment = PerImageAugmentation("cutout", cases.AREA)
     train = pictures_of(normal)
 
@@ -129,7 +133,7 @@ def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder, scores = references.plain_candidate(train, train + pictures_of(odd), counted, settings)
-    ours = Classifier(make("cutout"), settings, device="cpu").train(normal)
+    ours = Classifier(settings, make("cutout"), device="cpu").train(normal)
     shapes, ours_shapes = ({k: v.shape for k, v in e.state_dict().items()} for e in (encoder, ours.encoder))
     assert shapes == ours_shapes
     steps = {int(v) for e in (encoder, ours.encoder) for k, v in e.state_dict().items() if "num_batches" in k}
@@ -213,7 +217,8 @@ def test_everything_runs_and_knows_its_memory(tmp_path, capsys):
 
 
 def test_evidence_is_made_alike_each_time_and_as_large_as_said():
-    made = SyntheticEvidence(cases.plan(GRID, ["classifier"], ["gaussian"], preset("quick"), 0), Size(2, 14, 9, 5))
+    candidates = cases.Plan.of(GRID, ["classifier"], ["gaussian"], preset("quick")).candidates(0)
+    made = SyntheticEvidence(candidates, Size(2, 14, 9, 5))
     first, second = made
     draws, again = made[first], made[first]
     assert len(draws) == 5

@@ -11,7 +11,7 @@ from benchmarks.studies.false_alarms import Scores, exact_rate, share_outside, s
 from benchmarks.tasks.view import View
 from selector import criteria
 from selector.evidence.evidence import Evidence
-from selector.ranking.rules import DEFAULT_MEMBERS, best_first, rule
+from selector.ranking.rules import DEFAULT_MEMBERS, best_first, resolve_decision
 
 H, USED, RATIO, SPLITS = 20, 20, 0.05, 400
 
@@ -22,7 +22,7 @@ def noise():
     source = torch.Generator().manual_seed(0)
     test, validation = torch.randn(140, 30, generator=source).exp(), torch.randn(40, 30, generator=source).exp()
     labels = torch.tensor([0] * 120 + [1] * 20)
-    return Scores(validation, validation * 2, test, rule("score_shift", 40)), View(
+    return Scores(validation, validation * 2, test, resolve_decision("score_shift", 40).normal), View(
         "noise", "noise", "", torch.arange(140), labels
     )
 
@@ -52,10 +52,10 @@ def test_after_a_choice_from_the_pool_fresh_images_are_flagged_too_seldom(found)
     assert found["pool", "fresh"] < low
 
 
-@pytest.mark.parametrize("criterion", ["auto", "rtm", "score_w1"])
+@pytest.mark.parametrize("criterion", ["auto", "rtm", "score_wasserstein"])
 def test_many_selections_at_once_choose_as_the_ranking_does(noise, criterion):
     validation, pseudo, test = noise[0].validation, noise[0].pseudo, noise[0].test
-    deciding = rule(criterion, 40)
+    deciding = resolve_decision(criterion, 40).normal
     seen = torch.stack([test[start : start + 30] for start in range(10)])
     expected = []
     for one in seen:

@@ -138,7 +138,7 @@ def test_batches_are_what_selections_one_by_one_would_be(name):
     found = batched([made.evidence(c) for c in made.trained], validation, test, functions)
     for draw, (v, t) in enumerate(zip(validation, test, strict=True)):
         for place, candidate in enumerate(made.trained):
-            one = made.evidence(candidate).with_rows(
+            one = made.evidence(candidate).subset(
                 validation_scores=v, augmented_scores=v, pseudo_scores=torch.cat([v, 100 + v]), test_scores=t
             )
             expected = criteria.evaluate(one, list(functions))

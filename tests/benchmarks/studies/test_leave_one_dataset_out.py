@@ -26,6 +26,7 @@ from benchmarks.studies.leave_one_dataset_out import (
     leave_one_dataset_out,
     markdown,
 )
+from detectors.ensemble import Normalization
 from selector.ranking.rules import AUTO, DEFAULT_MEMBERS, UNDER_SHIFT, Rule, best_first
 
 PERFECT = OF_SCORES.index("rtm")
@@ -40,7 +41,7 @@ def case(data_set, seed, signed=None, auroc=None, m=17):
         signed[:, PERFECT] = auroc
     labels = torch.tensor([0] * 20 + [1] * 20)
     scores = {f"c{i}": torch.from_numpy(np.exp(source.normal(size=40))) for i in range(m)}
-    ensembles = Ensembles(scores, dict.fromkeys(scores, 1.0), labels)
+    ensembles = Ensembles(scores, dict.fromkeys(scores, Normalization(0.0, 1.0)), labels)
     points, places = _compared(signed)
     still = np.zeros(len(points), bool)
     return Case(data_set, f"{data_set}-task", seed, 0.2, points, places, still, auroc, float(auroc.max()), ensembles)
@@ -96,10 +97,10 @@ def test_an_order_is_that_of_select_best():
     table = pd.DataFrame(values[0].T * sign, columns=OF_SCORES, index=[f"c{i}" for i in range(17)])
     for place in range(len(BORDAS)):
         rule = BORDAS[place]
-        expected = best_first(table, table, Rule(tuple(OF_SCORES[i] for i in rule)))
+        expected = best_first(table, table, Rule.of(*(OF_SCORES[i] for i in rule)))
         assert [f"c{i}" for i in (-one.order([rule])[0, 0]).argsort()] == expected
     for (place,) in SINGLES:
-        expected = best_first(table, table, Rule((OF_SCORES[place],)))
+        expected = best_first(table, table, Rule.of(OF_SCORES[place]))
         assert [f"c{i}" for i in (-one.order([(place,)])[0, 0]).argsort()] == expected
 
 

@@ -5,7 +5,11 @@ import torch
 
 import augmentations
 from benchmarks.suites.baselines import BASELINES, PIXEL_SIDE, RandomAugmentation
-from detectors import preset
+from detectors import Classifier, preset
+
+
+def settings():
+    return Classifier.settings_for(preset("tiny"))
 
 
 def members():
@@ -34,7 +38,7 @@ def test_a_random_augmentation_checks_every_member():
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_score_every_test_image_and_repeat(name, stripes, scratched):
     def scores():
-        return BASELINES[name](stripes(40), scratched(5), members(), preset("tiny"), 0, "cpu")
+        return BASELINES[name](stripes(40), scratched(5), members(), settings(), 0, "cpu")
 
     first = scores()
     assert first.shape == (5,)
@@ -47,5 +51,5 @@ def test_pixels_see_what_differs_from_all_train_images():
     noise = 0.5 + 0.05 * torch.randn(340, 1, PIXEL_SIDE, PIXEL_SIDE, generator=source)
     odd = noise[320:].clone()
     odd[:, :, 3, 3] = 1.0
-    scores = BASELINES["pixels"](noise[:300], torch.cat([noise[300:320], odd]), members(), preset("tiny"), 0, "cpu")
+    scores = BASELINES["pixels"](noise[:300], torch.cat([noise[300:320], odd]), members(), settings(), 0, "cpu")
     assert scores[:20].max() < scores[20:].min()

@@ -228,13 +228,13 @@ def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path)
 
 class TestSuites:
     def test_zoos_are_as_large_as_they_must_be(self):
-        from selector.zoo.candidates import plan
+        from selector.zoo.plan import Plan
 
         for name in ("development", "held-out"):
             suite = suites.get(name)
             from detectors import preset
 
-            candidates = plan(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset), 0)
+            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
             assert len(suite.seeds) >= 2

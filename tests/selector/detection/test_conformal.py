@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from augmentations import InputError
-from selector.detection.conformal import USUAL_RATE, benjamini_hochberg, false_alarm_rate, p_values, smallest_rate
+from selector.detection.conformal import (
+    DEFAULT_FALSE_ALARM_RATE,
+    benjamini_hochberg,
+    min_false_alarm_rate,
+    p_values,
+    validate_rate,
+)
 
 numbers = st.floats(-100, 100, width=32)
 few = st.integers(0, 4).map(float)  # so that ties are the rule
@@ -41,7 +47,7 @@ def test_calibration_images_that_all_score_the_same():
 def test_a_higher_score_never_has_a_higher_p_value(calibration, scores):
     found = p_values(torch.tensor(calibration), torch.tensor(sorted(scores)))
     assert (found.diff() <= 0).all()
-    assert (found >= smallest_rate(len(calibration))).all()
+    assert (found >= min_false_alarm_rate(len(calibration))).all()
     assert (found <= 1).all()
 
 
@@ -84,28 +90,28 @@ def test_normal_images_are_called_anomalous_at_the_rate(h, rate, tied):
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, math.nan, math.inf, -math.inf])
 def test_a_rate_outside_0_to_1_is_refused(rate):
     with pytest.raises(InputError, match="between 0 and 1; try"):
-        false_alarm_rate(rate, 100)
+        validate_rate(rate, 100)
 
 
 @pytest.mark.parametrize("n", [3, 9, 12, 19, 99, 999])
 def test_a_rate_that_the_calibration_images_do_not_support_is_refused_with_one_that_they_do(n):
     with pytest.raises(InputError, match=f"{n} calibration images") as error:
-        false_alarm_rate(0.9 / (n + 1), n)
-    suggested = float(error.value.remedy.split()[2])
-    assert false_alarm_rate(suggested, n) == suggested
-    assert suggested < smallest_rate(n) + 0.001
+        validate_rate(0.9 / (n + 1), n)
+    suggested = float(error.value.remedy.split()[1])
+    assert validate_rate(suggested, n) == suggested
+    assert suggested < min_false_alarm_rate(n) + 0.001
 
 
 def test_the_smallest_rate_is_one_that_can_be_reached():
     for n in range(1, 300):
-        rate = false_alarm_rate(smallest_rate(n), n)
+        rate = validate_rate(min_false_alarm_rate(n), n)
         assert (p_values(torch.zeros(n), torch.ones(1)) <= rate).all()
 
 
-def test_the_default_is_the_usual_rate_or_the_smallest():
-    assert false_alarm_rate(None, 100) == USUAL_RATE == 0.05
-    assert false_alarm_rate(None, 19) == 0.05
-    assert false_alarm_rate(None, 3) == 0.25
+def test_the_default_is_a_twentieth_or_the_smallest():
+    assert validate_rate(None, 100) == DEFAULT_FALSE_ALARM_RATE == 0.05
+    assert validate_rate(None, 19) == 0.05
+    assert validate_rate(None, 3) == 0.25
 
 
 def test_benjamini_hochberg_agrees_with_scipy():

@@ -18,8 +18,9 @@ def run(stripes, scratched, tmp_path_factory):
 @pytest.fixture
 def here(monkeypatch):
     """Trained in this process: a worker that imports torch costs more than these trainings."""
-    from selector import selection
     from selector.execution.execution import ThisProcess
+
+    from selector import selection
 
     monkeypatch.setattr(selection, "engine", lambda jobs, device: ThisProcess())
 
@@ -38,7 +39,7 @@ def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, 
     found = run.calibration(cross=True)
     kept = run.zoo.store.images
     assert len(found.folds) == FOLDS
-    assert found.n == len(kept["fit"]) + len(kept["calibration"]) == 20
+    assert found.n == len(kept["train"]) + len(kept["calibration"]) == 20
     images = stripes(6, 9)
     p = found.p_values(images, run.detector.score(images))
     by_hand = torch.ones(6)
@@ -62,7 +63,7 @@ def test_folds_never_learned_from_what_they_hold_out(run, here, monkeypatch):
     shutil.rmtree(run.path / "cross", ignore_errors=True)
     run.calibration(cross=True)
     kept = run.zoo.store.images
-    normals = {image.numpy().tobytes() for image in torch.cat([kept["fit"], kept["calibration"]])}
+    normals = {image.numpy().tobytes() for image in torch.cat([kept["train"], kept["calibration"]])}
     held_out = [normals - learned for learned in seen]
     assert len(held_out) == FOLDS
     assert all(learned < normals for learned in seen)  # and so no validation image among them
@@ -83,7 +84,7 @@ def test_a_group_is_held_out_whole(here, stripes, tmp_path, monkeypatch):
     found = grouped.calibration(cross=True)
     group_of = {
         image.numpy().tobytes(): group
-        for split in ("fit", "calibration")
+        for split in ("train", "calibration")
         for image, group in zip(store.images[split], store.groups(split), strict=True)
     }
     assert len(seen) == FOLDS

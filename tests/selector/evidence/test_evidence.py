@@ -58,7 +58,7 @@ def test_positive_scores_are_taken_for_distances_unless_said(scores, distance):
 
 def test_rows_can_be_taken_again():
     evidence = Evidence(train=torch.ones(3, 2), test_scores=torch.tensor([1.0, 2.0, -3.0]))
-    again = evidence.with_rows(test_scores=torch.tensor([0, 0, 1]))
+    again = evidence.subset(test_scores=torch.tensor([0, 0, 1]))
     assert again.test_scores.tolist() == [1, 1, 2]
     assert again.train is evidence.train
     assert again.score_is_distance is False  # a bootstrap does not change what kind of scores they are

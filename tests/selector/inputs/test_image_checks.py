@@ -1,9 +1,9 @@
-"""Doubts about images: what is found, and that ordinary images raise none."""
+"""Checks of images: what is reported, and that ordinary images raise no warning."""
 
 import pytest
 import torch
 
-from selector.inputs.image_checks import straddling, warnings
+from selector.inputs.image_checks import duplicates_across_splits, warnings
 from selector.inputs.reader import Images
 from selector.inputs.splits import Splits, split
 
@@ -18,18 +18,18 @@ def train(stripes):
     return read(stripes(40), "train/")
 
 
-def test_ordinary_images_with_defects_raise_none(train, stripes, scratched):
+def test_ordinary_images_with_defects_raise_no_warning(train, stripes, scratched):
     test = read(torch.cat([stripes(60, 5), scratched(60)]), "test/")
     assert warnings(train, test) == []
-    assert straddling(train, split(40, 0)) == []
+    assert duplicates_across_splits(train, split(40, 0)) == []
 
 
 def test_identical_images_are_named_in_pairs(train, stripes):
     pixels = stripes(10, 5)
     pixels[[2, 7]] = train.pixels[[30, 4]]
-    (told,) = warnings(train, read(pixels, "test/"))
-    assert told.startswith("test: 2 images are identical")
-    assert "test/2.png = train/30.png, test/7.png = train/4.png" in told
+    (warning,) = warnings(train, read(pixels, "test/"))
+    assert warning.startswith("test: 2 images are identical")
+    assert "test/2.png = train/30.png, test/7.png = train/4.png" in warning
 
 
 def test_almost_identical_images_are_not_identical(train):
@@ -40,21 +40,21 @@ def test_almost_identical_images_are_not_identical(train):
 
 @pytest.mark.parametrize(("size", "odd"), [((64, 64), False), ((65, 32), True), ((16, 16), False), ((32, 15), True)])
 def test_sizes_beyond_twice_or_half_are_odd(train, stripes, size, odd):
-    told = warnings(train, read(stripes(5, 5), "test/", size))
-    assert bool(told) == odd
+    found = warnings(train, read(stripes(5, 5), "test/", size))
+    assert bool(found) == odd
     if odd:
-        assert "5 images are far from the train images' size (sides of 32 to 32 pixels)" in told[0]
-        assert f"test/0.png ({size[0]} x {size[1]})" in told[0]
-        assert told[0].endswith("and 2 more")
+        assert "5 images are far from the train images' size (sides of 32 to 32 pixels)" in found[0]
+        assert f"test/0.png ({size[0]} x {size[1]})" in found[0]
+        assert found[0].endswith("and 2 more")
 
 
 @pytest.mark.parametrize("shift", [0.2, -0.2])
-def test_another_lamp_is_told(train, stripes, shift):
+def test_another_lamp_is_reported(train, stripes, shift):
     pixels = stripes(6, 5)
     pixels[1:3] = (pixels[1:3] + shift).clamp(0, 1)
-    (told,) = warnings(train, read(pixels, "test/"))
-    assert told.startswith("test: 2 images are far from the train images' mean brightness")
-    assert "test/1.png" in told
+    (warning,) = warnings(train, read(pixels, "test/"))
+    assert warning.startswith("test: 2 images are far from the train images' mean brightness")
+    assert "test/1.png" in warning
 
 
 def test_the_more_train_images_vary_the_less_is_odd(stripes):
@@ -63,10 +63,10 @@ def test_the_more_train_images_vary_the_less_is_odd(stripes):
     assert warnings(lamps, read(0.6 * stripes(6, 5), "test/")) == []
 
 
-def test_twins_in_different_splits_are_told(train):
+def test_duplicates_in_different_splits_are_reported(train):
     pixels = train.pixels.clone()
     splits = Splits(torch.arange(28), torch.arange(28, 34), torch.arange(34, 40))
     pixels[3], pixels[29] = pixels[2], pixels[10]  # within a split, and across
-    (told,) = straddling(read(pixels, ""), splits)
-    assert told.startswith("train: 1 image is identical to one of another split")
-    assert "29.png = 10.png" in told
+    (warning,) = duplicates_across_splits(read(pixels, ""), splits)
+    assert warning.startswith("train: 1 image is identical to one of another split")
+    assert "29.png = 10.png" in warning

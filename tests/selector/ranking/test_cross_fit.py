@@ -1,16 +1,15 @@
 """What decides on an image that took part in the choice: the candidates that are chosen without it."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from detectors import preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
-from selector.ranking.cross_fit import FOLDS, Held, choices, digest, others
+from selector.inputs.digests import image_digest
+from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
 from selector.ranking.ranking import rank
-from selector.ranking.rules import rule
+from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
 
 OK = {"status": "ok", "reason": ""}
@@ -22,9 +21,9 @@ RECORDS = {candidate.id: OK for candidate in CANDIDATES}
 
 
 def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
-    """Two draws a candidate, whose test scores are noise."""
+    """Two draws per candidate, whose test scores are noise."""
     source = torch.Generator().manual_seed(seed)
-    found = {}
+    by_candidate = {}
     for candidate in CANDIDATES:
         validation, test = torch.randn(30, generator=source).exp(), torch.randn(n_test, generator=source).exp()
         one = Evidence(
@@ -34,22 +33,22 @@ def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
             pseudo_scores=validation + 1,
             test=torch.randn(n_test, 3, generator=source),
         )
-        found[candidate.id] = [one, one]
-    return found
+        by_candidate[candidate.id] = [one, one]
+    return by_candidate
 
 
 def without(given: dict[str, list[Evidence]], row: int) -> dict[str, list[Evidence]]:
     kept = torch.arange(len(given[CANDIDATES[0].id][0].test_scores)) != row
-    return {i: [one.with_rows(test=kept, test_scores=kept) for one in draws] for i, draws in given.items()}
+    return {i: [one.subset(test=kept, test_scores=kept) for one in draws] for i, draws in given.items()}
 
 
-def chosen(given, criterion, members):
-    rule_of = partial(rule, criterion, 30, True)
-    return choices(CANDIDATES, RECORDS, given, rule_of, seed=0, members=members)
+def selections(given, criterion, members):
+    decision = resolve_decision(criterion, 30)
+    return selections_without_fold(CANDIDATES, RECORDS, given, decision, seed=0, members=members)
 
 
 def best(given, criterion, members):
-    return rank(CANDIDATES, RECORDS, given, rule(criterion, 30), seed=0).first(members)
+    return rank(CANDIDATES, RECORDS, given, resolve_decision(criterion, 30).normal, seed=0).first(members)
 
 
 @pytest.mark.parametrize(
@@ -58,34 +57,34 @@ def best(given, criterion, members):
 def test_of_few_images_each_is_left_out_alone(criterion, members, seed):
     given = evidence(FOLDS, seed)
     expected = [best(without(given, row), criterion, members) for row in range(FOLDS)]
-    assert chosen(given, criterion, members) == expected
+    assert selections(given, criterion, members) == expected
     assert len(set(expected)) > 1
 
 
 def test_an_image_has_no_say_in_what_decides_on_it():
     given = evidence(90)
-    before, first = chosen(given, "score_shift", 1), best(given, "score_shift", 1)
+    before, first = selections(given, "score_shift", 1), best(given, "score_shift", 1)
     other = next(c.id for c in CANDIDATES if c.id != first[0])
     for row in (0, 40, 89):
         (one, *_), pushed = given[other], given[other][0].test_scores.clone()
         pushed[row] *= 1e36
         moved = given | {other: 2 * [Evidence(**dict(one.items()) | {"test_scores": pushed})]}
         assert best(moved, "score_shift", 1) == (other,)
-        assert chosen(moved, "score_shift", 1)[row] == before[row]
+        assert selections(moved, "score_shift", 1)[row] == before[row]
 
 
 def test_folds_are_as_even_as_can_be(monkeypatch):
-    from selector.ranking import cross_fit as jackknife
+    from selector.ranking import cross_fit
 
     seen = []
-    measure = jackknife.measure
+    evaluate_candidate = cross_fit.evaluate_candidate
 
-    def spy(record, draws, names, deciding):
+    def spy(record, draws, chosen, rule):
         seen.append(len(draws[0].test_scores))
-        return measure(record, draws, names, deciding)
+        return evaluate_candidate(record, draws, chosen, rule)
 
-    monkeypatch.setattr(jackknife, "measure", spy)
-    chosen(evidence(90), "rtm", 1)
+    monkeypatch.setattr(cross_fit, "evaluate_candidate", spy)
+    selections(evidence(90), "rtm", 1)
     assert set(seen) == {90 - 5, 90 - 4}
 
 
@@ -93,17 +92,17 @@ def one_for_all(evidence):
     return 1.0
 
 
-@pytest.mark.parametrize("criterion", ["dsv", one_for_all], ids=["dsv", "own"])
-def test_where_more_than_scores_may_decide_nothing_is_chosen_anew(criterion):
-    assert chosen(evidence(30), criterion, 1) == []
+@pytest.mark.parametrize("criterion", ["dsv", one_for_all], ids=["dsv", "custom"])
+def test_where_more_than_scores_may_decide_nothing_is_cross_fitted(criterion):
+    assert selections(evidence(30), criterion, 1) == []
 
 
-def test_images_that_others_decide_on_have_their_p_value_and_are_known_by_their_pixels():
+def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_their_pixels():
     given, images = evidence(3), torch.rand(3, 1, 4, 4)
     a, b, c = (candidate.id for candidate in CANDIDATES)
     calibration = {i: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, i in enumerate((a, b, c))}
-    found = others((a, b), [(b, a), (b, c), (a, b)], images, given, calibration.get)
+    affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, given, calibration.get)
     scores = torch.stack([given[i][0].test_scores / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
-    held = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
-    assert found == (Held(1, digest(images[1].clone()), p_values(held, scores)[1].item()),)
-    assert len({digest(image) for image in images}) == 3
+    of_calibration = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
+    assert affected == (CrossFitPValue(1, image_digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
+    assert len({image_digest(image) for image in images}) == 3

@@ -14,11 +14,12 @@ from augmentations import InputError
 from detectors import preset
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
+from selector.ranking import evaluation
 from selector.ranking.bootstrap import _bootstraps, rows_of
-from selector.ranking.evaluation import COLLAPSE_AUROC, compare
+from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.ranking import rank
-from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, rule
-from selector.ranking.shift import Comparison
+from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, resolve_decision
+from selector.ranking.shift import ShiftTest
 from selector.verdict.verdict import recommendation, sentences
 from selector.zoo.candidates import Candidate, Training
 
@@ -67,22 +68,22 @@ def pool():
 
 def test_a_criterion_decides_in_its_own_direction(pool):
     weak, strong, middle = (c.id for c in pool)
-    assert order(pool, Rule(("score_shift",))) == [strong, middle, weak]
-    values = ranked(pool, Rule(("discordance",))).table.criterion
+    assert order(pool, Rule.of("score_shift")) == [strong, middle, weak]
+    values = ranked(pool, Rule.of("discordance")).table.criterion
     assert values.is_monotonic_increasing  # lower is better
 
 
 def test_borda_is_the_mean_share_of_candidates_beaten(pool):
-    table = ranked(pool, Rule(("score_shift", "score_skew3"))).table.set_index("candidate")
+    table = ranked(pool, Rule.of("score_shift", "score_skewness")).table.set_index("candidate")
     assert table.criterion.iloc[0] == 1.0
     for i in table.index:
-        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skew3")]
+        beaten = [(table[name] < table[name][i]).sum() / 2 for name in ("score_shift", "score_skewness")]
         assert table.criterion[i] == pytest.approx(np.mean(beaten))
 
 
 def test_a_tied_borda_goes_to_the_first_criterion(pool):
     two = dict(list(pool.items())[:2])
-    split = Rule(("score_shift", "mean_distance"))
+    split = Rule.of("score_shift", "mean_distance")
     table = ranked(two, split).table
     if table.criterion.nunique() == 1:
         assert table.score_shift[0] > table.score_shift[1]
@@ -91,13 +92,13 @@ def test_a_tied_borda_goes_to_the_first_criterion(pool):
 def test_equal_candidates_keep_their_order():
     same = evidence()
     pool = {candidate(0.01): same, candidate(0.02): same}
-    assert order(pool, Rule(("rtm",))) == [c.id for c in pool]
+    assert order(pool, Rule.of("rtm")) == [c.id for c in pool]
 
 
 def test_collapsed_candidates_come_after_the_trained_and_failed_ones_last(pool):
     collapsed, failed = candidate(0.2), candidate(0.3)
     pool = {failed: None, collapsed: evidence(shift=9.0, learned=0.0), **pool}
-    table = ranked(pool, Rule(("score_shift",))).table
+    table = ranked(pool, Rule.of("score_shift")).table
     assert table.candidate.tolist()[-2:] == [collapsed.id, failed.id]
     assert table.status.tolist() == ["ok"] * 3 + ["collapsed", "failed"]
     assert str(COLLAPSE_AUROC) in table.reason[3]
@@ -109,38 +110,38 @@ def test_a_criterion_that_is_not_finite_never_wins(pool):
     broken = candidate(0.4)
     constant = torch.ones(100)
     pool = {broken: evidence(scores=constant), **pool}
-    table = ranked(pool, Rule(("score_otsu",))).table
+    table = ranked(pool, Rule.of("score_otsu")).table
     assert table.candidate.iloc[-1] == broken.id
     assert "score_otsu is not finite" in table.reason.iloc[-1]
 
 
 class TestTied:
     def test_what_is_clearly_worse_is_not(self, pool):
-        assert ranked(pool, Rule(("score_shift",))).table.tied.tolist() == [True, False, False]
+        assert ranked(pool, Rule.of("score_shift")).table.tied.tolist() == [True, False, False]
 
     def test_equal_candidates_are(self):
         same = evidence()
         pool = {candidate(0.01): same, candidate(0.02): same, candidate(0.03): evidence(shift=-9.0)}
-        result = ranked(pool, Rule(("score_shift",)))
+        result = ranked(pool, Rule.of("score_shift"))
         assert result.table.tied.tolist() == [True, True, False]
         first, second = list(pool)[:2]
         text = " ".join(sentences(result, first, second))
-        assert "1 of the others can't be told from the best one" in text
+        assert "1 of the others can't be distinguished from the best one" in text
         assert "cutout (area 0.02)." in text
 
     def test_the_first_few_are_named(self):
         same = evidence()
         pool = {candidate(0.01 * i): same for i in range(1, 8)}
-        result = ranked(pool, Rule(("score_shift",)))
+        result = ranked(pool, Rule.of("score_shift"))
         last = sentences(result, *list(pool)[:2])[-1]
         assert last.startswith("6 of the others")
         assert last.endswith("cutout (area 0.02), cutout (area 0.03), cutout (area 0.04) and 3 more.")
 
     def test_who_is_not_ok_is_not(self, pool):
         pool = {candidate(0.2): evidence(shift=9.0, learned=0.0), candidate(0.3): None, **pool}
-        table = ranked(pool, Rule(("rtm",))).table
+        table = ranked(pool, Rule.of("rtm")).table
         assert not table.tied[table.status != "ok"].any()
-        alone = ranked({candidate(0.1): evidence()}, Rule(("rtm",))).table
+        alone = ranked({candidate(0.1): evidence()}, Rule.of("rtm")).table
         assert alone.tied.tolist() == [True]
 
 
@@ -156,7 +157,7 @@ class TestSeeds:
         }
 
     def test_a_configuration_has_one_row_of_means_and_the_median_seed(self, twice):
-        result = ranked(twice, Rule(("score_shift",)))
+        result = ranked(twice, Rule.of("score_shift"))
         table = result.table
         by_id = {c.id: evaluate(e[0], ["score_shift"])["score_shift"] for c, e in twice.items()}
         wild, steady = (list(by_id.items())[:3], list(by_id.items())[3:])
@@ -168,7 +169,7 @@ class TestSeeds:
             assert result.spread.score_shift.iloc[place] == pytest.approx(np.std(values))
 
     def test_the_spread_is_over_seeds_and_draws(self, twice):
-        result = ranked(twice, Rule(("score_shift",)))
+        result = ranked(twice, Rule.of("score_shift"))
         members = list(twice.items())[3:]
         values = [evaluate(draw, ["dsv"])["dsv"] for _, draws in members for draw in draws]
         assert result.table.dsv[0] == pytest.approx(np.mean(values))
@@ -176,21 +177,21 @@ class TestSeeds:
 
     def test_of_two_seeds_the_worse_stands_for_both(self):
         pool = {candidate(0.01, 5): evidence(1.0), candidate(0.01, 6): evidence(6.0)}
-        assert ranked(pool, Rule(("score_shift",))).table.seed.tolist() == [5]
-        assert ranked(pool, Rule(("discordance",))).table.status.tolist() == ["ok"]
+        assert ranked(pool, Rule.of("score_shift")).table.seed.tolist() == [5]
+        assert ranked(pool, Rule.of("discordance")).table.status.tolist() == ["ok"]
 
     def test_seeds_enter_the_margins_error_bar(self, twice):
         one = {c: e for c, e in twice.items() if c.training.seed == 2}
-        assert ranked(twice, Rule(("score_shift",))).margin_spread > ranked(one, Rule(("score_shift",))).margin_spread
+        assert ranked(twice, Rule.of("score_shift")).margin_spread > ranked(one, Rule.of("score_shift")).margin_spread
 
     def test_a_seed_that_collapsed_or_failed_is_left_out_and_named(self, twice):
         lost, sunk, last = list(twice)[:3]
         twice = {**twice, lost: None, sunk: evidence(6.0, learned=0.0)}
-        table = ranked(twice, Rule(("score_shift",))).table
+        table = ranked(twice, Rule.of("score_shift")).table
         assert table.status.tolist() == ["ok", "ok"]
         assert table.reason.tolist() == ["", "seed 0 failed, seed 1 collapsed"]
         assert table.seed[1] == 2
-        all_lost = ranked({**twice, last: None}, Rule(("score_shift",))).table
+        all_lost = ranked({**twice, last: None}, Rule.of("score_shift")).table
         assert all_lost.status.tolist() == ["ok", "collapsed"]
         assert all_lost.seed[1] == 1
 
@@ -199,7 +200,7 @@ class TestSeeds:
 def test_a_constant_scorer_failed(pool, name):
     constant = candidate(0.4)
     flat = [replace(e, **{name: torch.full_like(getattr(e, name), 2.5)}) for e in evidence(shift=9.0)]
-    table = ranked({constant: flat, **pool}, Rule(("pseudo_auc",))).table
+    table = ranked({constant: flat, **pool}, Rule.of("pseudo_auc")).table
     assert table.candidate.iloc[-1] == constant.id
     assert table.status.iloc[-1] == "failed"
     assert table.reason.iloc[-1] == f"all {name.replace('_', ' ')} are equal"
@@ -210,33 +211,33 @@ def test_what_cannot_be_computed_is_no_number_and_says_why(pool):
     odd = candidate(0.4)
     scores = torch.cat([torch.zeros(60), torch.arange(1.0, 41)])
     zeros = [replace(e, test_scores=scores, score_is_distance=False) for e in evidence(seed=5)]
-    table = ranked({odd: zeros, **pool}, Rule(("score_shift",))).table.set_index("candidate")
+    table = ranked({odd: zeros, **pool}, Rule.of("score_shift")).table.set_index("candidate")
     assert table.status[odd.id] == "ok"
     assert table.reason[odd.id] == "rtm is not finite"
     assert math.isnan(table.rtm[odd.id])
     assert (table.reason.drop(odd.id) == "").all()
     without = [replace(e, pseudo_scores=None) for e in evidence(seed=5)]
-    mixed = ranked({odd: without, **pool}, Rule(("rtm",))).table.set_index("candidate")
+    mixed = ranked({odd: without, **pool}, Rule.of("rtm")).table.set_index("candidate")
     assert mixed.reason[odd.id] == "pseudo_auc needs pseudo_scores, npd needs pseudo_scores"
 
 
 def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool):
-    result = ranked(pool, Rule(("rtm",)))
+    result = ranked(pool, Rule.of("rtm"))
     assert set(names()) <= set(result.table.columns)
     assert (result.spread["dsv"] > 0).all()
     assert (result.spread["rtm"] == 0).all()
 
 
 def test_the_share_of_first_places_tells_a_clear_choice_from_a_toss(pool):
-    clear = ranked(pool, Rule(("score_shift",)))
+    clear = ranked(pool, Rule.of("score_shift"))
     assert clear.share_first > 0.9
     assert clear.margin > clear.margin_spread > 0
-    toss = ranked({candidate(0.01 * i): evidence(2.0, seed=i) for i in range(1, 6)}, Rule(("rtm",)))
+    toss = ranked({candidate(0.01 * i): evidence(2.0, seed=i) for i in range(1, 6)}, Rule.of("rtm"))
     assert toss.share_first < 0.9
 
 
 def test_ranking_is_the_same_twice(pool):
-    first, second = (ranked(pool, Rule(("rtm", "score_skew3"))) for _ in range(2))
+    first, second = (ranked(pool, Rule.of("rtm", "score_skewness")) for _ in range(2))
     assert first.table.equals(second.table)
     assert (first.margin, first.margin_spread, first.share_first) == (
         second.margin,
@@ -274,25 +275,25 @@ def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
     monkeypatch.setattr("selector.ranking.rules.MOST_THREADS", 1)
     lazy = Lazy({c.id: draws for c, draws in made.items()})
     records = dict.fromkeys(lazy, OK)
-    result = rank(list(made), records, lazy, Rule(names), seed=0)
+    result = rank(list(made), records, lazy, Rule.of(*names), seed=0)
     assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
     assert len(lazy.asked) <= 3 * len(made) + 1
-    assert result.table.equals(ranked(made, Rule(names)).table)
+    assert result.table.equals(ranked(made, Rule.of(*names)).table)
 
 
 def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch):
-    taken, with_rows = set(), Evidence.with_rows
-    monkeypatch.setattr(Evidence, "with_rows", lambda self, **rows: taken.update(rows) or with_rows(self, **rows))
-    ranked(pool, Rule(AUTO))
+    taken, subset = set(), Evidence.subset
+    monkeypatch.setattr(Evidence, "subset", lambda self, **rows: taken.update(rows) or subset(self, **rows))
+    ranked(pool, Rule.of(*AUTO))
     assert taken == {"validation_scores", "test_scores", "pseudo_scores"}
-    ranked(pool, rule(spread_of_tests, 30))  # which does not say what it reads
+    ranked(pool, resolve_decision(spread_of_tests, 30).normal)  # which does not say what it reads
     assert taken == {*EMBEDDINGS, *SCORES} - {"train", "augmented"}
 
 
 def test_resamples_of_scores_at_once_are_those_one_by_one(pool, monkeypatch):
-    at_once = ranked(pool, Rule(AUTO))
+    at_once = ranked(pool, Rule.of(*AUTO))
     monkeypatch.setattr("selector.ranking.bootstrap.SCORES", ())
-    one_by_one = ranked(pool, Rule(AUTO))
+    one_by_one = ranked(pool, Rule.of(*AUTO))
     assert at_once.margin_spread == pytest.approx(one_by_one.margin_spread, rel=1e-9)
     assert at_once.share_first == one_by_one.share_first
     assert at_once.table.equals(one_by_one.table)
@@ -300,13 +301,13 @@ def test_resamples_of_scores_at_once_are_those_one_by_one(pool, monkeypatch):
 
 def test_one_candidate_has_no_margin():
     only = candidate(0.01)
-    result = ranked({only: evidence()}, Rule(("rtm",)))
+    result = ranked({only: evidence()}, Rule.of("rtm"))
     assert math.isnan(result.margin)
     assert "nothing confirms" in " ".join(sentences(result, only, None))
 
 
 def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
-    result = ranked(pool, Rule(("score_shift",)))
+    result = ranked(pool, Rule.of("score_shift"))
     by_id = {c.id: c for c in pool}
     text = " ".join(sentences(result, by_id[result.table.candidate[0]], by_id[result.table.candidate[1]]))
     assert "cutout (area 0.02)" in text
@@ -315,17 +316,17 @@ def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
 
 def test_auto_is_borda_whatever_the_number_of_validation_images():
     for n_validation in (3, 20, 200):
-        assert rule("auto", n_validation).names == AUTO
+        assert resolve_decision("auto", n_validation).normal.names == AUTO
 
 
 def test_without_test_images_auto_is_pseudo_anomaly_validation():
-    assert rule("auto", 20, has_test=False).names == ("pseudo_auc", "npd")
-    few = rule("auto", 19, has_test=False)
+    assert resolve_decision("auto", 20, has_test=False).normal.names == ("pseudo_auc", "npd")
+    few = resolve_decision("auto", 19, has_test=False).normal
     assert few.names == ("pseudo_auc",)
     assert "19 validation images" in few.reason
-    assert rule("npd", 3, has_test=False).names == ("npd",)
+    assert resolve_decision("npd", 3, has_test=False).normal.names == ("npd",)
     with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
-        rule("pu_auc", 100, has_test=False)
+        resolve_decision("pu_auc", 100, has_test=False)
 
 
 def spread_of_tests(evidence):
@@ -338,7 +339,7 @@ def spread_of_tests(evidence):
 
 class TestOwnCriterion:
     def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
-        decide = rule(spread_of_tests, 30)
+        decide = resolve_decision(spread_of_tests, 30).normal
         result = ranked(pool, decide)
         expected = {c.id: spread_of_tests(e[0]).item() for c, e in pool.items()}
         assert result.table.candidate.tolist() == sorted(expected, key=expected.get, reverse=True)
@@ -349,13 +350,16 @@ class TestOwnCriterion:
 
     def test_a_criterion_may_be_better_when_lower(self, pool):
         down = Criterion("down", False, ("test_scores",), "me", spread_of_tests, "")
-        assert order(pool, rule(down, 30)) == order(pool, rule(spread_of_tests, 30))[::-1]
+        assert (
+            order(pool, resolve_decision(down, 30).normal)
+            == order(pool, resolve_decision(spread_of_tests, 30).normal)[::-1]
+        )
 
     def test_draws_enter_its_spread(self, pool):
         def of_draws(evidence):
             return evidence.augmented.mean()
 
-        result = ranked(pool, rule(of_draws, 30))
+        result = ranked(pool, resolve_decision(of_draws, 30).normal)
         assert (result.spread.of_draws > 0).all()
         values = [of_draws(draw).item() for draw in pool[next(iter(pool))]]
         best = result.table.set_index("candidate").of_draws[next(iter(pool)).id]
@@ -379,7 +383,7 @@ class TestOwnCriterion:
                 return give()
             return 1.0
 
-        table = ranked(pool, rule(picky, 30)).table
+        table = ranked(pool, resolve_decision(picky, 30).normal).table
         assert table.status.tolist() == ["ok", "ok", "failed"]
         assert table.candidate[2] == next(iter(pool)).id
         assert told in table.reason[2]
@@ -398,14 +402,14 @@ class TestOwnCriterion:
     )
     def test_what_can_have_no_column_is_refused(self, given, told):
         with pytest.raises(InputError, match=told):
-            rule(given, 30)
+            resolve_decision(given, 30)
 
     def test_a_built_in_criterion_can_be_given_itself(self):
-        assert rule(get("dsv"), 30) == rule("dsv", 30)
+        assert resolve_decision(get("dsv"), 30).normal == resolve_decision("dsv", 30).normal
 
     def test_one_that_needs_test_images_is_refused_without(self):
         with pytest.raises(InputError, match="none were given"):
-            rule(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
+            resolve_decision(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
 
 
 def test_what_was_made_of_a_validation_image_goes_with_it():
@@ -413,7 +417,7 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     h = torch.arange(6.0)
     whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
     test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
-    again = whole.with_rows(**rows_of(whole, test, validation, SCORES))
+    again = whole.subset(**rows_of(whole, test, validation, SCORES))
     assert again.test_scores is None
     for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
         assert torch.equal(made, again.validation_scores + offset)
@@ -421,69 +425,71 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
 
 def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
     pool = {candidate(0.01 * i): [replace(e, pseudo_scores=None) for e in evidence(seed=i)] for i in (1, 2)}
-    result = ranked(pool, Rule(("rtm",)))
+    result = ranked(pool, Rule.of("rtm"))
     assert not {"npd", "pseudo_auc"} & set(result.table.columns)
     assert result.absent.keys() == {"npd", "pseudo_auc"}
     assert "pseudo_scores" in result.absent["npd"]
-    failed = ranked(pool, Rule(("npd",))).table
+    failed = ranked(pool, Rule.of("npd")).table
     assert failed.status.tolist() == ["failed"] * 2
     assert "npd needs pseudo_scores" in failed.reason[0]
 
 
 def test_an_unknown_criterion_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"dvs.*dsv"):
-        rule("dvs", 100)
+        resolve_decision("dvs", 100)
 
 
 def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
     collapsed = candidate(0.2)
-    table = ranked({collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule(("score_shift", "score_skew3"))).table
+    table = ranked(
+        {collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule.of("score_shift", "score_skewness")
+    ).table
     assert table.status.iloc[-1] == "collapsed"
     assert table.criterion.iloc[-1] < table.criterion.iloc[0] == 1.0
 
 
 def test_without_any_usable_criterion_what_has_a_detector_comes_first():
     never, constant = candidate(0.1), candidate(0.2)
-    table = ranked({never: None, constant: evidence(scores=torch.ones(100))}, Rule(("score_otsu",))).table
+    table = ranked({never: None, constant: evidence(scores=torch.ones(100))}, Rule.of("score_otsu")).table
     assert table.candidate.tolist() == [constant.id, never.id]
     assert table.status.tolist() == ["failed", "failed"]
 
 
 def test_of_a_borda_those_criteria_decide_that_every_candidate_supports(pool):
     """A patch detector trained on one family has no pseudo anomalies of others; its rivals may have some."""
-    assert ranked(pool, Rule(AUTO)).rule.names == AUTO
+    assert ranked(pool, Rule.of(*AUTO)).rule.names == AUTO
     lacking = next(iter(pool))
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
-    found = ranked(pool, Rule(AUTO))
+    found = ranked(pool, Rule.of(*AUTO))
     assert found.rule.names == tuple(name for name in AUTO if name not in ("pseudo_auc", "npd"))
     assert set(found.table.status) == {"ok"}
-    assert found.table.equals(ranked(pool, Rule(found.rule.names)).table)
+    assert found.table.equals(ranked(pool, Rule(found.rule.criteria)).table)
 
 
 @pytest.mark.parametrize("criterion", ["npd", ("npd", "rtm")])
-def test_a_criterion_that_is_asked_for_is_not_left_out(pool, criterion):
+def test_a_criterion_that_the_user_named_is_not_left_out(pool, criterion):
     lacking = next(iter(pool))
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
-    found = ranked(pool, rule(criterion, 30)).table.set_index("candidate")
+    found = ranked(pool, resolve_decision(criterion, 30).normal).table.set_index("candidate")
     assert found.status[lacking.id] == "failed"
 
 
 def test_several_names_decide_by_their_borda(pool):
-    found = rule(["dsv", "score_shift"], 30)
+    found = resolve_decision(["dsv", "score_shift"], 30).normal
     assert (found.names, found.is_borda) == (("dsv", "score_shift"), True)
-    assert ranked(pool, found).table.equals(ranked(pool, Rule(("dsv", "score_shift"))).table)
-    assert rule(("rtm",), 30).names == ("rtm",)
+    assert ranked(pool, found).table.equals(ranked(pool, Rule.of("dsv", "score_shift")).table)
+    assert resolve_decision(("rtm",), 30).normal.names == ("rtm",)
 
 
 @pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
 def test_several_that_are_no_names_are_refused(several):
     with pytest.raises(InputError, match="criterion"):
-        rule(several, 30)
+        resolve_decision(several, 30)
 
 
 def test_several_of_which_one_needs_test_images_are_refused_without_them():
     with pytest.raises(InputError, match=r"'rtm'.*test images"):
-        rule(("pseudo_auc", "rtm"), 30, has_test=False)
+        resolve_decision(("pseudo_auc", "rtm"), 30, has_test=False)
 
 
 @pytest.mark.parametrize("count", [2, 4, 6])
@@ -501,19 +507,19 @@ class TestComparison:
 
     def test_a_shift_that_candidates_see_is_told_and_auto_falls_back(self, pool):
         shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
-        found = compare({c.id: e for c, e in shifted.items()}.values(), seed=0)
+        found = evaluation.test_for_shift(shifted.values(), seed=0)
         assert found.is_shifted
         assert found.is_higher
-        assert (found.seen_by, found.candidates) == (3, 3)
-        decide = rule("auto", 30, is_shifted=found.is_shifted)
+        assert (found.n_shifted, found.n_candidates) == (3, 3)
+        decide = resolve_decision("auto", 30).given(found.is_shifted)
         assert decide.names == UNDER_SHIFT
         result = replace(ranked(shifted, decide), comparison=found)
         told = sentences(result, *list(pool)[:2])[-1]
-        assert told.startswith("Beware: validation images do not resemble the normal test images")
-        left = "to Borda over rtm, npd and score_skew3, which does not compare their level"
+        assert told.startswith("Warning: validation images do not resemble the normal test images")
+        left = "to Borda over rtm, npd and score_skewness, which does not compare their level"
         assert f"so it was left {left}" in told
         for criterion in ("score_shift", "rtm"):
-            by_hand = replace(result, rule=Rule.from_json(rule(criterion, 30).to_json()))
+            by_hand = replace(result, rule=Rule.from_json(resolve_decision(criterion, 30).normal.to_json()))
             assert f'"auto" would leave it {left}' in sentences(by_hand, *list(pool)[:2])[-1]
 
     def test_what_decides_under_a_shift_sees_no_shift_of_levels(self, pool):
@@ -522,38 +528,38 @@ class TestComparison:
             c: [replace(e, test_scores=e.test_scores * 3.0**place) for e in draws]
             for place, (c, draws) in enumerate(pool.items())
         }
-        usual, shifted = (ranked(given, Rule(UNDER_SHIFT)).table for given in (pool, moved))
+        usual, shifted = (ranked(given, Rule.of(*UNDER_SHIFT)).table for given in (pool, moved))
         assert usual.candidate.tolist() == shifted.candidate.tolist()
         assert usual.criterion.tolist() == shifted.criterion.tolist()
-        levels = [ranked(given, Rule(("score_upper_95",))).table for given in (pool, moved)]
+        levels = [ranked(given, Rule.of("score_q95")).table for given in (pool, moved)]
         assert levels[0].criterion.tolist() != levels[1].criterion.tolist()
 
     def test_without_one_auto_is_what_it_was(self, pool):
-        assert not compare(pool.values(), seed=0).is_shifted
-        assert rule("auto", 30).names == AUTO
-        assert rule("dsv", 30, is_shifted=True).names == ("dsv",)
-        assert rule("auto", 30, False, True).names == rule("auto", 30, False).names
+        assert not evaluation.test_for_shift(pool.values(), seed=0).is_shifted
+        assert resolve_decision("auto", 30).normal.names == AUTO
+        assert resolve_decision("dsv", 30).under_shift.names == ("dsv",)
+        assert resolve_decision("auto", 30, False).under_shift.names == resolve_decision("auto", 30, False).normal.names
 
     def test_nothing_standing_out_is_told(self, pool):
         usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
-        found = compare(usual.values(), seed=0)
-        assert found.nothing_stands_out
-        result = replace(ranked(pool, Rule(("rtm",))), comparison=found)
-        assert sentences(result, *list(pool)[:2])[-1].startswith("Nothing in the test images stands out")
-        clear = compare(pool.values(), seed=0)
-        assert not clear.nothing_stands_out
+        found = evaluation.test_for_shift(usual.values(), seed=0)
+        assert found.no_evidence_of_anomalies
+        result = replace(ranked(pool, Rule.of("rtm")), comparison=found)
+        assert sentences(result, *list(pool)[:2])[-1].startswith("There is no evidence of anomalies in the test images")
+        clear = evaluation.test_for_shift(pool.values(), seed=0)
+        assert not clear.no_evidence_of_anomalies
 
     def test_who_can_not_be_trusted_is_not_asked(self, pool):
         liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
         constant = evidence(scores=torch.ones(100))
         asked = {c.id: e for c, e in pool.items()}
-        assert compare((asked | {"collapsed": liar, "constant": constant}).values(), seed=0) == compare(
-            asked.values(), seed=0
-        )
-        assert compare([liar], seed=0) == Comparison(reason="no candidate can be trusted")
+        assert evaluation.test_for_shift(
+            (asked | {"collapsed": liar, "constant": constant}).values(), seed=0
+        ) == evaluation.test_for_shift(asked.values(), seed=0)
+        assert evaluation.test_for_shift([liar], seed=0) == ShiftTest(reason="no candidate can be trusted")
 
     def test_too_little_to_compare_is_told(self, pool):
-        few = {c.id: [e.with_rows(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
-        assert "19 validation images are fewer than 20" in compare(few.values(), seed=0).reason
+        few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
+        assert "19 validation images are fewer than 20" in evaluation.test_for_shift(few.values(), seed=0).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
-        assert compare(inductive.values(), seed=0).reason == "no test images were given"
+        assert evaluation.test_for_shift(inductive.values(), seed=0).reason == "no test images were given"

@@ -2,7 +2,6 @@
 
 import json
 import random
-from functools import partial
 
 import optuna
 import pytest
@@ -10,18 +9,18 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from selector.execution.execution import ThisProcess
+from selector.search.search import searching
 
 import detectors
 import selector
 from augmentations import InputError
 from selector import select_best
 from selector.evidence.evidence import Evidence
-from selector.execution.execution import ThisProcess
-from selector.ranking import bootstrap as resamples
+from selector.ranking import bootstrap
 from selector.ranking.ranking import rank
-from selector.ranking.rules import rule
+from selector.ranking.rules import resolve_decision
 from selector.search import search
-from selector.search.search import searching
 from selector.search.study import STUDY, Study
 from selector.zoo import zoo as zoos
 from selector.zoo.zoo import Zoo, failure
@@ -34,7 +33,7 @@ NAMES = ("cutout", "cutpaste", "rotation")
 def small_batches(monkeypatch):
     monkeypatch.setattr(search, "STARTUP", 4)
     monkeypatch.setattr(search, "BATCH", 3)
-    monkeypatch.setattr(resamples, "RESAMPLES", 2)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 2)
 
 
 def opened(root):
@@ -84,7 +83,7 @@ class TestCheaply:
         def begun(kind="tpe", trials=14, seeds=1, criterion="auto"):
             settings = detectors.preset(tiny)
             asked = searching(kind, trials, NAMES, ("classifier",), ("gaussian",), settings, range(seeds))
-            return Study(asked, Zoo(store, (), CPU, asked.rivals), partial(rule, criterion, 24, True))
+            return Study(asked, Zoo(store, (), CPU, asked.rivals), resolve_decision(criterion, 24))
 
         return begun
 
@@ -99,7 +98,7 @@ class TestCheaply:
 
     @pytest.mark.parametrize(
         ("kind", "criterion", "seeds"),
-        [("tpe", "auto", 2), ("tpe", "score_shift", 1), ("tpe", "score_skew", 2), ("random", "auto", 1)],
+        [("tpe", "auto", 2), ("tpe", "score_shift", 1), ("tpe", "score_pearson_skew", 2), ("random", "auto", 1)],
     )
     def test_the_study_has_every_trial_with_its_place_in_the_ranking(self, begin, store, kind, criterion, seeds):
         study = begin(kind, seeds=seeds, criterion=criterion)
@@ -139,7 +138,7 @@ class TestCheaply:
         after = opened(store.root).trials
         elsewhere = begin()
         elsewhere.zoo.store.root = tmp_path / "elsewhere"  # nothing is there
-        fresh = Study(elsewhere.search, Zoo(elsewhere.zoo.store, (), CPU, elsewhere.search.rivals), elsewhere.rule_of)
+        fresh = Study(elsewhere.search, Zoo(elsewhere.zoo.store, (), CPU, elsewhere.search.rivals), elsewhere.decision)
         assert self.ranked(fresh).equals(resumed)
         assert [(t.params, t.value, t.state) for t in opened(fresh.zoo.store.root).trials] == [
             (t.params, t.value, t.state) for t in after

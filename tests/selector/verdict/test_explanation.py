@@ -1,4 +1,4 @@
-"""The explanation of a ranking: preferences, agreement and what was not told, against the usual libraries."""
+"""The explanation of a ranking: preferences, agreement and what is not available, against the usual libraries."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from selector.ranking.rules import Rule
 from selector.verdict.explanation import explain
 
 HIGHER, LOWER = "score_shift", "dsv"
-ALONE = Rule((HIGHER,))
+ALONE = Rule.of(HIGHER)
 
 
 def ranking(values, rule=ALONE, statuses=None):
@@ -108,7 +108,7 @@ def test_consensus_is_of_the_trusted_candidates_whatever_their_order(values, sco
 
 
 def test_borda_has_a_row_among_those_that_agree(values):
-    found = explain(ranking(values, Rule((HIGHER, LOWER))), {})
+    found = explain(ranking(values, Rule.of(HIGHER, LOWER)), {})
     assert found.deciding == found.agreement.index[0] == "Borda"
     assert "Borda" not in found.preferred.criterion.tolist()
     assert found.preferred.decides.tolist() == [True, True, False, False]
@@ -126,7 +126,7 @@ def test_a_criterion_without_any_value_prefers_nobody(values):
 def test_without_test_images_there_is_no_consensus(values):
     found = explain(ranking(values), {})
     assert set(found.preferred.kind) == {"criterion"}
-    assert found.absent["Consensus"] == "takes test images"
+    assert found.absent["Consensus"] == "needs test images"
 
 
 def test_one_candidate_has_preferences_and_no_agreement(scores):
@@ -138,12 +138,12 @@ def test_one_candidate_has_preferences_and_no_agreement(scores):
     assert str(found).startswith("2 of 2 criteria and consensus functions prefer the chosen candidate.")
 
 
-def test_where_all_collapsed_nothing_is_told(values):
+def test_where_all_collapsed_there_is_no_explanation(values):
     found = explain(ranking(values, statuses=["collapsed"] * 9), {})
     assert found.preferred.empty
     assert found.agreement.empty
     assert found.importances.empty
-    assert str(found) == "Not told: Everything: no candidate has status ok"
+    assert str(found) == "Not available: Everything: no candidate has status ok"
 
 
 def test_it_reads_well_in_a_terminal(values, scores):

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from selector.execution.execution import ThisProcess
 
 import detectors
 import selector
 from augmentations import InputError
 from detectors import files
-from selector.execution.execution import ThisProcess
 from selector.zoo import store as storing_room
-from selector.zoo.store import StorageError, Store, storing
+from selector.zoo.store import StorageError, Store, disk_errors
 from selector.zoo.zoo import Zoo, failure
 
 ROOT = Path(__file__).parents[3]
@@ -208,7 +208,7 @@ class TestGoingOn:
         store = Store(tmp_path)
         store.create(description, images)
         assert not (tmp_path / ".run.json.123.tmp").exists()
-        assert torch.equal(store.images["fit"], images["fit"])
+        assert torch.equal(store.images["train"], images["train"])
 
     @pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
     def test_damaged_images_are_written_again(self, store, description, images, damage):
@@ -368,7 +368,7 @@ class TestDisk:
             store.report_progress("abc", 3, 0.5)
 
     def test_other_errors_pass(self, store):
-        with pytest.raises(BlockingIOError), storing(store.root):
+        with pytest.raises(BlockingIOError), disk_errors(store.root):
             raise BlockingIOError(errno.EAGAIN, "again")
 
     @pytest.mark.parametrize("below", ["", "run", "a/b"])
@@ -399,9 +399,9 @@ class TestDisk:
 
     LIMITED = """
 import resource, sys, torch
-from selector.store import StorageError, Store
+from selector.zoo.store import StorageError, Store
 store = Store(sys.argv[1])
-store.create({"settings": {"seed": 0}}, {"fit": torch.zeros(100)})
+store.create({"settings": {"seed": 0}}, {"train": torch.zeros(100)})
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
 try:
@@ -519,4 +519,4 @@ def test_json_is_written_without_nan(store):
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     kept = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
     assert kept == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
-    assert storing_room.SPLITS == ("fit", "validation", "calibration", "test")
+    assert storing_room.SPLITS == ("train", "validation", "calibration", "test")

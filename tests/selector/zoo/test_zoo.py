@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from detectors.gaussian import Gaussian
+from selector.execution.execution import ThisProcess, WorkerDiedError, one_thread
 
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Classifier, scorers
-from detectors.gaussian import Gaussian
 from detectors.training import TrainingDivergedError
-from selector.execution.execution import ThisProcess, WorkerDiedError, one_thread
 from selector.zoo import validation_anomalies as pseudo
 from selector.zoo.candidates import plan
 from selector.zoo.store import StorageError
@@ -31,7 +31,7 @@ def as_the_engines():
 @pytest.fixture(scope="module")
 def fitted(candidates, images):
     training = candidates[0].training
-    return Classifier(training.make_augmentation(), training.settings, seed=0).fit(images["fit"])
+    return Classifier(training.make_augmentation(), training.settings, seed=0).fit(images["train"])
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ class TestEvidence:
         return gather(fitted, images)
 
     def test_has_a_row_an_image(self, evidence, images):
-        fit, validation, test = (len(images[name]) for name in ("fit", "validation", "test"))
+        fit, validation, test = (len(images[name]) for name in ("train", "validation", "test"))
         width = evidence["train"].shape[1]
         shapes = {name: tuple(values.shape) for name, values in evidence.items()}
         assert shapes == {
@@ -113,7 +113,7 @@ class TestEvidence:
     def test_augmented_are_as_many_as_train_whatever_the_test_images(self, fitted, images, gather):
         for n in (2, 7):
             found = gather(fitted, {**images, "test": images["test"][:n]})
-            assert found["augmented"].shape[1] == len(images["fit"])
+            assert found["augmented"].shape[1] == len(images["train"])
 
     def test_nothing_but_the_test_fields_depends_on_the_test_images(self, fitted, images, gather, evidence):
         other = gather(fitted, {**images, "test": images["test"][:2]})
@@ -162,10 +162,10 @@ class TestEvidence:
         for candidate in candidates:
             asked.append([])
             training = candidate.training
-            detector = Classifier(training.make_augmentation(), training.settings, seed=0).fit(images["fit"])
+            detector = Classifier(training.make_augmentation(), training.settings, seed=0).fit(images["train"])
             gather_evidence(detector, images, training, {})
         first, second = asked
-        assert [n for n, _ in first] == [len(images["fit"])] * DRAWS + [len(images["validation"])]
+        assert [n for n, _ in first] == [len(images["train"])] * DRAWS + [len(images["validation"])]
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
         states = {state.numpy().tobytes() for _, state in first}
         assert len(states) == DRAWS + 1

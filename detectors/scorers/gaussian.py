@@ -1,12 +1,13 @@
 """The Gaussian one-class scorer: Mahalanobis distance under a Ledoit-Wolf covariance, shared or by location."""
 
-from dataclasses import dataclass
+from typing import Self
 
 import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from augmentations import InputError
+from detectors.scorers.base import Scorer
 
 # Rows whose spread is below this share of their length differ by float32 rounding only.
 ROUNDING = 16 * torch.finfo(torch.float32).eps
@@ -16,8 +17,7 @@ LEAST_VARIANCE = 1e-3
 LOCATION_BLOCK = 2**22  # float64 values that the fit of Gaussians by location works on at once
 
 
-@dataclass(frozen=True, eq=False)
-class Gaussian:
+class Gaussian(Scorer):
     """A Gaussian fitted to the rows that normal images give; the distance to it is the anomaly score.
 
     mean (d,) and whitening (d,d), so that the squared norm of (row - mean) @ whitening is the squared Mahalanobis
@@ -25,13 +25,13 @@ class Gaussian:
     (Li et al., CVPR 2021, fit the same density to CutPaste features).
     """
 
+    name = "gaussian"
     score_is_distance = True
 
     mean: Tensor
     whitening: Tensor
 
-    @classmethod
-    def fit(cls, rows: Tensor) -> "Gaussian":
+    def fit(self, rows: Tensor) -> Self:
         """Fit to ``rows`` (n,d), on the CPU in float64; the result is float32 on the device of ``rows``.
 
         Raises InputError for rows that are not finite, and for too few that differ.
@@ -50,34 +50,29 @@ class Gaussian:
             raise _too_alike(len(rows), "vary in too few directions")
         identity = torch.eye(len(root), dtype=root.dtype)
         whitening = torch.linalg.solve_triangular(root, identity, upper=False).mT.contiguous()
-        return cls(mean.float().to(rows.device), whitening.float().to(rows.device))
+        return self.remember(mean=mean.float().to(rows.device), whitening=whitening.float().to(rows.device))
 
-    def score(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """The Mahalanobis distance of each of ``rows`` (...,d), as (...)."""
         return torch.linalg.vector_norm((rows - self.mean) @ self.whitening, dim=-1)
 
-    def state(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "whitening": self.whitening}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> "Gaussian":
-        return cls(state["mean"], state["whitening"])
+    def log_likelihood(self, rows: Tensor) -> float:
+        return _log_likelihood(self.whitening, self(rows))
 
 
-@dataclass(frozen=True, eq=False)
-class LocationGaussians:
-    """One Gaussian a location, as Li et al. (CVPR 2021, 4.2) fit them to images of aligned objects.
+class GaussianPerLocation(Scorer):
+    """One Gaussian for each location, as Li et al. (CVPR 2021, 4.2) fit them to images of aligned objects.
 
     mean (h,w,d) and whitening (h,w,d,d), each location as in ``Gaussian``.
     """
 
+    name = "gaussian_per_location"
     score_is_distance = True
 
     mean: Tensor
     whitening: Tensor
 
-    @classmethod
-    def fit(cls, rows: Tensor) -> "LocationGaussians":
+    def fit(self, rows: Tensor) -> Self:
         """Fit to ``rows`` (n,h,w,d), on the CPU in float64, a block of locations at a time; the result is float32.
 
         Raises InputError for rows that are not finite, and for too few that differ.
@@ -103,20 +98,25 @@ class LocationGaussians:
             means.append(block.double().mean(1).float())
             whitenings.append(torch.linalg.solve_triangular(roots, identity, upper=False).mT.float())
         mean, whitening = torch.cat(means).view(height, width, d), torch.cat(whitenings).view(height, width, d, d)
-        return cls(mean.contiguous(), whitening.contiguous())
+        return self.remember(mean=mean.contiguous().to(rows.device), whitening=whitening.contiguous().to(rows.device))
 
-    def score(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """The Mahalanobis distance of ``rows`` (n,h,w,d) to the Gaussian of their location, as (n,h,w)."""
         centred = (rows - self.mean).flatten(1, 2).movedim(1, 0)
         distances = torch.linalg.vector_norm(centred @ self.whitening.flatten(0, 1), dim=-1)
         return distances.mT.reshape(rows.shape[:-1])
 
-    def state(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "whitening": self.whitening}
+    def log_likelihood(self, rows: Tensor) -> float:
+        return _log_likelihood(self.whitening, self(rows))
 
-    @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> "LocationGaussians":
-        return cls(state["mean"], state["whitening"])
+
+Gaussian.per_location = GaussianPerLocation
+
+
+def _log_likelihood(whitening: Tensor, distances: Tensor) -> float:
+    """The mean over rows and locations, without the constant. The whitening is triangular."""
+    log_determinant = whitening.double().diagonal(dim1=-2, dim2=-1).log().sum(-1).mean()
+    return (log_determinant - distances.double().square().mean() / 2).item()
 
 
 def ledoit_wolf_covariances(rows: Tensor) -> Tensor:

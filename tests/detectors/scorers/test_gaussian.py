@@ -4,8 +4,8 @@ import torch
 from sklearn.covariance import LedoitWolf, ledoit_wolf
 
 from augmentations import InputError
-from detectors import gaussian
-from detectors.gaussian import Gaussian, LocationGaussians, ledoit_wolf_covariances
+from detectors.scorers.gaussian import Gaussian, GaussianPerLocation, ledoit_wolf_covariances
+from detectors.scorers import gaussian as module
 
 
 def rows(n, d, seed=0):
@@ -22,7 +22,7 @@ def test_is_the_mahalanobis_distance_under_a_ledoit_wolf_covariance(n, d):
         float(np.sqrt((row - estimate.location_) @ precision @ (row - estimate.location_)))
         for row in test.double().numpy()
     ]
-    scores = Gaussian.fit(train).score(test)
+    scores = Gaussian().fit(train).score(test)
     assert scores.dtype == torch.float32
     np.testing.assert_allclose(scores.numpy(), expected, rtol=2e-4)
 
@@ -32,16 +32,16 @@ def test_precision_of_short_rows():
     train = torch.nn.functional.normalize(1 + 1e-3 * rows(40, 64), dim=1)
     estimate = LedoitWolf().fit(train.double().numpy())
     expected = np.sqrt(estimate.mahalanobis(train.double().numpy()))
-    np.testing.assert_allclose(Gaussian.fit(train).score(train).numpy(), expected, rtol=2e-2)
+    np.testing.assert_allclose(Gaussian().fit(train).score(train).numpy(), expected, rtol=2e-2)
 
 
 def test_scores_any_leading_shape():
-    gaussian, test = Gaussian.fit(rows(50, 4)), rows(12, 4, seed=1)
+    gaussian, test = Gaussian().fit(rows(50, 4)), rows(12, 4, seed=1)
     torch.testing.assert_close(gaussian.score(test.view(2, 3, 2, 4)).flatten(), gaussian.score(test))
 
 
 def test_the_mean_scores_zero_and_distance_grows_from_it():
-    gaussian = Gaussian.fit(rows(50, 4))
+    gaussian = Gaussian().fit(rows(50, 4))
     away = torch.linspace(0, 3, 5)[:, None] * torch.ones(4) + gaussian.mean
     scores = gaussian.score(away)
     assert scores[0] == 0
@@ -51,7 +51,7 @@ def test_the_mean_scores_zero_and_distance_grows_from_it():
 def test_dead_features_are_no_obstacle():
     train = rows(40, 6)
     train[:, 2:] = 0
-    assert Gaussian.fit(train).score(rows(5, 6, seed=1)).isfinite().all()
+    assert Gaussian().fit(train).score(rows(5, 6, seed=1)).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_dead_features_are_no_obstacle():
 )
 def test_refuses_rows_that_are_all_the_same(same):
     with pytest.raises(InputError, match="all the same"):
-        Gaussian.fit(same)
+        Gaussian().fit(same)
 
 
 @pytest.mark.parametrize("same", [rows(2, 4), rows(2, 4).repeat(6, 1)], ids=["two rows", "two, repeated"])
 def test_refuses_rows_that_no_shrinkage_helps(same):
     # Two rows lie on a line, and Ledoit and Wolf's estimate of the noise in their covariance is 0.
     with pytest.raises(InputError, match="too few directions"):
-        Gaussian.fit(same)
+        Gaussian().fit(same)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -81,16 +81,16 @@ def test_refuses_rows_that_are_not_finite(value):
     bad = rows(10, 4)
     bad[3, 2] = value
     with pytest.raises(InputError, match="finite"):
-        Gaussian.fit(bad)
+        Gaussian().fit(bad)
 
 
 def test_state_holds_all_of_it():
-    gaussian, test = Gaussian.fit(rows(50, 4)), rows(7, 4, seed=1)
-    assert torch.equal(Gaussian.from_state(gaussian.state()).score(test), gaussian.score(test))
+    gaussian, test = Gaussian().fit(rows(50, 4)), rows(7, 4, seed=1)
+    assert torch.equal(Gaussian().restore(gaussian.state_dict()).score(test), gaussian.score(test))
 
 
 def test_wants_no_gradients_from_training():
-    assert not Gaussian.fit(rows(50, 4).requires_grad_()).mean.requires_grad
+    assert not Gaussian().fit(rows(50, 4).requires_grad_()).mean.requires_grad
 
 
 def places(n, height=2, width=3, d=5, seed=0):
@@ -114,25 +114,25 @@ def test_covariance_of_rows_that_are_the_same_is_zero():
 
 @pytest.mark.parametrize("block", [2**22, 1], ids=["at once", "one by one"])
 def test_by_location_each_is_a_gaussian_of_its_own(block, monkeypatch):
-    monkeypatch.setattr(gaussian, "LOCATION_BLOCK", block)
+    monkeypatch.setattr(module, "LOCATION_BLOCK", block)
     train, test = places(40), places(7, seed=1)
-    scores = LocationGaussians.fit(train).score(test)
+    scores = GaussianPerLocation().fit(train).score(test)
     assert scores.shape == (7, 2, 3)
     for i in range(2):
         for j in range(3):
-            expected = Gaussian.fit(train[:, i, j]).score(test[:, i, j])
+            expected = Gaussian().fit(train[:, i, j]).score(test[:, i, j])
             torch.testing.assert_close(scores[:, i, j], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_location_where_nothing_varies_stays_finite_and_leaves_the_others_alone():
     train, test = places(40), places(7, seed=1)
     train[:, 1, 2] = 0.5
-    others = LocationGaussians.fit(train).score(test)
+    others = GaussianPerLocation().fit(train).score(test)
     assert others.isfinite().all()
-    expected = Gaussian.fit(train[:, 0, 1]).score(test[:, 0, 1])
+    expected = Gaussian().fit(train[:, 0, 1]).score(test[:, 0, 1])
     torch.testing.assert_close(others[:, 0, 1], expected, rtol=1e-4, atol=1e-4)
     typical = train.double().var(0, correction=0).mean()
-    away = (test[:, 1, 2] - 0.5).double().norm(dim=1) / (gaussian.LEAST_VARIANCE * typical).sqrt()
+    away = (test[:, 1, 2] - 0.5).double().norm(dim=1) / (module.LEAST_VARIANCE * typical).sqrt()
     torch.testing.assert_close(others[:, 1, 2].double(), away, rtol=1e-4, atol=1e-4)
 
 
@@ -147,10 +147,10 @@ def test_a_location_where_nothing_varies_stays_finite_and_leaves_the_others_alon
 )
 def test_by_location_refuses_what_no_gaussian_fits(bad, said):
     with pytest.raises(InputError, match=said):
-        LocationGaussians.fit(bad)
+        GaussianPerLocation().fit(bad)
 
 
 def test_state_by_location_holds_all_of_it():
-    fitted, test = LocationGaussians.fit(places(40).requires_grad_()), places(7, seed=1)
-    assert torch.equal(LocationGaussians.from_state(fitted.state()).score(test), fitted.score(test))
+    fitted, test = GaussianPerLocation().fit(places(40).requires_grad_()), places(7, seed=1)
+    assert torch.equal(GaussianPerLocation().restore(fitted.state_dict()).score(test), fitted.score(test))
     assert not fitted.whitening.requires_grad

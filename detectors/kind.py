@@ -1,0 +1,275 @@
+"""What a kind of detector is: a class that the zoo trains, with frozen settings of its own."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from augmentations import Augmentation, InputError, make, reference
+from augmentations.randomness import generator
+from augmentations.references import reference_of
+from detectors.base import Detector, Progress
+from detectors.devices import resolve
+from detectors.files import State
+from detectors.images import Images, as_float, as_images, pieces
+from detectors.presets import Preset
+from detectors.scorers import Scorer, ScorerSpec
+from detectors.scoring import TwoStageModule, some_rows
+
+LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
+
+
+class Kind(Detector):
+    """A detector in two stages: an encoder that is trained, or not, and one-class scorers on its features.
+
+    A subclass gives its ``name``, its ``Settings`` (a frozen dataclass of JSON values, ``image_size`` among them)
+    and ``build_encoder``; one that learns overrides ``train``, and one that scores otherwise ``scoring_module``.
+    What a kind is made of is what the zoo stores: settings, an augmentation where it ``uses_augmentation``, a
+    scorer, and a seed.
+
+    Source: the two-stage recipe of Sohn et al., ICLR 2021.
+    """
+
+    Settings: ClassVar[type[Any]]
+    uses_augmentation: ClassVar[bool] = True
+
+    # Absent until they are made.
+    encoder: nn.Module
+    scorer: Scorer
+    map_scorer: Scorer
+
+    def __init__(
+        self,
+        settings: Any,
+        augmentation: Augmentation | None = None,
+        *,
+        scorer: str | type[Scorer] | ScorerSpec = "gaussian",
+        seed: int = 0,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Not trained yet.
+
+        Raises:
+            InputError: for an augmentation that is missing or has no use, an unknown scorer, or a device that is
+                not there.
+        """
+        if self.uses_augmentation != (augmentation is not None):
+            rule = "learns against an augmentation" if self.uses_augmentation else "takes no augmentation"
+            remedy = 'give one, such as augmentations.make("cutpaste")' if self.uses_augmentation else "leave it out"
+            raise InputError(f"detector {self.name!r}", rule, remedy)
+        self.settings = settings
+        self._augmentation = augmentation
+        self.scorer_spec = ScorerSpec.of(scorer)
+        self.score_is_distance = self.scorer_spec.kind.score_is_distance
+        self.seed = seed
+        self.device = resolve(device)
+        self.losses: Tensor | None = None
+
+    @classmethod
+    def reference(cls) -> str:
+        """What files know this kind by: its name, or "module:Class" for one from outside this package."""
+        return cls.name if cls.__module__.partition(".")[0] == __name__.partition(".")[0] else reference_of(cls)
+
+    @classmethod
+    def settings_for(cls, preset: Preset) -> Any:
+        """The settings that this kind trains with under a preset."""
+        return cls.Settings(image_size=preset.image_size)
+
+    @classmethod
+    def has_pseudo_anomalies(cls) -> bool:  # type: ignore[override]  # known of a class already
+        """Whether ``pseudo_anomalies`` gives any, known before training."""
+        return cls.uses_augmentation
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What makes the pseudo anomalies that this detector learns against."""
+        if self._augmentation is None:
+            raise InputError(f"detector {self.name!r}", "takes no augmentation", "ask another kind for it")
+        return self._augmentation
+
+    @abstractmethod
+    def build_encoder(self, channels: int) -> nn.Module:
+        """The encoder with its first weights: images (N,channels,H,W) to features (N,d,h,w).
+
+        Weights come from torch's global generator, which is seeded for the call.
+        """
+
+    # The two stages ------------------------------------------------------------------------------------------
+
+    def fit(self, images: Images, *, on_progress: Progress | None = None) -> Self:
+        """Train on normal images, then fit the scorers to them. Raises TrainingDivergedError, InputError."""
+        return self.train(images, on_progress=on_progress).fit_scorer(images)
+
+    def train(self, images: Images, *, on_progress: Progress | None = None) -> Self:
+        """The first stage: the encoder. This one leaves it as it is built, for there is nothing to learn.
+
+        Raises as ``fit`` does, and then leaves the detector as it was.
+        """
+        return self.random_init(images)
+
+    def random_init(self, images: Images) -> Self:
+        """The encoder as a training begins with it: the baseline that a training must exceed."""
+        channels = as_images(images).shape[1]
+        self.losses = None
+        self._set_encoder(self._first_encoder(channels), channels)
+        return self
+
+    def fit_scorer(self, images: Images) -> Self:
+        """The second stage: scorers of pooled features, and of features by location, of normal images."""
+        self._require("encoder")
+        module = self.scoring_module()
+        whole = as_images(images)
+        share = max(1, LOCATION_ROWS // len(whole))
+        source = generator(self.seed, "locations")
+        rows, places = [], []
+        for features in self._features(module, whole):
+            rows.append(module.rows(features))
+            places.append(some_rows(module.locations(features), share, source))
+        scorers = self.scorer_spec.make().fit(torch.cat(rows)), self.scorer_spec.make().fit(torch.cat(places))
+        self.scorer, self.map_scorer = scorers
+        return self
+
+    def with_scorer(self, scorer: str | type[Scorer] | ScorerSpec, images: Images) -> Self:
+        """The same trained encoder with another scorer, fitted to ``images``. Raises InputError before training."""
+        self._require("encoder")
+        other = type(self)(self.settings, self._augmentation, scorer=scorer, seed=self.seed, device=self.device)
+        other.channels, other.encoder, other.losses = self.channels, self.encoder, self.losses
+        return other.fit_scorer(images)
+
+    # Scoring -------------------------------------------------------------------------------------------------
+
+    def scoring_module(self) -> TwoStageModule:
+        """The scoring graph of what there is so far; without scorers it can only embed."""
+        return TwoStageModule(self.encoder, getattr(self, "scorer", None), getattr(self, "map_scorer", None))
+
+    def module(self) -> TwoStageModule:
+        self._require("encoder")
+        self._require("scorer")
+        return self.scoring_module().eval()
+
+    def _embedding_module(self) -> TwoStageModule:
+        self._require("encoder")
+        return self.scoring_module().eval()
+
+    @torch.no_grad()
+    def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
+        clean = as_images(images)
+        if self._augmentation is None:
+            return None
+        drawn = self._augmentation.sample(len(clean), (clean.shape[2], clean.shape[3]), generator)
+        augmented, start = [], 0
+        for piece in pieces(clean):
+            some = {name: value[start : start + len(piece)] for name, value in drawn.items()}
+            augmented.append(self._augmentation.apply(as_float(piece).to(self.device), some).cpu())
+            start += len(piece)
+        return torch.cat(augmented)
+
+    # Files ---------------------------------------------------------------------------------------------------
+
+    def fitted_scorers(self) -> dict[str, Scorer]:
+        """What the second stage fitted, by name."""
+        parts = {name: getattr(self, name, None) for name in ("scorer", "map_scorer")}
+        return {name: scorer for name, scorer in parts.items() if scorer is not None}
+
+    def state(self) -> State:
+        self._require("encoder")
+        self._require("scorer")
+        augmentation = self._augmentation
+        settings = {
+            "detector": self.reference(),
+            "settings": asdict(self.settings),
+            "augmentation": augmentation
+            and {"name": reference(type(augmentation)), "hyperparameters": augmentation.hyperparameters()},
+            "scorer": self.scorer_spec.to_json(),
+            "seed": self.seed,
+            "channels": self.channels,
+            "fitted": {
+                part: {
+                    "per_location": type(scorer) is self.scorer_spec.kind.per_location,
+                    "tensors": list(scorer.state_dict()),
+                }
+                for part, scorer in self.fitted_scorers().items()
+            },
+            **self.extra_state(),
+        }
+        fitted = {
+            f"{part}.{name}": tensor
+            for part, scorer in self.fitted_scorers().items()
+            for name, tensor in scorer.state_dict().items()
+        }
+        return State(settings, self.trained_state(), fitted)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a kind stores beyond settings, encoder and scorers, as JSON."""
+        return {}
+
+    def restore_extra(self, saved: Mapping[str, Any]) -> None:
+        """Take back what ``extra_state`` gave; KeyError where something is missing."""
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The tensors that training made. Raises InputError before it."""
+        self._require("encoder")
+        return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+
+    @classmethod
+    def from_state(cls, state: State, device: torch.device) -> Self:
+        """The detector whose ``state`` this is. Raises InputError when a part is missing or does not fit."""
+        saved = state.settings
+        try:
+            used = saved["augmentation"]
+            detector = cls(
+                cls.Settings(**saved["settings"]),
+                used and make(used["name"], **used["hyperparameters"]),
+                scorer=ScorerSpec.from_json(saved["scorer"]),
+                seed=saved["seed"],
+                device=device,
+            )
+            encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
+            encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
+            detector._set_encoder(encoder, saved["channels"])
+            for part, known in saved["fitted"].items():
+                tensors = {name: state.fitted[f"{part}.{name}"].to(detector.device) for name in known["tensors"]}
+                scorer = detector.scorer_spec.make(per_location=known["per_location"])
+                setattr(detector, part, scorer.restore(tensors))
+            detector.restore_extra(saved)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                "a saved detector", f"is not whole ({type(error).__name__}: {reason})", "fit and save it again"
+            ) from error
+        return detector
+
+    # Parts ---------------------------------------------------------------------------------------------------
+
+    def _first_encoder(self, channels: int) -> nn.Module:
+        with self._first_weights():
+            return self._placed(self.build_encoder(channels))
+
+    @contextmanager
+    def _first_weights(self) -> Iterator[None]:
+        """Layers draw their first weights from the global generator: seeded here, and then as it was."""
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also touch the generators of other devices.
+            torch.default_generator.manual_seed(generator(self.seed, "weights").initial_seed())
+            yield
+
+    def _placed(self, encoder: nn.Module) -> nn.Module:
+        return encoder.to(self.device).to(memory_format=torch.channels_last)
+
+    def _set_encoder(self, encoder: nn.Module, channels: int) -> None:
+        self.channels, self.encoder = channels, encoder.eval()
+        for stale in self.fitted_scorers():
+            delattr(self, stale)
+
+    def _require(self, part: str) -> None:
+        if not hasattr(self, part):
+            raise InputError("this detector", f"has no {part} yet", "call fit(images), or load one that was saved")
+
+
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

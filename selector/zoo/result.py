@@ -1,0 +1,31 @@
+"""What became of a candidate: what a worker gives and the run folder keeps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from detectors import Kind
+from selector.zoo.candidates import Candidate
+
+PSEUDO_SCORES = "pseudo_scores."  # and the family: how scores of validation anomalies are named in evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What became of a candidate: its record, and what belongs to it where it did not fail.
+
+    weights: those of its training, where they are new.
+    """
+
+    candidate: Candidate
+    record: dict[str, Any]
+    weights: dict[str, Tensor] | None = None
+    detector: Kind | None = None
+    evidence: dict[str, Tensor] | None = None
+    calibration: dict[str, Tensor] | None = None
+
+
+def failure(reason: str, seconds: float = 0.0, trace: str = "") -> dict[str, object]:
+    """The record of a candidate that failed."""
+    return {"status": "failed", "reason": reason, "losses": [], "seconds": seconds, "traceback": trace}

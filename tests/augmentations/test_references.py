@@ -1,0 +1,90 @@
+import collections
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import pytest
+
+from augmentations import InputError
+from augmentations.references import reference_of, resolve
+
+
+class Outer:
+    class Inner(dict):
+        pass
+
+
+class Shadowed:
+    pass
+
+
+FIRST = Shadowed
+
+
+class Shadowed:
+    pass
+
+
+def test_a_reference_finds_the_class_again():
+    assert reference_of(OrderedDict) == "collections:OrderedDict"
+    assert resolve("collections:OrderedDict", dict, "mapping") is collections.OrderedDict
+    assert resolve(reference_of(Outer.Inner), dict, "mapping") is Outer.Inner
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("mine", "mapping 'mine': is no reference to a class; write module:Class, such as my_module:Mine"),
+        ("mine:", "is no reference to a class"),
+        (":Mine", "is no reference to a class"),
+        (".mine:Mine", "is no reference to a class"),
+        ("a/b:Mine", "is no reference to a class"),
+        ("no_such_module:Mine", "there is no module no_such_module; install it, or add the folder that holds it"),
+        ("collections.nothing:Mine", "there is no module collections.nothing"),
+        ("collections:OrderdDict", "collections has no OrderdDict; did you mean OrderedDict?"),
+        ("collections:Zzzz.Yyyy", "collections has no Zzzz.Yyyy; define Zzzz.Yyyy in collections"),
+        ("collections:deque", "must be a class that inherits dict"),
+        ("collections:namedtuple", "must be a class that inherits dict"),
+        (
+            "__main__:Mine",
+            "is defined in the script that runs, which other processes can't import; put it into a module",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_missing_and_what_to_do(reference, message):
+    with pytest.raises(InputError) as refusal:
+        resolve(reference, dict, "mapping")
+    assert message in str(refusal.value)
+
+
+def test_abstract_classes_are_refused():
+    with pytest.raises(InputError, match="has no __getitem__, __iter__, __len__; define what is missing"):
+        resolve("collections.abc:Mapping", Mapping, "mapping")
+
+
+def test_a_module_that_lacks_another_says_which(tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import no_such_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="module needs_more imports no_such_dependency, which is missing; install it"):
+        resolve("needs_more:Mine", dict, "mapping")
+
+
+def test_a_class_that_its_module_does_not_hold_is_refused():
+    with pytest.raises(InputError, match=r"is not what .*:Shadowed imports; give it a name of its own"):
+        reference_of(FIRST)
+
+
+def test_a_local_class_has_no_reference():
+    class Local:
+        pass
+
+    with pytest.raises(InputError, match="is defined inside a function"):
+        reference_of(Local)
+
+
+def test_a_class_of_the_running_script_has_no_reference():
+    script = "from augmentations.references import reference_of\nclass Mine: pass\nreference_of(Mine)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "class Mine: is defined in the script that runs" in run.stderr
+    assert "put it into a module" in run.stderr
