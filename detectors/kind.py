@@ -159,6 +159,11 @@ class Kind(Detector):
         self._require("encoder")
         return self.scoring_module().eval()
 
+    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
+        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
+        self._require("scorer")
+        return self.scorer.score(embeddings.to(self.device)).cpu()
+
     @torch.no_grad()
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         clean = as_images(images)
