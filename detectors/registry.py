@@ -8,6 +8,7 @@ from detectors.kind import Kind
 KINDS = {
     "classifier": "detectors.classifier:Classifier",
     "patch": "detectors.patch_classifier:PatchClassifier",
+    "pixels": "detectors.pixels:Pixels",
 }
 
 
