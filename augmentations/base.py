@@ -50,7 +50,7 @@ class Augmentation(ABC):
 
     @property
     def parts(self) -> "tuple[Augmentation, ...]":
-        """The pseudo-anomaly classes that a classifier should tell apart: itself, unless said otherwise."""
+        """The pseudo-anomaly classes that a classifier should distinguish: itself alone, unless overridden."""
         return (self,)
 
     def hyperparameters(self) -> Hyperparameters:
@@ -58,15 +58,21 @@ class Augmentation(ABC):
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
     def check(self, size: tuple[int, int]) -> None:
-        """Refuse, with an InputError, what images of ``size`` (height, width) in pixels cannot hold."""
+        """Raise InputError where images of ``size`` (height, width) in pixels are too small for the hyperparameters."""
         if len(size) != 2 or min(size) < 1:
             raise InputError(f"size={size!r}", "must be (height, width), both >= 1", "try (64, 64)")
 
     def sample(self, n: int, size: tuple[int, int], generator: torch.Generator) -> Parameters:
-        """Every random choice for ``n`` images of ``size`` (height, width), each drawn image by image.
+        """Every random choice for ``n`` images, each drawn image by image.
 
-        CPU tensors with leading dimension n; float32, or float64 when a hyperparameter is a float64 tensor.
-        Raises InputError as ``check`` does.
+        Args:
+            n: how many images.
+            size: their (height, width) in pixels.
+            generator: a CPU generator, see ``randomness.generator``.
+        Returns:
+            CPU tensors with leading dimension n by name; float32, or float64 when a hyperparameter is a float64 tensor.
+        Raises:
+            InputError: as ``check`` does.
         """
         self.check(size)
         values = [getattr(self, field.name) for field in fields(self)]
@@ -76,10 +82,15 @@ class Augmentation(ABC):
         return cast(self._draw(n, size, generator), torch.float64 if double else torch.float32)
 
     def apply(self, images: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The augmented images, (N,C,H,W) in [0,1] like ``images``, on their device and of their dtype.
+        """The augmented images: deterministic, of static shapes, and without the host waiting for the device.
 
-        Deterministic; shapes are static and the host never waits for the device.
-        Raises InputError when images are not (N,C,H,W) floats with 1 or 3 channels, or parameters not for N.
+        Args:
+            images: (N,C,H,W) floats in [0, 1], C of 1 or 3.
+            parameters: what ``sample`` drew for N images of this size.
+        Returns:
+            (N,C,H,W) in [0, 1], on the device of the images and of their dtype.
+        Raises:
+            InputError: when images are not so shaped, or parameters were drawn for another N.
         """
         working, parameters = prepare(images, parameters)
         # Half-precision products would move colours and, worse, pixel coordinates.
@@ -119,8 +130,8 @@ def cast(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> Parameters:
 def check_images(images: Any) -> None:
     """Raise InputError unless ``images`` is a floating (N,C,H,W) tensor with 1 or 3 channels."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(f"images of {found}", "must be a floating tensor in [0, 1]", "divide uint8 by 255")
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"images of {kind}", "must be a floating tensor in [0, 1]", "divide uint8 by 255")
     shape = tuple(images.shape)
     if len(shape) != 4:
         raise InputError(f"images of shape {shape}", "must be (N, C, H, W)", "add the missing dimensions")

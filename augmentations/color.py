@@ -23,20 +23,34 @@ QUARTER_HUE = np.linalg.inv(YIQ) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) 
 
 
 def sample_jitter(n: int, strength: Range, generator: torch.Generator) -> Parameters:
-    """Colour maps for ``n`` images: ``colour`` (n,3,3), to be added to the identity, and ``lift`` (n,).
+    """Colour maps for ``n`` images.
 
-    Each image draws its strength s from the range ``strength`` (0 to 0.5) and b, c, t, h from U(-1, 1):
-    brightness 1 + s b, contrast 1 + s c, saturation 1 + s t, hue shift s h turns.
-    Raises InputError for a strength out of range. Source: CutPaste (Li et al., 2021), appendix A.2.
+    Each image draws its strength s and b, c, t, h from U(-1, 1): brightness 1 + s b, contrast 1 + s c, saturation
+    1 + s t, hue shift s h turns. Source: CutPaste (Li et al., 2021), appendix A.2.
+
+    Args:
+        n: how many images.
+        strength: the range (0 to 0.5) of s.
+        generator: a CPU generator.
+    Returns:
+        ``colour`` (n,3,3), to be added to the identity, and ``lift`` (n,).
+    Raises:
+        InputError: for a strength out of range.
     """
     strength = normalise("jitter", strength, Jitter, (0.0, 0.1))
     return cast(draw_jitter(n, strength, generator), torch.float32)
 
 
 def apply_jitter(images: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-    """``images`` (N,C,H,W) in [0,1] with jittered colours, on their device and of their dtype.
+    """Images with jittered colours.
 
-    Raises InputError for images that are not so shaped, or parameters drawn for another N.
+    Args:
+        images: (N,C,H,W) in [0, 1].
+        parameters: what ``sample_jitter`` drew for N images.
+    Returns:
+        (N,C,H,W) in [0, 1], on the device of the images and of their dtype.
+    Raises:
+        InputError: for images that are not so shaped, or parameters drawn for another N.
     """
     working, parameters = prepare(images, parameters)
     with torch.autocast(images.device.type, enabled=False):

@@ -163,7 +163,7 @@ class CutPasteUnion(Augmentation):
 
 @dataclass(frozen=True)
 class CutPaste3Way(CutPasteUnion):
-    """CutPaste and scars as two classes, told apart from each other and from normal images.
+    """CutPaste and scars as two classes, distinguished from each other and from normal images.
 
     Called as a whole it is the union; ``parts`` holds the two classes.
     """

@@ -42,10 +42,19 @@ def draw(
     generator: torch.Generator,
     whole_pixels: bool,
 ) -> dict[str, Tensor]:
-    """``n`` patches, each drawn on its own, wholly inside the image: uniform over all such places.
+    """Patches, each drawn on its own, wholly inside the image: uniform over all such places.
 
-    ``whole_pixels`` (for angle 0 only) rounds sides to at least one pixel and corners to pixel borders, so
-    that a patch covers pixels wholly or not at all.
+    Args:
+        n: how many.
+        size: (height, width) of the images in pixels.
+        area: range of the share of the image.
+        aspect: range of width / height, drawn log-uniformly.
+        angle: range in degrees.
+        generator: a CPU generator.
+        whole_pixels: for angle 0 only: round sides to at least one pixel and corners to pixel borders, so that a patch
+            covers pixels wholly or not at all.
+    Returns:
+        ``x``, ``y``, ``width``, ``height`` and ``angle``, (n,) float64 each.
     """
     pixels = size[0] * size[1] * uniform(area, n, generator)
     ratio = log_uniform(aspect, n, generator)
@@ -68,10 +77,17 @@ def place(extent: Tensor, side: int, generator: torch.Generator, whole_pixels: b
 
 
 def largest_area(size: tuple[int, int], aspect: tuple[float, float], angle: tuple[float, float]) -> tuple[float, float]:
-    """The largest area (share of the image) whose patch fits at every aspect and angle, and the worst aspect.
+    """The largest area whose patch fits at every aspect and angle.
 
     The sides of the bounding box are convex in log aspect, so the ends decide; in the angle they peak where
     the box is as wide, or as high, as the patch's diagonal is long.
+
+    Args:
+        size: (height, width) of the image in pixels.
+        aspect: the least and the largest width / height.
+        angle: the least and the largest angle in degrees.
+    Returns:
+        The area as a share of the image, and the aspect at which a larger patch would not fit.
     """
     height, width = size
     limits = []
@@ -87,9 +103,16 @@ def largest_area(size: tuple[int, int], aspect: tuple[float, float], angle: tupl
 
 
 def check_fit(size: tuple[int, int], area: Range, aspect: Range, angles: Sequence[Range], prefix: str = "") -> None:
-    """Raise InputError unless every patch of the ranges fits in an image of ``size`` (height, width).
+    """Check that every patch of the ranges fits in an image.
 
-    Every range of ``angles`` must fit; ``prefix`` comes before the names in the message.
+    Args:
+        size: (height, width) of the image in pixels.
+        area: range of the share of the image.
+        aspect: range of width / height.
+        angles: ranges in degrees, all of which must fit.
+        prefix: what comes before the names of the ranges in messages.
+    Raises:
+        InputError: for an area that is too large, with the largest that fits.
     """
     (limit, worst), angle = min((largest_area(size, floats(aspect), floats(angle)), angle) for angle in angles)
     if floats(area)[1] <= limit * (1 + ROUNDING):
@@ -133,10 +156,17 @@ def weighted_mean(images: Tensor, weight: Tensor) -> Tensor:
 
 
 def bilinear(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """``images`` (N,C,H,W) read at ``x``, ``y`` (N,H',W'), which lie in [0.5, W - 0.5] and [0.5, H - 0.5].
+    """Images read between pixels.
 
     Exact at pixel centres: grid_sample scales coordinates by the image's sides and back, which loses nothing
     when the sides are powers of two, so the image is padded to such sides. The padding is never read.
+
+    Args:
+        images: (N,C,H,W).
+        x: (N,H',W') in [0.5, W - 0.5] pixels.
+        y: (N,H',W') in [0.5, H - 0.5] pixels.
+    Returns:
+        (N,C,H',W').
     """
     height, width = (1 << (side - 1).bit_length() for side in images.shape[-2:])
     if (height, width) != images.shape[-2:]:

@@ -67,19 +67,19 @@ def _imported(reference: str, thing: str) -> Any:
         raise InputError(thing, "is no reference to a class", "write module:Class, such as my_module:Mine")
     _refuse_main(thing, module_name)
     try:
-        found: Any = import_module(module_name)
+        value: Any = import_module(module_name)
     except ModuleNotFoundError as error:
         name = error.name or module_name
         is_own = module_name == name or module_name.startswith(f"{name}.")
         rule = f"there is no module {name}" if is_own else f"its module {module_name} imports {name}, which is missing"
         raise InputError(thing, rule, "install it, or add the folder that holds it to PYTHONPATH") from error
     for part in qualname.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=1)
+        if not hasattr(value, part):
+            near = get_close_matches(part, dir(value), n=1)
             remedy = f"did you mean {near[0]}?" if near else f"define {qualname} in {module_name}"
             raise InputError(thing, f"{module_name} has no {qualname}", remedy)
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def _refuse_main(thing: str, module_name: str) -> None:

@@ -11,16 +11,15 @@ from rich.progress import Progress
 
 import augmentations
 from augmentations import InputError
-from selector.detection.conformal import false_alarm_rate as checked_rate
-from selector.detection.conformal import smallest_rate
-from selector.detection.output_folder import Results
-from selector.detection.watch import arrivals
+from selector.detection.conformal import min_false_alarm_rate, validate_rate
+from selector.detection.output_folder import DetectionFolder
+from selector.detection.watch import watch_folder
 from selector.export.export import ExportError
-from selector.inputs import reader as reading
+from selector.inputs import reader
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.selection import NothingToSelectError, Selection, load, select_best
-from selector.zoo.store import StorageError, storing
+from selector.zoo.store import StorageError, disk_errors
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
@@ -129,12 +128,17 @@ def detect(
     """
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
-    rate = checked_rate(false_alarm_rate, calibration.n)
-    total = len(reading.names_of(images)) if not watch else None
+    rate = validate_rate(false_alarm_rate, calibration.n)
+    total = len(reader.names_of(images)) if not watch else None
     learned_from = selection.zoo.store.run["settings"]["train images"]
-    asked = {"detector": selection.detector_id, "train images": learned_from, "false_alarm_rate": rate, "cross": cross}
-    results = Results(out, asked, overwrite)
-    with storing(out, kept="what is finished is kept, and gone on with"):
+    request = {
+        "detector": selection.detector_id,
+        "train images": learned_from,
+        "false_alarm_rate": rate,
+        "cross": cross,
+    }
+    results = DetectionFolder(out, request, overwrite)
+    with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
         if watch:
             _watch(selection, images, results, rate, cross)
         else:
@@ -144,8 +148,8 @@ def detect(
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
     print(
-        f"{results.anomalies()} of {len(results.rows)} images are anomalous at a false-alarm rate of {rate:.3g} "
-        f"(p-values from {calibration.n} held-out normal images: {smallest_rate(calibration.n):.3g} or more)."
+        f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a false-alarm rate of {rate:.3g} "
+        f"(p-values from {calibration.n} held-out normal images: {min_false_alarm_rate(calibration.n):.3g} or more)."
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
@@ -154,7 +158,7 @@ def detect(
 def _all(
     selection: Selection,
     images: Path,
-    results: Results,
+    results: DetectionFolder,
     rate: float,
     cross: bool,
     skip_unreadable: bool,
@@ -170,10 +174,10 @@ def _all(
             progress.update(task, advance=len(found.names))
 
 
-def _watch(selection: Selection, folder: Path, results: Results, rate: float, cross: bool) -> None:
+def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool) -> None:
     print(f"watching {folder}; Ctrl-C ends it and writes the table", file=sys.stderr)
     try:
-        for names in arrivals(folder, lambda name: name in results.done):
+        for names in watch_folder(folder, lambda name: name in results.done):
             try:
                 _tell(selection, folder, results, rate, cross, set(names))
             except InputError:  # none of them can be read
@@ -186,7 +190,9 @@ def _watch(selection: Selection, folder: Path, results: Results, rate: float, cr
         pass
 
 
-def _tell(selection: Selection, folder: Path, results: Results, rate: float, cross: bool, names: set[str]) -> None:
+def _tell(
+    selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool, names: set[str]
+) -> None:
     for found, read in selection.detect_batches(folder, rate, cross, True, names.__contains__):
         results.add(found, read, selection.map_scale)
         results.add_unreadable(found.skipped)

@@ -37,9 +37,9 @@ from selector.search.search import in_order, searching
 from selector.search.study import Study, begun
 from selector.verdict import verdict
 from selector.verdict.sample_size import sample_size_warnings
-from selector.zoo.candidates import Candidate, Grids, joint_id
+from selector.zoo.candidates import Candidate, Grids, ensemble_id
 from selector.zoo.progress import display
-from selector.zoo.store import Store, StoredEvidence, storing
+from selector.zoo.store import Store, StoredEvidence, disk_errors
 from selector.zoo.zoo import Zoo
 
 if TYPE_CHECKING:  # Optuna takes a while to load
@@ -152,7 +152,7 @@ def select_best(
     remarks = _provenance(given)
     remarks["notes"] += [*beware, *checks.straddling(good, splits)]
     run = remarks | {"warnings": beware, "settings": settings_of_run, "names": names}
-    with storing(Path(tempfile.gettempdir()), kept="nothing was begun"):
+    with disk_errors(Path(tempfile.gettempdir()), kept="nothing was begun"):
         temporary = tempfile.TemporaryDirectory(prefix="ssad-") if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
@@ -270,7 +270,7 @@ class Selection:
     @property
     def detector_id(self) -> str:
         """Which detector is recommended: a stable hash of the members, of one its candidate's id."""
-        return joint_id(self._members)
+        return ensemble_id(self._members)
 
     @property
     def verdict(self) -> list[str]:
@@ -439,7 +439,7 @@ class Selection:
             "members": list(self._members),
             "cross_fit_p_values": [asdict(one) for one in self.cross_fit_p_values],
         }
-        with storing(self.path):
+        with disk_errors(self.path):
             table = result.table.assign(hyperparameters=[json.dumps(h) for h in result.table.hyperparameters])
             files.write_bytes(self.path / "ranking.csv", table.to_csv(index=False).encode())
         self.zoo.store.write_json("selection.json", kept)

@@ -13,7 +13,7 @@ from benchmarks.leaderboard.result import read
 from detectors import files
 from selector.report.leaderboard import Directed
 from selector.report.page import environment, inlined
-from selector.zoo.store import storing
+from selector.zoo.store import disk_errors
 
 PACKAGE = "benchmarks.leaderboard"
 
@@ -59,7 +59,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
         "leaderboard.tex": text.latex(content),
         "summary.csv": _both(content).to_csv(),
     }
-    with storing(out, kept="the run itself is untouched"):
+    with disk_errors(out, kept="the run itself is untouched"):
         for name, whole in written.items():
             files.write_bytes(out / name, whole.encode())
     return out / "index.html"

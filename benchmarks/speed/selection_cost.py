@@ -16,7 +16,7 @@ from augmentations.randomness import generator
 from detectors import preset
 from selector import consensus, criteria
 from selector.evidence.evidence import Evidence
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 from selector.inputs.splits import SHARES
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision

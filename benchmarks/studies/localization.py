@@ -21,7 +21,7 @@ from benchmarks.tasks.task import Task
 from detectors import Classifier, PatchClassifier, preset
 from detectors.classifier import upsample
 from detectors.patch_density import PER_LOCATION
-from selector.execution.execution import one_thread
+from selector.execution.threads import one_thread
 
 IMAGE_SIZE = 128
 LEAST_DEVIATION = 1e-3  # of a pixel over the train images: what never varies must not divide by 0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -19,8 +19,8 @@ from detectors import Detector, Ensemble, files
 from selector.detection.conformal import cross_p_values
 from selector.detection.regions import map_threshold
 from selector.execution.execution import Engine
-from selector.zoo.candidates import Candidate, joint_id
-from selector.zoo.store import Store, storing
+from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.store import Store, disk_errors
 
 FOLDS = 5
 
@@ -83,7 +83,7 @@ class FoldJob:
 
     @property
     def path(self) -> Path:
-        joint = joint_id([member.id for member in self.members])
+        joint = ensemble_id([member.id for member in self.members])
         return self.root / "cross" / joint / f"{self.fold}.safetensors"
 
     @property
@@ -105,7 +105,7 @@ def fit_fold(job: FoldJob) -> None:
     members = [member.make_detector(job.device) for member in job.members]
     detector = (Ensemble(members) if len(members) > 1 else members[0]).fit(normals[rest])
     maxima = detector.score_map(normals[held_out]).flatten(1).max(1).values
-    with storing(store.root):
+    with disk_errors(store.root):
         detector.save(job.path)
         files.write(job.scores_path, {"scores": detector.score(normals[held_out]), "map_maxima": maxima})
 

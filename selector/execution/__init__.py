@@ -1,1 +1,38 @@
-"""Where the work is done: this process, local worker processes, threads."""
+"""Where the work is done: this process, local worker processes, threads, or an engine of the user's own."""
+
+from typing import Any
+
+import joblib
+import torch
+
+from augmentations import InputError
+from augmentations.errors import whole_number
+from selector.execution.base import Engine, WorkerDiedError
+from selector.execution.local import LocalWorkers
+from selector.execution.serial import Serial
+
+__all__ = ["Engine", "LocalWorkers", "Serial", "WorkerDiedError", "resolve_engine"]
+
+
+def resolve_engine(engine: Any, jobs: int | None, device: torch.device) -> Engine:
+    """The engine that a user means.
+
+    Args:
+        engine: None for worker processes on this machine, or an object with ``run(function, items)``.
+        jobs: the number of worker processes; None: one per core on the CPU, else one for the device.
+        device: what candidates are trained on.
+    Raises:
+        InputError: for what is no engine, and for a number of jobs below 1 or of an engine that has its own.
+    """
+    if engine is not None:
+        if jobs is not None:
+            raise InputError(f"jobs={jobs!r}", "is the number of local workers, and an engine was given", "leave one out")
+        if not isinstance(engine, Engine):
+            remedy = "leave it out, or see selector.execution.Engine"
+            raise InputError(f"engine={engine!r}", "must be an object with run(function, items)", remedy)
+        return engine
+    if jobs is not None:
+        whole_number("jobs", jobs, 1, "leave it out for one per core")
+    if jobs is None:
+        jobs = joblib.cpu_count() if device.type == "cpu" else 1
+    return Serial() if jobs == 1 else LocalWorkers(jobs)

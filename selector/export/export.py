@@ -27,7 +27,7 @@ from detectors.ensemble import highest
 from detectors.patch_classifier import relative
 from detectors.patch_density import PER_LOCATION
 from selector.detection.conformal import min_false_alarm_rate, p_values, validate_rate
-from selector.zoo.store import storing
+from selector.zoo.store import disk_errors
 
 if TYPE_CHECKING:
     from selector.selection import Selection
@@ -103,7 +103,7 @@ def export(selection: "Selection", path: str | Path, overwrite: bool = False) ->
         indent=1,
         allow_nan=False,
     ).encode()
-    with storing(folder, kept="nothing half-done was left there"):
+    with disk_errors(folder, kept="nothing half-done was left there"):
         _write(folder, contents)
     return folder
 

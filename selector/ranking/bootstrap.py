@@ -14,7 +14,7 @@ from augmentations.randomness import generator
 from selector import criteria
 from selector.criteria import custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 from selector.ranking.rules import Rule, best_first, deciding_values
 
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar

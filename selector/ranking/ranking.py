@@ -10,7 +10,7 @@ import pandas as pd
 from selector import criteria
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
-from selector.execution.execution import in_threads
+from selector.execution.threads import in_threads
 from selector.ranking.bootstrap import uncertainty
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values

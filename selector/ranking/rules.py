@@ -11,7 +11,7 @@ from augmentations.errors import InputError
 from selector import consensus, criteria
 from selector.criteria import Criterion, custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES
-from selector.execution.execution import MOST_THREADS
+from selector.execution.threads import MOST_THREADS
 
 # A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
 # on the suite `development`.

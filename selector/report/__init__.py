@@ -1,4 +1,4 @@
-"""The report: a selection as one self-contained page, with CSV and JSON twins."""
+"""The report: a selection as one self-contained page, with its content as CSV and JSON beside it."""
 
 from selector.report.page import write_report
 

@@ -8,37 +8,42 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.stats import beta
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
-from selector.detection.conformal import p_values, validate_rate
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
+from selector.report.score_threshold import ScoreThreshold, apply_threshold
 from selector.selection import Selection
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import NO_AUGMENTATION, Candidate
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
 GALLERY = 8  # highest-scored test images shown, and as many lowest-scored
 POINTS = 400  # of each set drawn in a projection: more hide each other
-BINS = 36
 LOSS_POINTS = 100  # of a training's curve that are drawn
 TIMES = " \N{MULTIPLICATION SIGN} "
-CONFIDENCE = 0.90  # of the interval of the false-alarm rate
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A candidate's embeddings in two dimensions: ``points`` has set, x and y; ``explained`` are shares."""
+    """A candidate's embeddings in two dimensions.
+
+    Attributes:
+        rank: The candidate's rank.
+        title: The candidate in a few words.
+        points: One row per image: set ("train", "augmented" or "test"), x and y.
+        explained: The share of the variance along each axis.
+        is_thinned: Whether some images have no row, for there are too many to draw.
+    """
 
     rank: int
     title: str
@@ -48,25 +53,8 @@ class Projection:
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
-    """The chosen detector's scores against its threshold; ``share`` has a row a bin, a column a set."""
-
-    rate: float
-    threshold: float
-    n_calibration: int
-    n_flagged: int
-    n_test: int
-    expected: float  # the false-alarm rate that the calibration images give on average: at most ``rate``
-    between: tuple[float, float]  # where the rate of this one run lies, with CONFIDENCE
-    edges: np.ndarray
-    share: pd.DataFrame
-    is_logarithmic: bool
-    table: pd.DataFrame  # a row a test image: name, score, p_value, verdict
-
-
-@dataclass(frozen=True, eq=False)
 class Sample:
-    """A test image (C,H,W) and its score map (H,W), with what was decided."""
+    """A test image (C,H,W) and its score map (H,W), with the decision on it."""
 
     name: str
     score: float
@@ -78,12 +66,12 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What only a candidate with a detector has to show."""
+    """What can be shown only where the best candidate has a detector."""
 
     projections: tuple[Projection, ...]
     normal: Tensor
-    anomalous: Tensor
-    decision: Decision
+    anomalous: Tensor | None  # absent where the kind of detector learns against nothing
+    decision: ScoreThreshold
     highest: tuple[Sample, ...]
     lowest: tuple[Sample, ...]
     sheet: tuple[Sample, ...]
@@ -93,27 +81,28 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The finished report, but for its looks."""
+    """All that the report says, before anything is drawn."""
 
+    title: str
     verdict: tuple[str, ...]
-    standing: str  # "settled", "tied" or "doubtful": how much the verdict can be leant on
+    reliability: str  # of the verdict: "settled", "tied" or "doubtful"
     rule: str
     reason: str
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     leaderboard: Leaderboard
     explanation: Explanation
-    agreement: pd.DataFrame  # of the explanation, with what agrees side by side
+    agreement: pd.DataFrame  # of the explanation, ordered so that criteria that agree are side by side
     hyperparameters: pd.DataFrame
     deciding: str
     chosen: Chosen | None
     losses: pd.DataFrame
-    troubled: tuple[tuple[str, str, str], ...]  # candidate, status, reason
+    unusable: tuple[tuple[str, str, str], ...]  # candidate, status, reason
     skipped: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     settings: Mapping[str, str]
     has_test: bool
-    held: int  # test images that another candidate than the best decides on
+    n_cross_fitted: int  # test images that other candidates than the recommended ones decide on
     glossary: tuple[Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
 
@@ -125,8 +114,9 @@ def gather(selection: Selection) -> Content:
     trained = store.record(selection.best.id)["status"] == "ok"
     explanation = selection.why()
     return Content(
+        title=_group(table.iloc[0].to_dict()),
         verdict=tuple(selection.verdict),
-        standing=_standing(selection),
+        reliability=_reliability(selection),
         rule=result.rule.describe(),
         reason=result.rule.reason,
         facts=tuple(_facts(selection)),
@@ -137,7 +127,7 @@ def gather(selection: Selection) -> Content:
         deciding="Borda" if result.rule.is_borda else result.rule.names[0],
         chosen=_chosen(selection) if trained else None,
         losses=losses(selection),
-        troubled=tuple(
+        unusable=tuple(
             (selection.zoo[row["candidate"]].describe(), row["status"], row["reason"])
             for row in table[table.status != "ok"].to_dict("records")
         ),
@@ -146,13 +136,13 @@ def gather(selection: Selection) -> Content:
         versions=store.run["versions"],
         settings=_settings(selection),
         has_test=bool(store.names("test")),
-        held=len(selection.cross_fit_p_values),
+        n_cross_fitted=len(selection.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
     )
 
 
-def _standing(selection: Selection) -> str:
+def _reliability(selection: Selection) -> str:
     result = selection.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
@@ -166,7 +156,7 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
-    seeds = settings.get("seeds", 1)
+    seeds = settings["seeds"]
     trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
     yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
     if searched := settings.get("search"):
@@ -174,12 +164,12 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
     train, validation, calibration = (len(store.names(split)) for split in ("train", "validation", "calibration"))
     parts = f"{train} to train, {validation} to select, {calibration} to calibrate"
-    groups = {group for split in store.run["settings"].get("groups") or {} for group in store.groups(split) or ()}
+    groups = {group for split in settings["groups"] or {} for group in store.groups(split) or ()}
     parts += f", in {len(groups)} groups kept whole" if groups else ""
     yield "Normal images", str(train + validation + calibration), parts
     test = len(store.names("test"))
     yield "Test images", str(test) if test else "none", "unlabeled" if test else "chosen by pseudo anomalies alone"
-    yield "Test against validation images", *_compared(result.comparison)
+    yield "Test against validation images", *_shift_test(result.comparison)
     size = settings["image_size"]
     yield "Image size", f"{size}{TIMES}{size}", "grayscale" if settings["channels"] == 1 else "RGB"
     if np.isfinite(result.margin):
@@ -189,23 +179,21 @@ def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _compared(found: ShiftTest) -> tuple[str, str]:
+def _shift_test(found: ShiftTest) -> tuple[str, str]:
     if found.reason:
         return "not compared", found.reason
-    told = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
-    tests = (
-        f"p = {number(found.anomaly_p_value)} for all being like them, {number(found.shift_p_value)} for half of them"
-    )
-    return "shifted" if found.is_shifted else told, tests
+    answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
+    tests = f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
+    return "shifted" if found.is_shifted else answer, tests
 
 
 def _settings(selection: Selection) -> dict[str, str]:
     run, training = selection.zoo.store.run["settings"], selection.best.training
-    kept = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
-    kept |= {name: value for name, value in training.settings.to_json().items() if name not in kept}
+    settings = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
+    settings |= {name: value for name, value in training.to_json()["settings"].items() if name not in settings}
     fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
-    kept |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
-    return {name.replace("_", " "): _text(value) for name, value in kept.items()}
+    settings |= {f"fingerprint of the {role} images": value for role, value in fingerprints.items() if value}
+    return {name.replace("_", " "): _text(value) for name, value in settings.items()}
 
 
 def _text(value: Any) -> str:
@@ -256,21 +244,33 @@ def seriated(agreement: pd.DataFrame) -> pd.DataFrame:
 
 
 def losses(selection: Selection) -> pd.DataFrame:
-    """The running mean of each training's loss: augmentation, rank, status, step, loss."""
-    curves = [pd.DataFrame(columns=["augmentation", "rank", "status", "step", "loss"])]
+    """The running mean of each training's loss, empty where no detector is trained by steps.
+
+    Returns:
+        One row per point of a curve: detector, group (what shares a panel), rank, status, step, loss.
+    """
+    columns = ["detector", "group", "rank", "status", "step", "loss"]
+    several = selection.ranking.detector.nunique() > 1
+    curves = []
     drawn: set[str] = set()
     for row in selection.ranking.to_dict("records"):
         training_id = selection.zoo[row["candidate"]].training_id
-        values = np.asarray(selection.zoo.store.record(row["candidate"])["losses"], dtype=float)
+        values = np.asarray(selection.zoo.store.record(row["candidate"]).get("losses") or [], dtype=float)
         if not len(values) or training_id in drawn:  # scorers share one training
             continue
         drawn.add(training_id)
         window = max(1, len(values) // 20)
         smooth = pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
         steps = _spaced(len(values), LOSS_POINTS)
-        curve = {name: row[name] for name in ("augmentation", "rank", "status")}
+        group = f"{row['detector']}, {row['augmentation']}" if several else _group(row)
+        curve = {"detector": row["detector"], "group": group, "rank": row["rank"], "status": row["status"]}
         curves.append(pd.DataFrame({**curve, "step": steps + 1, "loss": smooth[steps]}))
-    return pd.concat(curves[1:] or curves, ignore_index=True)
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=columns)
+
+
+def _group(row: dict[str, Any]) -> str:
+    """The augmentation of a row of the ranking, or the kind of detector where it takes none."""
+    return row["detector"] if row["augmentation"] == NO_AUGMENTATION else row["augmentation"]
 
 
 def _spaced(count: int, wanted: int) -> np.ndarray:
@@ -283,15 +283,16 @@ def _chosen(selection: Selection) -> Chosen:
     members = [member.id for member in selection.members]
     calibration = selection.zoo.calibration(members)
     p = selection.test_p_values if store.names("test") else None
-    verdicts = decision(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
+    verdicts = apply_threshold(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
     normal = store.images["train"][:PAIRS]
+    detector = selection.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
     low = order[: min(GALLERY, len(order) // 2)]
     return Chosen(
         projections=tuple(_projections(selection)),
         normal=normal,
-        anomalous=selection.zoo.detector(best.id).pseudo_anomalies(normal, generator(best.training.seed, "report")),
+        anomalous=detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
         highest=_samples(selection, verdicts, high),
         lowest=_samples(selection, verdicts, low),
@@ -309,9 +310,15 @@ def _projections(selection: Selection) -> Iterator[Projection]:
 
 
 def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
-    """The embeddings, test ones where there are any, on the first two principal components of all of them together."""
-    names = [name for name in ("train", "augmented", "test") if evidence.has((name,))]
-    sets = {name: getattr(evidence, name).double().numpy() for name in names}
+    """A candidate's embeddings on the first two principal components of all of them together.
+
+    Args:
+        candidate: The candidate.
+        rank: Its rank.
+        evidence: Its evidence; embeddings that it lacks are not drawn.
+    """
+    embeddings = {name: getattr(evidence, name) for name in ("train", "augmented", "test")}
+    sets = {name: rows.double().numpy() for name, rows in embeddings.items() if rows is not None}
     whole = np.concatenate(list(sets.values()))
     pca = PCA(min(2, *whole.shape), random_state=0)
     with np.errstate(invalid="ignore"):  # embeddings that are all the same have no variance to explain
@@ -328,61 +335,11 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
 
 
 def _most_unusual(table: pd.DataFrame) -> np.ndarray:
-    """Rows by p-value, the smallest first, and by score where it is the same."""
+    """The row numbers by p-value, the smallest first, and by score where p-values are equal."""
     return np.lexsort((-table.score, table.p_value))
 
 
-def decision(evidence: Evidence, calibration: Tensor, names: list[str], p: Tensor | None = None) -> Decision:
-    """Scores and threshold at the default false-alarm rate; no test images, an empty table.
-
-    p: the test images' p-values (k,), where they are not those of their scores among the calibration scores.
-
-    The false-alarm rate of one set of h calibration images follows Beta(l, h + 1 - l), where l - 1 of them
-    lie above the threshold (Vovk, 2012, proposition 2b).
-    """
-    sets = {name: getattr(evidence, f"{name}_scores") for name in ("validation", "augmented", "test")}
-    scores = {name: values for name, values in sets.items() if values is not None}
-    test = scores.get("test", calibration[:0])
-    p = p_values(calibration, test) if p is None else p
-    h = len(calibration)
-    rate = validate_rate(None, h)
-    threshold = calibration[p_values(calibration, calibration) > rate].max().item()
-    above = int((calibration > threshold).sum())
-    flagged = (p <= rate).numpy()
-    edges, logarithmic = _edges(np.concatenate([s.double().numpy() for s in scores.values()]), threshold)
-    share = {name: np.histogram(s.double().numpy(), edges)[0] / len(s) for name, s in scores.items()}
-    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    low, high = (float(beta.ppf(tail, above + 1, h - above)) for tail in tails)
-    verdicts = np.where(flagged, "anomaly", "normal")
-    rows = {"name": names, "score": test.numpy(), "p_value": p.numpy(), "verdict": verdicts}
-    return Decision(
-        rate=rate,
-        threshold=threshold,
-        n_calibration=h,
-        n_flagged=int(flagged.sum()),
-        n_test=len(flagged),
-        expected=(above + 1) / (h + 1),
-        between=(low, high),
-        edges=edges,
-        share=pd.DataFrame(share),
-        is_logarithmic=logarithmic,
-        table=pd.DataFrame(rows),
-    )
-
-
-def _edges(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, bool]:
-    """The edges of common bins, evenly spaced in logarithms where scores span more than a decade."""
-    low, high = min(scores.min(), threshold), max(scores.max(), threshold)
-    if low > 0 and high / low > 10:
-        edges = np.geomspace(low, high, BINS + 1)
-        edges[[0, -1]] = low, high  # rounding must not leave the extremes outside
-        return edges, True
-    if high == low:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, BINS + 1), False
-
-
-def _samples(selection: Selection, verdicts: Decision, rows: np.ndarray) -> tuple[Sample, ...]:
+def _samples(selection: Selection, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
     if not len(rows):
         return ()
     images = selection.zoo.store.images["test"][rows.copy()]

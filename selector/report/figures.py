@@ -1,7 +1,7 @@
 """Charts as inline SVG: each takes a finished table and returns markup that scales with the page.
 
 One colour has one meaning everywhere: blue is normal, orange is augmented, black is test, and the chosen
-candidate is green (Okabe & Ito's palette, told apart by colour-blind readers); marks differ in shape as well.
+candidate is green (Okabe & Ito's palette, which colour-blind readers can distinguish); marks differ in shape as well.
 """
 
 import re
@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from selector.report.content import Decision, Projection
+from selector.report.content import Projection
+from selector.report.score_threshold import DECADE, ScoreThreshold
 
 NORMAL, AUGMENTED, TEST, CHOSEN, OTHER, INK = "#0072B2", "#D55E00", "#1f2328", "#007A5A", "#8c959f", "#57606a"
 SETS = {  # colour, marker and name of the embeddings
@@ -50,14 +51,13 @@ STYLE: Any = {
     "text.usetex": False,
     "text.parse_math": False,
 }
-AGREEMENT = matplotlib.colormaps["PRGn"]  # of ColorBrewer, told apart by colour-blind readers; no set has its colours
+AGREEMENT = matplotlib.colormaps["PRGn"]  # of ColorBrewer, safe for colour-blind readers; no set has its colours
 CELL = 26  # px of a cell of the heat map: a number of two digits
-DECADE = 10  # ratio of an axis' ends from which it is logarithmic
 PIXEL = 1 / 72  # inches: an SVG of matplotlib has 72 units to the inch
 
 
 def svg(figure: Figure, name: str, description: str) -> Markup:
-    """The figure as an SVG element whose ids start with ``name``, described for those who can't see it."""
+    """The figure as an SVG element whose ids start with ``name``, with a description for screen readers."""
     file = StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = file.getvalue()
@@ -186,19 +186,26 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
 
 
 def agreement(table: pd.DataFrame, deciding: Collection[str]) -> tuple[Markup, int] | None:
-    """The lower triangle of a matrix of rank correlations as a heat map, and its width in pixels; the names of what
-    decides are bold. None where there are not two to compare."""
+    """The lower triangle of a matrix of rank correlations as a heat map, and its width in pixels.
+
+    Args:
+        table: The matrix; a correlation that does not exist is NaN.
+        deciding: The names to print in bold.
+
+    Returns:
+        Figure and width; None where there are fewer than two names.
+    """
     names = [str(name) for name in table]
     if len(names) < 2:
         return None
     count = len(names) - 1
     taus = table.to_numpy()[1:, :-1]
-    told = np.tril(np.isfinite(taus))
+    is_shown = np.tril(np.isfinite(taus))
     margin = 12 + round(6.3 * max(map(len, names)))  # px: the longest name beside, and below, the cells
     side = margin + count * CELL + 8
     with matplotlib.rc_context(STYLE):
         figure, axes = panel(side, side, left=margin, right=8, bottom=margin, top=8)
-        for row, column in zip(*map(np.ndarray.tolist, told.nonzero()), strict=True):
+        for row, column in zip(*map(np.ndarray.tolist, is_shown.nonzero()), strict=True):
             tau = float(taus[row, column])
             colour = AGREEMENT((tau + 1) / 2)
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
@@ -214,20 +221,22 @@ def agreement(table: pd.DataFrame, deciding: Collection[str]) -> tuple[Markup, i
             if label.get_text() in deciding:
                 label.set(fontweight="bold", color=TEST)
         description = f"Kendall's tau-b between {len(names)} criteria"
-        if told.any():
-            places = (np.unravel_index(np.where(told, sign * taus, -np.inf).argmax(), taus.shape) for sign in (-1, 1))
+        if is_shown.any():
+            places = (
+                np.unravel_index(np.where(is_shown, sign * taus, -np.inf).argmax(), taus.shape) for sign in (-1, 1)
+            )
             ends = [f"{_number(taus[i, j])} of {names[i + 1]} and {names[j]}" for i, j in places]
             description += f", from {ends[0]} to {ends[1]}; report.json has every value"
         return svg(figure, "agreement", description), side
 
 
 def _short(tau: float) -> str:
-    """As tables of correlations have it, without the leading zero: .45, 1.00."""
+    """Two digits without the leading zero, as usual in tables of correlations: .45, 1.00."""
     return f"{round(tau, 2) + 0.0:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
 
 
 def _is_dark(colour: tuple[float, float, float, float]) -> bool:
-    """Whether white is read better on it than black: relative luminance under .179 (WCAG 2)."""
+    """Whether white text is easier to read on it than black: relative luminance under .179 (WCAG 2)."""
     linear = ((np.array(colour[:3]) + 0.055) / 1.055) ** 2.4
     return bool(linear @ (0.2126, 0.7152, 0.0722) < 0.179)
 
@@ -264,22 +273,22 @@ def projection(table: Projection) -> Markup:
         return svg(figure, f"projection-{table.rank}", description)
 
 
-def score_histogram(table: Decision) -> Markup:
-    """A histogram of each set of scores over one axis, and the threshold."""
+def score_histogram(table: ScoreThreshold) -> Markup:
+    """A histogram of each set of scores, all over the same axis, with the threshold."""
     every = (
         ("validation", NORMAL, "validation normals"),
         ("augmented", AUGMENTED, "augmented validation"),
         ("test", TEST, "test, unlabeled"),
     )
-    sets = [one for one in every if one[0] in table.share]
+    sets = [named for named in every if named[0] in table.share]
     width, height, left, bottom, top, gap = 460, 400, 44, 44, 40, 30
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width * PIXEL, height * PIXEL))
         last = len(sets) - 1
-        room = (height - bottom - top - last * gap) / len(sets)
+        each = (height - bottom - top - last * gap) / len(sets)
         for place, (name, colour, label) in enumerate(sets):
-            y = bottom + (last - place) * (room + gap)
-            axes = figure.add_axes((left / width, y / height, (width - left - 12) / width, room / height))
+            y = bottom + (last - place) * (each + gap)
+            axes = figure.add_axes((left / width, y / height, (width - left - 12) / width, each / height))
             axes.stairs(table.share[name], table.edges, fill=True, color=colour, alpha=0.25)
             axes.stairs(table.share[name], table.edges, color=colour, linewidth=1.4)
             axes.axvline(table.threshold, color="#a40e26", linewidth=1.4, linestyle=(0, (4, 2)))
@@ -304,51 +313,52 @@ def score_histogram(table: Decision) -> Markup:
                     color="#a40e26",
                 )
         axes.set_xlabel("anomaly score" + (" (log scale)" if table.is_logarithmic else ""))
-        flagged = f"{table.n_flagged} of {table.n_test} test ones are above the threshold, " if table.n_test else ""
+        flagged = f"{table.n_flagged} of {table.n_test} test images are above the threshold; " if table.n_test else ""
         drawn = ", ".join(label for _, _, label in sets)
-        description = f"Histograms of anomaly scores: {drawn}; {flagged or 'threshold '}{_number(table.threshold)}"
+        description = f"Histograms of anomaly scores: {drawn}; {flagged}threshold {_number(table.threshold)}"
         return svg(figure, "scores", description)
 
 
-def _relative(table: Decision) -> float:
-    """Where the threshold lies on the axis, from 0 to 1."""
+def _relative(table: ScoreThreshold) -> float:
+    """The position of the threshold on the axis, from 0 to 1."""
     ends = np.array([table.edges[0], table.threshold, table.edges[-1]])
     low, at, high = np.log(ends) if table.is_logarithmic else ends
     return float((at - low) / (high - low))
 
 
 def loss_panels(table: pd.DataFrame) -> list[tuple[str, Markup]]:
-    """The training losses, a panel an augmentation; all share their axes."""
+    """The training losses: one panel per group, which shares its axes with all groups of its kind of detector."""
     if table.empty:
         return []
-    panels = []
-    steps, high = int(table.step.max()), float(table.loss.max())
+    panels: list[tuple[str, Markup]] = []
     with matplotlib.rc_context(STYLE):
-        for augmentation, rows in _groups(table, "augmentation"):
-            figure, axes = panel(340, 220, left=48, right=12, bottom=44, top=12)
-            ends = []
-            for rank in sorted(set(rows["rank"].tolist()), reverse=True):  # the best one on top
-                curve = rows[rows["rank"] == rank]
-                axes.plot(
-                    curve.step.to_numpy(),
-                    curve.loss.to_numpy(),
-                    color=CHOSEN if rank == 1 else OTHER,
-                    linewidth=2.2 if rank == 1 else 1.1,
-                    alpha=1 if rank == 1 else 0.7,
-                    linestyle="-" if curve.status.iloc[0] == "ok" else (0, (3, 2)),
+        for _, kind in _groups(table, "detector"):
+            low, high = min(0.0, float(kind.loss.min())), float(kind.loss.max())
+            for group, rows in _groups(kind, "group"):
+                figure, axes = panel(340, 220, left=48, right=12, bottom=44, top=12)
+                ends = []
+                for rank in sorted(set(rows["rank"].tolist()), reverse=True):  # the best one on top
+                    curve = rows[rows["rank"] == rank]
+                    axes.plot(
+                        curve.step.to_numpy(),
+                        curve.loss.to_numpy(),
+                        color=CHOSEN if rank == 1 else OTHER,
+                        linewidth=2.2 if rank == 1 else 1.1,
+                        alpha=1 if rank == 1 else 0.7,
+                        linestyle="-" if curve.status.iloc[0] == "ok" else (0, (3, 2)),
+                    )
+                    ends.append(float(curve.loss.iloc[-1]))
+                axes.set_xlim(0, int(kind.step.max()))
+                axes.set_ylim(1.05 * low, 1.05 * high if isfinite(high) and high > low else low + 1)
+                axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+                axes.yaxis.set_major_locator(MaxNLocator(4))
+                axes.yaxis.set_major_formatter(FuncFormatter(_number))
+                axes.grid(axis="y")
+                axes.set_xlabel("step")
+                axes.set_ylabel("loss")
+                description = (
+                    f"Training losses of {len(ends)} candidates of {group}; "
+                    f"they end between {_number(min(ends))} and {_number(max(ends))}"
                 )
-                ends.append(float(curve.loss.iloc[-1]))
-            axes.set_xlim(0, steps)
-            axes.set_ylim(0, 1.05 * high if isfinite(high) and high > 0 else 1)
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_formatter(FuncFormatter(_number))
-            axes.grid(axis="y")
-            axes.set_xlabel("step")
-            axes.set_ylabel("loss")
-            description = (
-                f"Training losses of {len(ends)} candidates of {augmentation}; "
-                f"they end between {_number(min(ends))} and {_number(max(ends))}"
-            )
-            panels.append((augmentation, svg(figure, f"losses-{augmentation}", description)))
+                panels.append((group, svg(figure, f"losses-{len(panels)}", description)))
     return panels

@@ -1,4 +1,4 @@
-"""The leaderboard as finished text: a column a criterion, a row a candidate."""
+"""The leaderboard as finished text: one row per candidate, one column per criterion."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SETUP = ("detector", "scorer", "seed")  # shown once, above the table, where all
 
 @dataclass(frozen=True)
 class Directed:
-    """A sortable column of numbers of which one end is better; ``arrow`` and ``direction`` say which."""
+    """A sortable column of numbers, of which either the highest or the lowest is best."""
 
     name: str
     higher_is_better: bool
@@ -30,7 +30,7 @@ class Directed:
 
 @dataclass(frozen=True)
 class Column(Directed):
-    """A criterion's column; ``hint`` says how to read it."""
+    """The column of a criterion; ``hint`` explains how to read it."""
 
     decides: bool
     hint: str
@@ -38,7 +38,7 @@ class Column(Directed):
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and its spread as text; ``order`` is what a sort compares, empty where there is no value."""
+    """A value and its spread as text; ``order`` is the sort key, empty where there is no value."""
 
     text: str
     spread: str
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate's line."""
+    """The row of a candidate."""
 
     rank: int
     candidate: str
@@ -57,7 +57,7 @@ class Row:
     setup: tuple[str, ...]
     status: str
     reason: str
-    is_tied: bool  # with the first, where others are
+    is_tied: bool  # cannot be distinguished from the first, and is not the only such candidate
     cells: tuple[Cell, ...]
 
 
@@ -67,12 +67,12 @@ class Leaderboard:
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    setup: tuple[str, ...]  # the names of the set-up columns, for those that differ between candidates
-    shared: tuple[tuple[str, str], ...]  # the others, with the one value they have
+    setup: tuple[str, ...]  # the names of the columns of SETUP that differ between candidates
+    shared: tuple[tuple[str, str], ...]  # the other names, each with its one value
 
 
 def leaderboard(ranking: Ranking) -> Leaderboard:
-    """All candidates and all criteria, what decides first; only a candidate with status ok can be a best one."""
+    """The leaderboard of a ranking: the deciding criteria come first; only candidates with status ok can be best."""
     table = ranking.table
     columns = _columns(ranking)
     values = pd.DataFrame({c.name: _values(ranking, c) for c in columns})
@@ -103,7 +103,7 @@ def leaderboard(ranking: Ranking) -> Leaderboard:
 
 def _columns(ranking: Ranking) -> tuple[Column, ...]:
     rule = ranking.rule
-    borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that are beaten.")
+    borda = Column("Borda", True, True, f"{rule.describe()}: mean share of the other candidates that it beats.")
     deciding_first = sorted(
         ranking.criteria, key=lambda c: rule.names.index(c.name) if c.name in rule.names else math.inf
     )

@@ -1,4 +1,4 @@
-"""The page: content, figures and pictures put into one HTML file, and its twins beside it."""
+"""The page: content, figures and pictures in one HTML file, with JSON and CSV files of the same content beside it."""
 
 import json
 import math
@@ -18,13 +18,14 @@ from selector.detection.heatmaps import overlay
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.report import figures, pictures
-from selector.report.content import CONFIDENCE, Chosen, Content, Sample, gather
+from selector.report.content import Chosen, Content, Sample, gather
+from selector.report.score_threshold import CONFIDENCE
 from selector.selection import Selection
 from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
-from selector.zoo.store import finite, storing
-from selector.zoo.zoo import DRAWS
+from selector.zoo.store import disk_errors, nan_to_none
+from selector.zoo.training import DRAWS
 
 CONSTANTS = {
     "COLLAPSE_AUROC": COLLAPSE_AUROC,
@@ -38,25 +39,32 @@ CONSTANTS = {
 
 
 def write_report(selection: Selection, path: Path) -> Path:
-    """Write the report of a selection and its twins report.json and ranking.csv; returns the page's path.
+    """Write the report of a selection, with report.json and ranking.csv beside it.
 
-    path: a folder, which gets an index.html, or an .html file. The page loads nothing from anywhere.
-    Raises StorageError when the folder can't be written to.
+    Args:
+        selection: The finished selection.
+        path: A folder, which gets an index.html, or an .html file.
+
+    Returns:
+        The path of the page, which loads nothing from elsewhere.
+
+    Raises:
+        StorageError: The folder can't be written to.
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(selection)
-    twin = json.dumps(finite(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
-    written = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
+    twin = json.dumps(nan_to_none(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    contents = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
     if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
-        written[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
-    with storing(page.parent, kept="the run itself is untouched"):
-        for target, whole in written.items():
-            files.write_bytes(target, whole)
+        contents[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
+    with disk_errors(page.parent, kept="the run itself is untouched"):
+        for target, content_bytes in contents.items():
+            files.write_bytes(target, content_bytes)
     return page
 
 
 def as_json(selection: Selection, content: Content) -> dict[str, Any]:
-    """What the report says, for programs; numbers in full."""
+    """The content of the report for programs, numbers in full."""
     result, decided = selection.result, content.chosen and content.chosen.decision
     decision = decided and {
         "false_alarm_rate": decided.rate,
@@ -112,21 +120,21 @@ def render(content: Content) -> str:
 
 
 def environment(package: str) -> Environment:
-    """Where the templates of a package are found, and those of this one that they extend; all text is escaped."""
+    """The Jinja environment of a package's templates, which may extend those of this one; all text is escaped."""
     loaders = [PackageLoader(name, ".") for name in dict.fromkeys((package, "selector.report"))]
-    made = Environment(
+    templates = Environment(
         loader=ChoiceLoader(loaders),
-        autoescape=True,  # names of files and reasons of failures come from elsewhere
+        autoescape=True,  # names of files and reasons of failures come from the user's disk
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "breakable": breakable, "percent": percent, "importance_of": importance_of}
-    return made
+    templates.filters |= {"number": number, "breakable": breakable, "percent": percent, "importance_of": importance_of}
+    return templates
 
 
 def breakable(name: str) -> Markup:
-    """A name that a line may be broken in, after each underscore."""
+    """A name in which a line may be broken after each underscore."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
@@ -136,7 +144,7 @@ def percent(share: float) -> str:
 
 
 def inlined(package: str, name: str) -> Markup:
-    """A style sheet or script of a package, as it stands in the page."""
+    """A style sheet or script of a package, to be inserted into a page."""
     return Markup(resources.files(package).joinpath(name).read_text("utf-8"))
 
 
@@ -147,7 +155,9 @@ def _draw(chosen: Chosen) -> dict[str, Any]:
         "pairs": [
             (pictures.uri(pictures.plain(normal)), pictures.uri(pictures.plain(anomalous)))
             for normal, anomalous in zip(chosen.normal, chosen.anomalous, strict=True)
-        ],
+        ]
+        if chosen.anomalous is not None
+        else [],
         "histogram": figures.score_histogram(chosen.decision),
         "highest": list(map(draw, chosen.highest)),
         "lowest": list(map(draw, chosen.lowest)),
@@ -162,6 +172,6 @@ def _draw_sample(sample: Sample, scale: tuple[float, float]) -> tuple[Sample, st
 
 
 def _outline(sample: Sample, above: float) -> str:
-    """Regions are drawn where the image as a whole is called anomalous, as in its row of results."""
+    """The image with its regions outlined, which only a flagged image has, as in its row of results."""
     limit = above if sample.is_anomaly else math.inf
     return pictures.uri(pictures.outlined(sample.image, sample.score_map, limit))

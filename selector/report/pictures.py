@@ -48,6 +48,6 @@ def uri(pixels: np.ndarray) -> str:
 
 
 def color_bar(width: int = 96, height: int = 4) -> str:
-    """What an overlay does to mid-gray, from the lower end of its scale to the upper one, left to right."""
+    """The colour scale of overlays on mid-gray, as a data URI: the lower end left, the upper end right."""
     gray = torch.full((1, height, width), 0.5)
     return uri(overlay(gray, torch.linspace(0, 1, width).expand(height, -1), (0.0, 1.0)))

@@ -57,7 +57,7 @@ def test_exceedance_is_linear_in_the_detections_at_a_twentieth_of_false_alarms(r
     assert found == pytest.approx(ratio * detections + (1 - ratio) * false_alarms, abs=1e-12)
 
 
-def test_a_shift_adds_what_normal_images_seem_anomalous_and_can_turn_the_order():
+def test_a_shift_adds_what_makes_normal_images_seem_anomalous_and_can_reverse_the_order():
     normal, anomalous = drawn(0, 20, 50, 0), drawn(1, 7, 50, 9)
     shifted = normal + 12  # the lamp has changed
     ratio = 0.2
@@ -77,7 +77,7 @@ def test_anomalies_among_the_validation_images_keep_the_order_while_they_are_few
         assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_it_is_saturated_where_the_tail_still_tells():
+def test_it_is_saturated_where_the_tail_still_distinguishes():
     """Of two perfect candidates one has three times the margin: contrast sees none of it, magnitudes do."""
     normal = drawn(0, 20, 50, 1)
     near, far = (mixed(normal, normal + margin, 0.2) for margin in (50.0, 150.0))

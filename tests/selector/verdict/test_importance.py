@@ -1,4 +1,4 @@
-"""Importances: what decides is found, and what chance explains as well is not told."""
+"""Importances: what decides is found, and what chance explains as well has none."""
 
 from itertools import product
 
@@ -42,21 +42,21 @@ def shares(table, scope):
     "effect", [lambda area: area[0], lambda area: -np.log(area[1]), lambda area: float(area == AREAS[1])]
 )
 def test_what_decides_everything_has_all_the_importance(effect):
-    found, absent = importances(ranked({"cutout": GRID}, lambda _, cell: effect(cell["area"])))
+    table, absent = importances(ranked({"cutout": GRID}, lambda _, cell: effect(cell["area"])))
     assert absent == {}
-    told = shares(found, "cutout")
-    assert set(told.index) == {"area", "aspect", "angle"}  # jitter is the same for all
-    assert told.index[0] == "area"
-    assert told["area"] > 0.9
-    assert told[["aspect", "angle"]].max() < 0.05
-    assert told.sum() == pytest.approx(1)
+    importance = shares(table, "cutout")
+    assert set(importance.index) == {"area", "aspect", "angle"}  # jitter is the same for all
+    assert importance.index[0] == "area"
+    assert importance["area"] > 0.9
+    assert importance[["aspect", "angle"]].max() < 0.05
+    assert importance.sum() == pytest.approx(1)
 
 
 def test_of_two_the_one_that_does_more_comes_first():
     rows = ranked({"cutout": GRID}, lambda _, cell: 2 * (cell["angle"][1] > 0) + (cell["aspect"][0] == 1))
-    told = shares(importances(rows)[0], "cutout")
-    assert told.index[:2].tolist() == ["angle", "aspect"]
-    assert told["angle"] == pytest.approx(0.8, abs=0.1)  # the variances of the two effects are 4 to 1
+    importance = shares(importances(rows)[0], "cutout")
+    assert importance.index[:2].tolist() == ["angle", "aspect"]
+    assert importance["angle"] == pytest.approx(0.8, abs=0.1)  # the variances of the two effects are 4 to 1
 
 
 def test_the_order_of_candidates_does_not_matter_and_twice_is_the_same():
@@ -80,17 +80,17 @@ def test_the_scale_of_the_deciding_value_does_not_matter():
 
 def test_an_augmentation_that_decides_is_found_between_augmentations():
     rows = ranked({"cutout": GRID, "cutpaste": GRID, "rotation": GRID[:4]}, lambda name, _: len(name))
-    found, absent = importances(rows)
-    assert shares(found, EVERY)["augmentation"] > 0.95
-    assert shares(found, EVERY)["hyperparameters"] < 0.05
+    table, absent = importances(rows)
+    assert shares(table, EVERY)["augmentation"] > 0.95
+    assert shares(table, EVERY)["hyperparameters"] < 0.05
     assert set(absent) == {"cutout", "cutpaste", "rotation"}  # within one all are equal
     assert set(absent.values()) == {"all candidates have the same deciding value"}
 
 
-def test_augmentations_that_do_not_matter_are_not_told():
+def test_augmentations_that_do_not_matter_have_no_importance():
     rows = ranked({"cutout": GRID, "cutpaste": GRID}, lambda _, cell: cell["area"][0])
-    found, absent = importances(rows)
-    assert set(found.augmentation) == {"cutout", "cutpaste"}
+    table, absent = importances(rows)
+    assert set(table.augmentation) == {"cutout", "cutpaste"}
     assert "by chance" in absent[EVERY]
 
 
@@ -99,9 +99,9 @@ def test_detectors_and_scorers_are_hyperparameters_where_they_differ():
         ranked({"cutout": GRID}, lambda _, cell, s=scorer: len(s), scorer=scorer) for scorer in ("gaussian", "knn")
     )
     rows["candidate"] = [f"{i:012x}" for i in range(len(rows))]
-    told = shares(importances(rows)[0], "cutout")
-    assert told["scorer"] > 0.95
-    assert "detector" not in told
+    importance = shares(importances(rows)[0], "cutout")
+    assert importance["scorer"] > 0.95
+    assert "detector" not in importance
 
 
 class TestRanges:
@@ -119,8 +119,8 @@ class TestRanges:
         cells = [{"area": ends} for ends in product((0.01, 0.02), (0.05, 0.1, 0.2))]
         assert self.columns(cells).to_dict("list") == {"area low": [0, 0, 0, 1, 1, 1], "area high": [0, 1, 2] * 2}
         rows = ranked({"cutout": cells * 2}, lambda _, cell: cell["area"][0])
-        told = shares(importances(rows)[0], "cutout")
-        assert told["area low"] > 0.95
+        importance = shares(importances(rows)[0], "cutout")
+        assert importance["area low"] > 0.95
 
     def test_hyperparameters_that_only_vary_together_share_a_name(self):
         cells = [{"area": (a, a), "angle": (-10 * a, 10 * a), "aspect": (1.0, r)} for a in (1, 2) for r in (1, 2)]
@@ -141,9 +141,9 @@ class TestNumbersAndChoices:
         assert set(columns.is_soft) == {"True", "False"}
 
     def test_a_choice_that_decides_everything_has_all_the_importance(self):
-        found, absent = importances(ranked({"mine": MIXED}, lambda _, cell: cell["blend"] == "black"))
+        table, absent = importances(ranked({"mine": MIXED}, lambda _, cell: cell["blend"] == "black"))
         assert absent == {}
-        assert shares(found, "mine")["blend"] > 0.9
+        assert shares(table, "mine")["blend"] > 0.9
 
     def test_a_choice_and_a_number_that_only_vary_together_share_a_name(self):
         cells = [{"blend": b, "step": s, "k": k} for (b, s), k in product((("mean", 2.0), ("black", 1.0)), (1, 2))]
@@ -173,11 +173,11 @@ class TestChance:
         ends = pd.DataFrame({"area": [0.0, 1.0] * 6})  # of two values there is no bend
         assert _chance(ends, values) == pytest.approx(linregress(ends.area, values).pvalue)
 
-    def test_noise_is_told_as_often_as_the_test_allows(self):
+    def test_noise_is_significant_as_often_as_the_test_allows(self):
         varying = hyperparameters(ranked({"cutout": GRID}, lambda *_: 0.0))
         source = np.random.default_rng(0)
-        told = sum(_chance(varying, source.normal(size=len(varying))) <= 0.05 for _ in range(400))
-        assert 8 <= told <= 35  # 99.8% of a binomial of 400 and 0.05
+        significant = sum(_chance(varying, source.normal(size=len(varying))) <= 0.05 for _ in range(400))
+        assert 8 <= significant <= 35  # 99.8% of a binomial of 400 and 0.05
 
     @pytest.mark.parametrize(
         ("cells", "reason"),
@@ -188,22 +188,22 @@ class TestChance:
             ([GRID[0]] * 2, "nothing varies between its candidates"),
         ],
     )
-    def test_what_can_not_be_told_has_a_reason_and_no_number(self, cells, reason):
+    def test_what_can_not_be_distinguished_from_chance_has_a_reason_and_no_number(self, cells, reason):
         values = iter(range(9))
-        found, absent = importances(ranked({"cutout": cells}, lambda *_: next(values)))
-        assert found.empty
+        table, absent = importances(ranked({"cutout": cells}, lambda *_: next(values)))
+        assert table.empty
         assert absent == {"cutout": reason}
 
     def test_noise_has_a_reason_and_no_number(self):
         source = np.random.default_rng(3)
-        found, absent = importances(ranked({"cutout": GRID}, lambda *_: source.random()))
-        assert found.empty
+        table, absent = importances(ranked({"cutout": GRID}, lambda *_: source.random()))
+        assert table.empty
         assert absent["cutout"].startswith("explained no better than by chance (F-test, p = 0.")
 
     def test_no_candidate_has_no_importances(self):
-        found, absent = importances(ranked({"cutout": GRID}, lambda *_: 0.0).iloc[:0])
-        assert found.empty
-        assert list(found.columns) == ["augmentation", "hyperparameter", "importance"]
+        table, absent = importances(ranked({"cutout": GRID}, lambda *_: 0.0).iloc[:0])
+        assert table.empty
+        assert list(table.columns) == ["augmentation", "hyperparameter", "importance"]
         assert absent == {}
 
 

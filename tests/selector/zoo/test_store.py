@@ -21,7 +21,7 @@ from augmentations import InputError
 from detectors import files
 from selector.execution.execution import ThisProcess
 from selector.zoo import store as storing_room
-from selector.zoo.store import StorageError, Store, storing
+from selector.zoo.store import StorageError, Store, disk_errors
 from selector.zoo.zoo import Zoo, failure
 
 ROOT = Path(__file__).parents[3]
@@ -368,7 +368,7 @@ class TestDisk:
             store.report_progress("abc", 3, 0.5)
 
     def test_other_errors_pass(self, store):
-        with pytest.raises(BlockingIOError), storing(store.root):
+        with pytest.raises(BlockingIOError), disk_errors(store.root):
             raise BlockingIOError(errno.EAGAIN, "again")
 
     @pytest.mark.parametrize("below", ["", "run", "a/b"])

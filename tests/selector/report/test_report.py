@@ -21,8 +21,9 @@ from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.report import figures, write_report
-from selector.report.content import decision, hyperparameters, project, seriated
+from selector.report.content import hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
+from selector.report.score_threshold import apply_threshold
 from selector.selection import Selection
 from selector.verdict.verdict import number
 
@@ -153,7 +154,7 @@ def section(page, name):
     return page[start : page.index("</section>", start)]
 
 
-def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_agree(page, selection):
+def test_why_shows_what_every_criterion_and_consensus_prefers_and_how_far_they_agree(page, selection):
     text = section(page, "why").replace("<wbr>", "")
     found = dict(re.findall(r"<li>(?:<b>)?(\w+)(?:</b>)? <span class=\"spread\">([^<]*)</span>", text))
     preferred = selection.why().preferred
@@ -163,11 +164,11 @@ def test_why_tells_what_every_criterion_and_consensus_prefers_and_how_far_they_a
     drawing = text[text.index("<svg") : text.index("</svg>")]
     for name in found:
         assert f">{name}</text>" in drawing
-    told = np.tril(selection.why().agreement.notna().to_numpy(), -1).sum()
+    shown = np.tril(selection.why().agreement.notna().to_numpy(), -1).sum()
     labels = [
         label for label in re.findall(r">([^<]*)</text>", drawing) if re.fullmatch(r"[\N{MINUS SIGN}.\d]+", label)
     ]
-    assert len(labels) == told
+    assert len(labels) == shown
 
 
 def test_names_in_the_explanation_are_escaped(selection, tmp_path):
@@ -189,7 +190,7 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
     json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
 
 
-def test_importances_are_told_with_their_bars(selection, tmp_path):
+def test_importances_are_shown_with_their_bars(selection, tmp_path):
     changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
@@ -286,7 +287,7 @@ def test_two_writes_are_the_same(run, selection, page):
     assert (selection.path / "index.html").read_text("utf-8") == page
 
 
-def test_a_failed_and_a_collapsed_candidate_are_told_with_their_reasons(selection, tmp_path):
+def test_a_failed_and_a_collapsed_candidate_are_listed_with_their_reasons(selection, tmp_path):
     table = without_values(selection.ranking, 2, "failed", f"ValueError: {HOSTILE}")
     table.loc[1, ["status", "reason"]] = "collapsed", "pseudo anomalies are not told from normal images"
     changed = with_table(selection, table, margin=math.nan, margin_spread=math.nan, share_first=math.nan)
@@ -371,7 +372,7 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
     calibration, test = torch.rand(n, generator=generator), 1.5 * torch.rand(400, generator=generator)
     test[:n] = calibration[:400]  # ties with the calibration images as well
     scores = {"validation_scores": calibration, "augmented_scores": test, "test_scores": test}
-    found = decision(Evidence(**scores), calibration, [str(i) for i in range(400)])
+    found = apply_threshold(Evidence(**scores), calibration, [str(i) for i in range(400)])
     flagged = p_values(calibration, test) <= found.rate
     assert torch.equal(test > found.threshold, flagged)
     assert found.n_flagged == int(flagged.sum())
@@ -384,7 +385,7 @@ def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selecti
     one = cross_fit.CrossFitPValue(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
     members = [member.id for member in selection.members]
     page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
-    assert "for 1 of them others" in page
+    assert "other candidates for 1 of them" in page
     shown = json.loads((tmp_path / "report.json").read_text("utf-8"))["decision"]["test"]
     assert shown[5]["p_value"] == 0.125
 
@@ -395,7 +396,7 @@ def test_the_interval_of_the_rate_holds_over_calibration_sets():
     for _ in range(400):
         calibration = torch.rand(30, generator=generator)  # the true rate is 1 - threshold
         scores = dict.fromkeys(("validation_scores", "augmented_scores", "test_scores"), calibration)
-        found = decision(Evidence(**scores), calibration, [""] * 30)
+        found = apply_threshold(Evidence(**scores), calibration, [""] * 30)
         inside += found.between[0] <= 1 - found.threshold <= found.between[1]
     assert abs(inside / 400 - 0.9) < 0.05
 
@@ -431,3 +432,51 @@ def test_figures_of_nothing_are_none():
 def test_a_run_without_a_selection_is_refused(tmp_path):
     with pytest.raises(InputError):
         load(tmp_path)
+
+
+def test_a_kind_that_learns_against_nothing_is_shown_without_an_augmentation(selection, tmp_path, monkeypatch):
+    """No augmentation, no losses, no pseudo anomalies and no scores of them."""
+    detector, evidence, record = selection.zoo.detector, selection.zoo.evidence, selection.zoo.store.record
+
+    def without_anomalies(candidate_id):
+        loaded = detector(candidate_id)
+        loaded.pseudo_anomalies = lambda images, generator: None
+        return loaded
+
+    absent = {"augmented": None, "augmented_scores": None}
+    monkeypatch.setattr(selection.zoo, "detector", without_anomalies)
+    monkeypatch.setattr(selection.zoo, "evidence", lambda i: tuple(replace(draw, **absent) for draw in evidence(i)))
+    monkeypatch.setattr(selection.zoo.store, "record", lambda i: {k: v for k, v in record(i).items() if k != "losses"})
+    table = selection.ranking.assign(detector="autoencoder", augmentation="none")
+    changed = with_table(selection, table)
+    changed.__dict__["_why"] = selection.why()
+    page = write_report(changed, tmp_path).read_text("utf-8")
+    assert "<title>Selection report: autoencoder</title>" in page
+    assert section(page, "leaderboard").count('<span class="clip" title="none">none</span>') == len(table)
+    assert "learns from normal images alone" in section(page, "samples")
+    assert "<img" not in section(page, "samples")
+    assert "no losses to show" in section(page, "training")
+    assert ">augmented</text>" not in section(page, "embeddings")
+
+
+def test_losses_of_several_kinds_have_a_panel_each_and_may_be_negative():
+    curves = {("classifier", "cutout"): [0.7, 0.1], ("autoencoder", "autoencoder"): [-1.0, -3.0]}
+    rows = [
+        {"detector": detector, "group": group, "rank": rank, "status": "ok", "step": step, "loss": loss}
+        for rank, ((detector, group), losses) in enumerate(curves.items(), 1)
+        for step, loss in enumerate(losses, 1)
+    ]
+    panels = figures.loss_panels(pd.DataFrame(rows))
+    assert [group for group, _ in panels] == ["cutout", "autoencoder"]
+    assert "between \N{MINUS SIGN}3 and \N{MINUS SIGN}3" in panels[1][1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_logarithmic"), [(-5.0, 5.0, False), (-50.0, -1.0, False), (0.0, 9.0, False), (0.1, 9.0, True)]
+)
+def test_only_positive_scores_over_more_than_a_decade_have_a_logarithmic_axis(low, high, is_logarithmic):
+    scores = torch.linspace(low, high, 40)
+    found = apply_threshold(Evidence(validation_scores=scores, test_scores=scores), scores, [""] * 40)
+    assert found.is_logarithmic == is_logarithmic
+    assert ("(log scale)" in figures.score_histogram(found)) == is_logarithmic
+    np.testing.assert_allclose(found.share.sum(), 1)
