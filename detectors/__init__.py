@@ -9,6 +9,7 @@ from detectors import files
 from detectors.base import Detector
 from detectors.classifier import Classifier, ClassifierSettings
 from detectors.devices import resolve
+from detectors.encoders import ENCODERS
 from detectors.ensemble import Ensemble
 from detectors.kind import Kind
 from detectors.patch_classifier import PatchClassifier, PatchSettings
@@ -21,6 +22,7 @@ from detectors.scoring import ScoringModule, TwoStageModule
 
 __all__ = [
     "DETECTORS",
+    "ENCODERS",
     "PRESETS",
     "SCORERS",
     "Classifier",

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from augmentations import InputError
 
-
 Taken = TypeVar("Taken")
 
 

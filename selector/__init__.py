@@ -4,8 +4,9 @@ from augmentations import InputError
 from selector import consensus, criteria
 from selector.detection.detections import Detections
 from selector.evidence.evidence import Evidence
-from selector.export.export import ExportError
-from selector.selection import NothingToSelectError, Selection, load, select_best
+from selector.export.formats import ExportError
+from selector.select import NothingToSelectError, select_best
+from selector.selection import Selection, load
 from selector.zoo.candidates import Candidate
 from selector.zoo.store import StorageError
 

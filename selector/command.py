@@ -1,24 +1,29 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 import augmentations
+import detectors
 from augmentations import InputError
-from selector.detection.conformal import min_false_alarm_rate, validate_rate
+from selector.detection.conformal import benjamini_hochberg, min_false_alarm_rate, validate_rate
 from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import watch_folder
-from selector.export.export import ExportError
+from selector.export.formats import ExportError
 from selector.inputs import reader
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
-from selector.selection import NothingToSelectError, Selection, load, select_best
+from selector.select import NothingToSelectError, select_best
+from selector.selection import Selection, load
+from selector.zoo.grid_file import read_grid_file
 from selector.zoo.store import StorageError, disk_errors
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
@@ -36,7 +41,7 @@ app = typer.Typer(
 @app.command()
 def select(
     train: Annotated[Path, typer.Option(help="Folder of normal images (at least 20).")],
-    out: Annotated[Path, typer.Option(help="Run folder; a stopped run goes on where it was.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped run is resumed, a finished one grows.")],
     test: Annotated[
         Path | None,
         typer.Option(help="Folder of unlabeled images, normal and anomalous mixed; the choice looks at them."),
@@ -45,13 +50,28 @@ def select(
         list[str] | None,
         typer.Option(help=f"Repeatable. One of: {', '.join(augmentations.names())}. [default: cutout, cutpaste]"),
     ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Repeatable. One of: {', '.join(detectors.names())}; or module:Class."),
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}. [default: the preset's]")
+    ] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
+    ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
     image_size: Annotated[int | None, typer.Option(help="Pixels a side. [default: the preset's]")] = None,
     criterion: Annotated[str, typer.Option(help="A criterion's name, several with commas (Borda), or auto.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
     members: Annotated[
-        int, typer.Option(help="How many of the best candidates make the recommended detector; 1: the best alone.")
+        int, typer.Option(help="How many of the best candidates form the recommended detector; 1: the best alone.")
     ] = DEFAULT_MEMBERS,
     search: Annotated[
         str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")
@@ -60,7 +80,7 @@ def select(
         int | None, typer.Option(help="Configurations that random or tpe proposes. [default: 30]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core, or one a GPU]")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core, or per GPU]")] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
     group_by_folder: Annotated[
         bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")
@@ -70,10 +90,17 @@ def select(
 
     Example: ssad select --train good/ --test incoming/ --out run/
     """
+    chosen = {"augmentations": augmentation, "detectors": detector, "scorers": scorer}
+    parts = {name: names for name, names in chosen.items() if names}
+    for name, part in (read_grid_file(grid) if grid else {}).items():
+        if name in parts:
+            raise InputError(f"--grid {grid}", f"has {name}, which an option names too", "leave one of both out")
+        parts[name] = part
     selection = select_best(
         train,
         test,
-        augmentations=augmentation or ("cutout", "cutpaste"),
+        **parts,
+        encoder=encoder,
         criterion=criterion.split(",") if "," in criterion else criterion,
         preset=preset,
         image_size=image_size,
@@ -89,10 +116,10 @@ def select(
         search=search,
         trials=trials,
     )
-    tell_selection(selection)
+    print_selection(selection)
 
 
-def tell_selection(selection: Selection) -> Path:
+def print_selection(selection: Selection) -> Path:
     """Print the verdict and where everything is; returns the path of the report."""
     for sentence in filter(None, (*selection.verdict, selection.why().summary)):
         print(sentence)
@@ -107,10 +134,17 @@ def tell_selection(selection: Selection) -> Path:
 def detect(
     run: Annotated[Path, typer.Argument(help="Run folder that `ssad select --out` wrote.")],
     images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
-    out: Annotated[Path, typer.Option(help="Folder for the result; one that was begun is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder for the result; one that was begun is resumed.")],
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(help="Share of normal images called anomalous. [default: the smallest supported, at least .05]"),
+    ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            help="Decide over all images together: the expected share of normal images among those called anomalous "
+            "(Benjamini-Hochberg). Reads the images twice."
+        ),
     ] = None,
     cross: Annotated[
         bool, typer.Option(help="For few normal images: hold each out in turn; trains every member five times, once.")
@@ -119,22 +153,26 @@ def detect(
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Write over a result that is there.")] = False,
     watch: Annotated[
-        bool, typer.Option(help="Go on with images as they arrive in the folder, until Ctrl-C; skips unreadable ones.")
+        bool, typer.Option(help="Score images as they arrive in the folder, until Ctrl-C; skips unreadable ones.")
     ] = False,
 ) -> None:
-    """Score images with the chosen detector: a CSV row, a JSON line and a heatmap an image.
+    """Score images with the chosen detector: a CSV row, a JSON line and a heatmap for each image.
 
     Example: ssad detect run/ incoming/ --out result/
     """
+    if fdr is not None and watch:
+        raise InputError(
+            "--fdr with --watch", "decides over all images together, and some are yet to come", "leave one out"
+        )
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
     rate = validate_rate(false_alarm_rate, calibration.n)
-    total = len(reader.names_of(images)) if not watch else None
-    learned_from = selection.zoo.store.run["settings"]["train images"]
+    names = [] if watch else reader.names_of(images)
     request = {
         "detector": selection.detector_id,
-        "train images": learned_from,
+        "train images": selection.zoo.store.run["settings"]["train images"],
         "false_alarm_rate": rate,
+        "fdr": fdr,
         "cross": cross,
     }
     results = DetectionFolder(out, request, overwrite)
@@ -142,36 +180,51 @@ def detect(
         if watch:
             _watch(selection, images, results, rate, cross)
         else:
-            _all(selection, images, results, rate, cross, skip_unreadable, total)
+            largest = None if fdr is None else _largest_rejected(selection, images, rate, cross, skip_unreadable, fdr)
+            _detect_all(selection, images, results, rate, cross, skip_unreadable, len(names), largest)
         table = results.finish()
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
+    promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
-        f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a false-alarm rate of {rate:.3g} "
+        f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
         f"(p-values from {calibration.n} held-out normal images: {min_false_alarm_rate(calibration.n):.3g} or more)."
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
 
 
-def _all(
+def _largest_rejected(
+    selection: Selection, images: Path, rate: float, cross: bool, skip_unreadable: bool, fdr: float
+) -> float:
+    """The largest p-value that Benjamini and Hochberg reject among all images; -1 where it is none."""
+    batches = selection.detect_batches(images, rate, cross, skip_unreadable)
+    p = torch.cat([detections.p_values for detections, _ in batches])
+    rejected = p[benjamini_hochberg(p, fdr)]
+    return rejected.max().item() if len(rejected) else -1.0
+
+
+def _detect_all(
     selection: Selection,
     images: Path,
     results: DetectionFolder,
     rate: float,
     cross: bool,
     skip_unreadable: bool,
-    total: int | None,
+    total: int,
+    largest_rejected: float | None,
 ) -> None:
     done = results.done
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=total, completed=len(done))
-        wanted = selection.detect_batches(images, rate, cross, skip_unreadable, lambda name: name not in done)
-        for found, read in wanted:
-            results.add(found, read, selection.map_scale)
-            results.add_unreadable(found.skipped)
-            progress.update(task, advance=len(found.names))
+        batches = selection.detect_batches(images, rate, cross, skip_unreadable, lambda name: name not in done)
+        for detections, read in batches:
+            if largest_rejected is not None:
+                detections = replace(detections, is_anomaly=detections.p_values <= largest_rejected)
+            results.add(detections, read, selection.map_scale)
+            results.add_unreadable(detections.skipped)
+            progress.update(task, advance=len(detections.names))
 
 
 def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool) -> None:
@@ -179,24 +232,25 @@ def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: f
     try:
         for names in watch_folder(folder, lambda name: name in results.done):
             try:
-                _tell(selection, folder, results, rate, cross, set(names))
+                _detect_new(selection, folder, results, rate, cross, set(names))
             except InputError:  # none of them can be read
                 for name in names:
                     try:
-                        _tell(selection, folder, results, rate, cross, {name})
+                        _detect_new(selection, folder, results, rate, cross, {name})
                     except InputError as error:
                         results.add_unreadable([(name, error.rule)])
     except KeyboardInterrupt:
         pass
 
 
-def _tell(
+def _detect_new(
     selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool, names: set[str]
 ) -> None:
-    for found, read in selection.detect_batches(folder, rate, cross, True, names.__contains__):
-        results.add(found, read, selection.map_scale)
-        results.add_unreadable(found.skipped)
-        for name, p, verdict in zip(found.names, found.p_values.tolist(), found.table.verdict, strict=True):
+    for detections, read in selection.detect_batches(folder, rate, cross, True, names.__contains__):
+        results.add(detections, read, selection.map_scale)
+        results.add_unreadable(detections.skipped)
+        rows = zip(detections.names, detections.p_values.tolist(), detections.table.verdict, strict=True)
+        for name, p, verdict in rows:
             print(f"{verdict}  p {p:.3g}  {name}", flush=True)
 
 

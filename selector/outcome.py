@@ -28,8 +28,6 @@ from selector.zoo.candidates import Candidate, ensemble_id
 from selector.zoo.store import Store, disk_errors
 from selector.zoo.zoo import Zoo
 
-FORMAT = 1  # of a run folder
-
 
 class Outcome:
     """What a selection found: the ranking of all candidates, and the detector that the best of them form together.
@@ -118,7 +116,6 @@ class Outcome:
         result = self.result
         self.zoo.calibration(self._members)  # computed here, so that a loaded selection only reads
         content = {
-            "format": FORMAT,
             "rule": result.rule.to_json(),
             "margin": result.margin,
             "margin_spread": result.margin_spread,
@@ -141,8 +138,6 @@ class Outcome:
         store = Store(path)
         store.require_format()
         saved = store.read_json("selection.json")
-        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-            raise _not_whole(path, "of another version")
         try:
             candidates = in_order(stored_proposals(store))
             result = _ranking(saved)
@@ -151,11 +146,8 @@ class Outcome:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise _not_whole(path, f"{type(error).__name__}: {error}") from error
-
-
-def _not_whole(path: str | Path, reason: str) -> InputError:
-    return InputError(str(path), f"is not a whole selection ({reason})", "run the same `ssad select` again")
+            reason = f"is not a whole selection ({type(error).__name__}: {error})"
+            raise InputError(str(path), reason, "run the same `ssad select` again") from error
 
 
 def _ranking(saved: Mapping[str, Any]) -> Ranking:

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectors import settings
+from detectors import presets
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny():
     """A preset of a few steps on 32 px images, beside the real ones: a candidate in a second."""
-    settings.PRESETS["tiny"] = replace(settings.PRESETS["quick"], steps=12, batch=8, image_size=32)
+    presets.PRESETS["tiny"] = replace(presets.PRESETS["quick"], steps=12, batch=8, image_size=32)
     yield "tiny"
-    del settings.PRESETS["tiny"]
+    del presets.PRESETS["tiny"]
 
 
 @pytest.fixture(scope="session")

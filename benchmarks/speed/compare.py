@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 import typer
 from PIL import Image
+from selector.execution.execution import engine, one_thread
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -48,7 +49,6 @@ from selector import Evidence
 from selector.consensus import evaluate as evaluate_consensus
 from selector.criteria import embedding
 from selector.criteria import evaluate as evaluate_criteria
-from selector.execution.execution import engine, one_thread
 from selector.zoo.candidates import plan
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from detectors.gaussian import Gaussian
 from torch import Tensor
 
 from augmentations import Augmentation
 from augmentations.base import Hyperparameters, Parameters, Trial
 from detectors import Classifier, Settings
-from detectors.gaussian import Gaussian
 
 PIXEL_SIDE = 16  # px, to which images are averaged: a Gaussian of raw pixels must not have more dimensions than images
 

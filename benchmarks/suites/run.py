@@ -25,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from selector.execution.execution import engine
 
 import detectors
 from augmentations import InputError
@@ -35,7 +36,6 @@ from benchmarks.tasks.view import View
 from detectors import Settings, files
 from selector import criteria
 from selector.evidence.evidence import EMBEDDINGS
-from selector.execution.execution import engine
 from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
 from selector.selection import installed_version

@@ -18,7 +18,7 @@ from augmentations.randomness import generator
 from detectors import Detector, Ensemble, files
 from selector.detection.conformal import cross_p_values
 from selector.detection.regions import map_threshold
-from selector.execution.execution import Engine
+from selector.execution import Engine
 from selector.zoo.candidates import Candidate, ensemble_id
 from selector.zoo.store import Store, disk_errors
 

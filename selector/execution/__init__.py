@@ -26,7 +26,9 @@ def resolve_engine(engine: Any, jobs: int | None, device: torch.device) -> Engin
     """
     if engine is not None:
         if jobs is not None:
-            raise InputError(f"jobs={jobs!r}", "is the number of local workers, and an engine was given", "leave one out")
+            raise InputError(
+                f"jobs={jobs!r}", "is the number of local workers, and an engine was given", "leave one out"
+            )
         if not isinstance(engine, Engine):
             remedy = "leave it out, or see selector.execution.Engine"
             raise InputError(f"engine={engine!r}", "must be an object with run(function, items)", remedy)

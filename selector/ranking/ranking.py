@@ -207,10 +207,10 @@ def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[st
         {
             "rank": place,
             "candidate": candidate.id,
-            "augmentation": candidate.training.augmentation,
+            "augmentation": candidate.augmentation,
             "hyperparameters": candidate.hyperparameters,
             "detector": candidate.training.detector,
-            "scorer": candidate.scorer,
+            "scorer": candidate.scorer.describe(),
             "seed": candidate.training.seed,
             "criterion": places.deciding[candidate.id],
             "status": places.statuses[candidate.id],

@@ -16,11 +16,12 @@ from augmentations.randomness import generator
 from selector.criteria import Criterion
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
+from selector.outcome import Outcome
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.report.score_threshold import ScoreThreshold, apply_threshold
-from selector.selection import Selection
+from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
 from selector.zoo.candidates import NO_AUGMENTATION, Candidate
@@ -107,43 +108,43 @@ class Content:
     absent: Mapping[str, str]  # criteria that could not be computed, and why
 
 
-def gather(selection: Selection) -> Content:
+def gather(outcome: Outcome) -> Content:
     """Every table of the report."""
-    result, store = selection.result, selection.zoo.store
+    result, store = outcome.result, outcome.zoo.store
     table = result.table
-    trained = store.record(selection.best.id)["status"] == "ok"
-    explanation = selection.why()
+    trained = store.record(outcome.best.id)["status"] == "ok"
+    explanation = explanation_of(outcome)
     return Content(
         title=_group(table.iloc[0].to_dict()),
-        verdict=tuple(selection.verdict),
-        reliability=_reliability(selection),
+        verdict=tuple(answer(outcome)),
+        reliability=_reliability(outcome),
         rule=result.rule.describe(),
         reason=result.rule.reason,
-        facts=tuple(_facts(selection)),
+        facts=tuple(_facts(outcome)),
         leaderboard=leaderboard(result),
         explanation=explanation,
         agreement=seriated(explanation.agreement),
         hyperparameters=hyperparameters(_comparable(result)),
         deciding="Borda" if result.rule.is_borda else result.rule.names[0],
-        chosen=_chosen(selection) if trained else None,
-        losses=losses(selection),
+        chosen=_chosen(outcome) if trained else None,
+        losses=losses(outcome),
         unusable=tuple(
-            (selection.zoo[row["candidate"]].describe(), row["status"], row["reason"])
+            (outcome.zoo[row["candidate"]].describe(), row["status"], row["reason"])
             for row in table[table.status != "ok"].to_dict("records")
         ),
         skipped=tuple(store.run["skipped"]),
         notes=tuple(store.run["notes"]),
         versions=store.run["versions"],
-        settings=_settings(selection),
+        settings=_settings(outcome),
         has_test=bool(store.names("test")),
-        n_cross_fitted=len(selection.cross_fit_p_values),
+        n_cross_fitted=len(outcome.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
     )
 
 
-def _reliability(selection: Selection) -> str:
-    result = selection.result
+def _reliability(outcome: Outcome) -> str:
+    result = outcome.result
     if result.table.status.iloc[0] != "ok":
         return "doubtful"
     if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
@@ -151,8 +152,8 @@ def _reliability(selection: Selection) -> str:
     return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
 
 
-def _facts(selection: Selection) -> Iterator[tuple[str, str, str]]:
-    result, store = selection.result, selection.zoo.store
+def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
+    result, store = outcome.result, outcome.zoo.store
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
@@ -187,8 +188,8 @@ def _shift_test(found: ShiftTest) -> tuple[str, str]:
     return "shifted" if found.is_shifted else answer, tests
 
 
-def _settings(selection: Selection) -> dict[str, str]:
-    run, training = selection.zoo.store.run["settings"], selection.best.training
+def _settings(outcome: Outcome) -> dict[str, str]:
+    run, training = outcome.zoo.store.run["settings"], outcome.best.training
     settings = {name: run[name] for name in ("seed", "preset", "device", "image_size", "channels")}
     settings |= {name: value for name, value in training.to_json()["settings"].items() if name not in settings}
     fingerprints = {role: run.get(f"{role} images") for role in ("train", "test")}
@@ -243,19 +244,19 @@ def seriated(agreement: pd.DataFrame) -> pd.DataFrame:
     return agreement.loc[names, names]
 
 
-def losses(selection: Selection) -> pd.DataFrame:
+def losses(outcome: Outcome) -> pd.DataFrame:
     """The running mean of each training's loss, empty where no detector is trained by steps.
 
     Returns:
         One row per point of a curve: detector, group (what shares a panel), rank, status, step, loss.
     """
     columns = ["detector", "group", "rank", "status", "step", "loss"]
-    several = selection.ranking.detector.nunique() > 1
+    several = outcome.ranking.detector.nunique() > 1
     curves = []
     drawn: set[str] = set()
-    for row in selection.ranking.to_dict("records"):
-        training_id = selection.zoo[row["candidate"]].training_id
-        values = np.asarray(selection.zoo.store.record(row["candidate"]).get("losses") or [], dtype=float)
+    for row in outcome.ranking.to_dict("records"):
+        training_id = outcome.zoo[row["candidate"]].training_id
+        values = np.asarray(outcome.zoo.store.record(row["candidate"]).get("losses") or [], dtype=float)
         if not len(values) or training_id in drawn:  # scorers share one training
             continue
         drawn.add(training_id)
@@ -278,35 +279,35 @@ def _spaced(count: int, wanted: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(int)
 
 
-def _chosen(selection: Selection) -> Chosen:
-    store, best = selection.zoo.store, selection.best
-    members = [member.id for member in selection.members]
-    calibration = selection.zoo.calibration(members)
-    p = selection.test_p_values if store.names("test") else None
-    verdicts = apply_threshold(selection.zoo.scores(members), calibration["scores"], store.names("test"), p)
+def _chosen(outcome: Outcome) -> Chosen:
+    store, best = outcome.zoo.store, outcome.best
+    members = [member.id for member in outcome.members]
+    calibration = outcome.zoo.calibration(members)
+    p = outcome.test_p_values if store.names("test") else None
+    verdicts = apply_threshold(outcome.zoo.scores(members), calibration["scores"], store.names("test"), p)
     normal = store.images["train"][:PAIRS]
-    detector = selection.zoo.detector(best.id)
+    detector = outcome.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
     high = order[::-1][: min(GALLERY, (len(order) + 1) // 2)]
     low = order[: min(GALLERY, len(order) // 2)]
     return Chosen(
-        projections=tuple(_projections(selection)),
+        projections=tuple(_projections(outcome)),
         normal=normal,
         anomalous=detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
-        highest=_samples(selection, verdicts, high),
-        lowest=_samples(selection, verdicts, low),
-        sheet=_samples(selection, verdicts, _most_unusual(verdicts.table)[:SHEET]),
-        map_scale=selection.map_scale,
+        highest=_samples(outcome, verdicts, high),
+        lowest=_samples(outcome, verdicts, low),
+        sheet=_samples(outcome, verdicts, _most_unusual(verdicts.table)[:SHEET]),
+        map_scale=outcome.map_scale,
         map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
     )
 
 
-def _projections(selection: Selection) -> Iterator[Projection]:
-    trained = selection.ranking[selection.ranking.status != "failed"].candidate.tolist()
-    for candidate_id in dict.fromkeys((selection.best.id, *trained[-1:])):
-        rank = int(selection.ranking["rank"][selection.ranking.candidate == candidate_id].iloc[0])
-        yield project(selection.zoo[candidate_id], rank, selection.zoo.evidence(candidate_id)[0])
+def _projections(outcome: Outcome) -> Iterator[Projection]:
+    trained = outcome.ranking[outcome.ranking.status != "failed"].candidate.tolist()
+    for candidate_id in dict.fromkeys((outcome.best.id, *trained[-1:])):
+        rank = int(outcome.ranking["rank"][outcome.ranking.candidate == candidate_id].iloc[0])
+        yield project(outcome.zoo[candidate_id], rank, outcome.zoo.evidence(candidate_id)[0])
 
 
 def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
@@ -339,11 +340,11 @@ def _most_unusual(table: pd.DataFrame) -> np.ndarray:
     return np.lexsort((-table.score, table.p_value))
 
 
-def _samples(selection: Selection, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
+def _samples(outcome: Outcome, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
     if not len(rows):
         return ()
-    images = selection.zoo.store.images["test"][rows.copy()]
-    maps = selection.detector.score_map(images)
+    images = outcome.zoo.store.images["test"][rows.copy()]
+    maps = outcome.detector.score_map(images)
     chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
         Sample(row["name"], row["score"], row["p_value"], row["verdict"] == "anomaly", image, score_map)

@@ -15,12 +15,12 @@ from markupsafe import Markup
 from detectors import files
 from selector.detection.conformal import DEFAULT_FALSE_ALARM_RATE
 from selector.detection.heatmaps import overlay
+from selector.outcome import Outcome
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.report import figures, pictures
 from selector.report.content import Chosen, Content, Sample, gather
 from selector.report.score_threshold import CONFIDENCE
-from selector.selection import Selection
 from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
@@ -38,11 +38,11 @@ CONSTANTS = {
 }
 
 
-def write_report(selection: Selection, path: Path) -> Path:
-    """Write the report of a selection, with report.json and ranking.csv beside it.
+def write_report(outcome: Outcome, path: Path) -> Path:
+    """Write the report of a outcome, with report.json and ranking.csv beside it.
 
     Args:
-        selection: The finished selection.
+        outcome: The finished selection.
         path: A folder, which gets an index.html, or an .html file.
 
     Returns:
@@ -52,20 +52,20 @@ def write_report(selection: Selection, path: Path) -> Path:
         StorageError: The folder can't be written to.
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
-    content = gather(selection)
-    twin = json.dumps(nan_to_none(as_json(selection, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    content = gather(outcome)
+    twin = json.dumps(nan_to_none(as_json(outcome, content)), indent=1, allow_nan=False, ensure_ascii=False)
     contents = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
-    if page.parent.resolve() != selection.path.resolve():  # the run folder has it already
-        contents[page.with_name("ranking.csv")] = (selection.path / "ranking.csv").read_bytes()
+    if page.parent.resolve() != outcome.path.resolve():  # the run folder has it already
+        contents[page.with_name("ranking.csv")] = (outcome.path / "ranking.csv").read_bytes()
     with disk_errors(page.parent, kept="the run itself is untouched"):
         for target, content_bytes in contents.items():
             files.write_bytes(target, content_bytes)
     return page
 
 
-def as_json(selection: Selection, content: Content) -> dict[str, Any]:
+def as_json(outcome: Outcome, content: Content) -> dict[str, Any]:
     """The content of the report for programs, numbers in full."""
-    result, decided = selection.result, content.chosen and content.chosen.decision
+    result, decided = outcome.result, content.chosen and content.chosen.decision
     decision = decided and {
         "false_alarm_rate": decided.rate,
         "threshold": decided.threshold,
@@ -81,8 +81,8 @@ def as_json(selection: Selection, content: Content) -> dict[str, Any]:
     }
     return {
         "verdict": list(content.verdict),
-        "best": selection.best.id,
-        "members": [member.id for member in selection.members],
+        "best": outcome.best.id,
+        "members": [member.id for member in outcome.members],
         "rule": {**result.rule.to_json(), "description": content.rule},
         "margin": result.margin,
         "margin_spread": result.margin_spread,

@@ -75,9 +75,7 @@ class Search(Protocol):
         """The number of the proposal that the batch of this one begins with; those before it are judged first."""
         ...
 
-    def propose(
-        self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool
-    ) -> list[Proposal]:
+    def propose(self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool) -> list[Proposal]:
         """The rest of a batch.
 
         Args:

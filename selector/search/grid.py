@@ -46,14 +46,14 @@ class Grid:
         if others:
             left_out = first_few([f"{other.describe()}, seed {other.training.seed}" for other in others])
             raise InputError(
-                "this run", f"has candidates that this call leaves out ({left_out})", "name them too, or choose another folder"
+                "this run",
+                f"has candidates that this call leaves out ({left_out})",
+                "name them too, or choose another folder",
             )
         return self.proposals
 
     def batch_start(self, number: int) -> int:
         return 0
 
-    def propose(
-        self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool
-    ) -> list[Proposal]:
+    def propose(self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool) -> list[Proposal]:
         return self.proposals[len(pending) :]

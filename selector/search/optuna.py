@@ -89,9 +89,7 @@ class Sampled:
             return 0
         return number - (number - STARTUP) % BATCH
 
-    def propose(
-        self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool
-    ) -> list[Proposal]:
+    def propose(self, history: Sequence[Judged], pending: Sequence[Proposal], higher_is_better: bool) -> list[Proposal]:
         first, fresh = len(history), list[Proposal]()
         finished = [trial_of(judged) for judged in history]
         with quiet_optuna():

@@ -12,7 +12,7 @@ from selector import consensus
 from selector.ranking.ranking import Ranking
 from selector.verdict.importance import EVERY, importances
 from selector.verdict.verdict import number
-from selector.zoo.candidates import described
+from selector.zoo.candidates import describe
 
 WIDTH = 100  # characters of a line in a terminal
 FEW = "needs two candidates with status ok"
@@ -50,7 +50,8 @@ class Explanation:
         others = self.with_deciding()
         if others.empty:
             return preference
-        return f"{preference} On average their Kendall's tau-b with {self.deciding}, which decides, is {number(others.mean())}."
+        tau = number(others.mean())
+        return f"{preference} On average their Kendall's tau-b with {self.deciding}, which decides, is {tau}."
 
     def with_deciding(self) -> pd.Series:
         """The tau-b of every other criterion with what decides, highest first."""
@@ -149,7 +150,7 @@ def _preferred(
                 "value": float(values[name][candidate]),
                 "candidate": candidate,
                 "rank": int(chosen["rank"]),
-                "description": described(chosen.augmentation, chosen.hyperparameters),
+                "description": describe(chosen.detector, chosen.augmentation, chosen.hyperparameters),
             }
         )
     return pd.DataFrame(rows, columns=list(PREFERRED))

@@ -7,7 +7,7 @@ from augmentations.errors import first_few
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import UNDER_SHIFT, Rule
-from selector.zoo.candidates import Candidate, described
+from selector.zoo.candidates import Candidate, describe
 
 
 def number(value: float) -> str:
@@ -50,7 +50,10 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     )
     if not settled:
         lines.append("So first and second can't be distinguished; either is a fair choice.")
-    tied = [described(row["augmentation"], row["hyperparameters"]) for row in table[table.tied].to_dict("records")[1:]]
+    tied = [
+        describe(row["detector"], row["augmentation"], row["hyperparameters"])
+        for row in table[table.tied].to_dict("records")[1:]
+    ]
     if tied:
         lines.append(
             f"{len(tied)} of the others can't be distinguished from the best one, being at least as good in "

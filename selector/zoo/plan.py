@@ -24,7 +24,9 @@ class Plan:
     scorers: tuple[ScorerSpec, ...]
 
     @classmethod
-    def of(cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset) -> "Plan":
+    def of(
+        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: str | None = None
+    ) -> "Plan":
         """Check a request.
 
         Args:
@@ -32,18 +34,19 @@ class Plan:
             kinds: names or classes of detectors, or {name or class: [settings that differ from the preset's]}.
             scorers: names or classes, or {name or class: [settings]}.
             preset: what every kind takes its settings from.
+            encoder: of the kinds that have a setting for it, in place of their own.
         Raises:
             InputError: for unknown names and for grids that are empty, ill-formed or infeasible.
         """
         return cls(
             tuple(_augmentations(augmentations, preset.image_size)),
-            tuple(_kinds(kinds, preset)),
+            tuple(_kinds(kinds, preset, encoder)),
             tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", scorers))),
         )
 
     def candidates(self, seed: int) -> list[Candidate]:
         """Every combination, in order, each once; kinds that take no augmentation come last."""
-        combinations = [
+        combinations: list[tuple[type[Kind], Any, Augmentation | None]] = [
             (kind, settings, augmentation)
             for augmentation in self.augmentations
             for kind, settings in self.kinds
@@ -74,14 +77,20 @@ def _augmentations(choices: Choices, image_size: int) -> Iterable[Augmentation]:
         yield augmentation
 
 
-def _kinds(choices: Choices, preset: Preset) -> Iterable[tuple[type[Kind], Any]]:
+def _kinds(choices: Choices, preset: Preset, encoder: str | None) -> list[tuple[type[Kind], Any]]:
+    kinds, is_used = [], encoder is None
     for name, cell in _cells("detectors", choices):
         kind = detectors.get(name)
         settings = kind.settings_for(preset)
         for setting in cell:
             if not hasattr(settings, setting):
                 raise unknown_name(f"setting of detector {kind.name!r}", setting, list(vars(settings)))
-        yield kind, replace(settings, **cell)
+        if encoder is not None and hasattr(settings, "encoder"):
+            is_used, cell = True, {"encoder": encoder, **cell}
+        kinds.append((kind, replace(settings, **cell)))
+    if not is_used:
+        raise InputError(f"encoder={encoder!r}", "is a setting of none of the detectors", "leave it out")
+    return kinds
 
 
 def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> list[tuple[Any, Mapping[str, Any]]]:
@@ -108,7 +117,9 @@ def _names(what: str, choices: Any) -> list[Any]:
 
 
 def _no_names(what: str, choices: Any) -> InputError:
-    return InputError(f"{what}={choices!r}", "must be a non-empty sequence of names", f"see {what.removesuffix('s')} names")
+    return InputError(
+        f"{what}={choices!r}", "must be a non-empty sequence of names", f"see {what.removesuffix('s')} names"
+    )
 
 
 def _distinct(specs: Iterable[ScorerSpec]) -> list[ScorerSpec]:

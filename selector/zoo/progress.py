@@ -20,23 +20,24 @@ REFRESH_SECONDS = 0.5
 
 
 @contextmanager
-def display(zoo: Zoo, enabled: bool) -> Iterator[Callable[[Candidate], None]]:
-    """Yield what is to be told of every finished candidate, and show it on standard error.
+def display(zoo: Zoo, n_pending: Callable[[], int], enabled: bool) -> Iterator[Callable[[Candidate], None]]:
+    """Yield a function to call with every finished candidate, and show progress on standard error.
 
-    On a terminal a live table; elsewhere, in a log file say, one line a candidate.
+    On a terminal a live table; elsewhere, in a log file say, one line per candidate. ``n_pending`` counts the
+    candidates that a search is still to propose.
     """
     if not enabled:
         yield lambda candidate: None
         return
-    tally = _Tally(zoo)
+    tally = _Tally(zoo, n_pending)
     console = Console(stderr=True)
     if not console.is_terminal:
 
-        def tell(candidate: Candidate) -> None:
+        def report(candidate: Candidate) -> None:
             tally.done(candidate)
             print(f"{tally.line()}: {candidate.describe()}{tally.trouble(candidate)}", file=sys.stderr, flush=True)
 
-        yield tell
+        yield report
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         stop = threading.Event()
@@ -56,8 +57,8 @@ def display(zoo: Zoo, enabled: bool) -> Iterator[Callable[[Candidate], None]]:
 
 
 class _Tally:
-    def __init__(self, zoo: Zoo) -> None:
-        self.zoo, self.store = zoo, Store(zoo.store.root)
+    def __init__(self, zoo: Zoo, n_pending: Callable[[], int]) -> None:
+        self.zoo, self.store, self.n_pending = zoo, Store(zoo.store.root), n_pending
         self.already = len(zoo.candidates) - len(zoo.unfinished())
         self.finished: set[str] = set()
         self.failed: set[str] = set()
@@ -75,7 +76,7 @@ class _Tally:
     @property
     def total(self) -> int:
         """A search proposes candidates as it goes."""
-        return len(self.zoo.candidates) + self.zoo.to_come
+        return len(self.zoo.candidates) + self.n_pending()
 
     def line(self) -> str:
         n, total = len(self.finished), self.total
@@ -93,8 +94,8 @@ class _Tally:
         for candidate in self.zoo.candidates:
             at = None if candidate.id in self.finished else self.store.progress(candidate.training_id)
             if at is not None:
-                steps = candidate.training.settings.steps
-                where = f"step {at['step']:.0f} of {steps}, loss {at['loss']:.3f}"
+                steps = getattr(candidate.training.settings, "steps", None)
+                where = f"step {at['step']:.0f}{f' of {steps}' if steps else ''}, loss {at['loss']:.3f}"
                 table.add_row(Text(where, style="dim"), Text(candidate.describe(), style="dim"))
         return table
 

@@ -49,6 +49,7 @@ DRAFTS = (
     *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
     *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
 )
+FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
 RUN_AGAIN = "run the same command again"
 
@@ -109,12 +110,19 @@ class Store:
         finally:
             lock.release()
 
+    def require_format(self) -> None:
+        """Refuse a run folder of another format. Raises InputError."""
+        if (there := self.run.get("format")) != FORMAT:
+            rule = f"is a run of another version of ssad (format {there!r}, this one reads {FORMAT})"
+            raise InputError(str(self.root), rule, "select again in a new folder")
+
     def create(self, run: dict[str, Any], images: dict[str, Tensor]) -> None:
         """Begin the run, or resume it where it was begun with the same settings and images.
 
         Raises InputError when the folder holds another run or anything else.
         """
         if self.exists:
+            self.require_format()
             self._require_same(run)
             self._remove_partial_files()
             if not self._holds(images):
@@ -130,7 +138,7 @@ class Store:
         self._remove_partial_files()
         with disk_errors(self.root):
             files.write(self.root / "images.safetensors", images)
-            self.write_json("run.json", run)
+            self.write_json("run.json", {"format": FORMAT, **run})
 
     def _require_same(self, run: dict[str, Any]) -> None:
         there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
@@ -303,9 +311,10 @@ class Store:
         pseudo = [tensors.pop(name) for name in ordered if name in tensors]
         if pseudo:
             tensors["pseudo_scores"] = torch.cat(pseudo)
-        first, *others = tensors.pop("augmented", [None])
-        evidence = Evidence(**tensors, augmented=first, score_is_distance=settings["score_is_distance"])
-        return [evidence, *(evidence.with_augmented(draw) for draw in others)]
+        draws = list(tensors.pop("augmented", ()))
+        augmented = draws[0] if draws else None
+        evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""

@@ -42,8 +42,6 @@ def resampled(embeddings: Tensor, n: int, seed: int) -> Tensor:
     return torch.nn.functional.normalize(embeddings.gather(0, order[:n]), dim=1)
 
 
-def anomaly_scores(
-    detector: Detector, anomalies: Mapping[str, Tensor], own_family: str | None
-) -> dict[str, Tensor]:
+def anomaly_scores(detector: Detector, anomalies: Mapping[str, Tensor], own_family: str | None) -> dict[str, Tensor]:
     """By family, the scores (n,) that a detector gives validation anomalies, but not those of its own family."""
     return {family: detector.score(images) for family, images in anomalies.items() if family != own_family}

@@ -6,10 +6,11 @@ from torchvision.transforms.functional import gaussian_blur
 import augmentations
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, ClassifierSettings, base, classifier
-from detectors.scoring import locations, upsample
+from detectors import Classifier, ClassifierSettings, classifier, kind
+from detectors import images as images_module
 from detectors.encoders import pool
 from detectors.scorers import Gaussian
+from detectors.scoring import locations, upsample
 from detectors.training import TrainingDivergedError
 
 
@@ -50,10 +51,10 @@ def test_locations_have_unit_norm_and_keep_their_place():
 
 @pytest.mark.parametrize("cap", [100, 48, 5])
 def test_rows_of_the_spatial_gaussian_are_capped(striped, brief, monkeypatch, cap):
-    monkeypatch.setattr(classifier, "LOCATION_ROWS", cap)
+    monkeypatch.setattr(kind, "LOCATION_ROWS", cap)
     counts = []
     fit = Gaussian.fit
-    monkeypatch.setattr(Gaussian, "fit", lambda rows: (counts.append(len(rows)), fit(rows))[1])
+    monkeypatch.setattr(Gaussian, "fit", lambda self, rows: (counts.append(len(rows)), fit(self, rows))[1])
     make(brief).fit(striped(24))
     # As many of each image, at least one.
     assert counts == [24, 24 * max(1, cap // 24)]
@@ -80,7 +81,7 @@ def test_another_scorer_shares_the_encoder(striped, brief):
     assert trained.embed(images).shape == (8, 64)
     other = trained.with_scorer("gaussian", images)
     assert other.encoder is trained.encoder
-    assert other.scorer_name == "gaussian"
+    assert other.scorer_spec.name == "gaussian"
     assert torch.equal(other.losses, trained.losses)
     assert torch.equal(other.score(images), trained.fit_scorer(images).score(images))
     with pytest.raises(InputError, match="not a known name"):
@@ -99,14 +100,14 @@ def test_unknown_scorer_is_refused_before_training(brief):
 def test_state_is_split_by_stage(fitted, striped):
     state = fitted.state()
     assert all(name.startswith("encoder.") for name in state.trained)
-    assert {name.split(".")[0] for name in state.fitted} == {"scorer", "spatial"}
+    assert {name.split(".")[0] for name in state.fitted} == {"scorer", "map_scorer"}
     assert state.trained.keys() == fitted.trained_state().keys()
     again = Classifier.from_state(state, torch.device("cpu"))
     images = striped(5, seed=1)
     assert torch.equal(again.score(images), fitted.score(images))
     assert again.settings == fitted.settings
     assert again.augmentation == fitted.augmentation
-    assert (again.seed, again.scorer_name, again.channels) == (0, "gaussian", 1)
+    assert (again.seed, again.scorer_spec.name, again.channels) == (0, "gaussian", 1)
 
 
 def test_a_detector_made_from_a_state_is_a_copy(fitted, striped):
@@ -124,7 +125,7 @@ def test_trained_anew_the_old_scorer_is_gone(striped, brief):
     detector.train(images)
     with pytest.raises(InputError, match="scorer"):
         detector.score(images)
-    with pytest.raises(InputError, match="spatial"):
+    with pytest.raises(InputError, match="scorer"):
         detector.score_map(images)
 
 

@@ -10,10 +10,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import augmentations
 from augmentations.randomness import generator
-from detectors.scoring import locations, upsample
+from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
 from detectors.encoders import ENCODERS, pool
 from detectors.scorers import Gaussian, GaussianPerLocation
-from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
+from detectors.scoring import locations, upsample
 
 SIZES = [(64, 64), (72, 96), (33, 20)]
 
@@ -23,7 +23,7 @@ def on_device(n=2, channels=3, size=(64, 64)):
 
 
 def gaussian(d):
-    return Gaussian(torch.empty(d, device="cuda"), torch.empty(d, d, device="cuda"))
+    return Gaussian().remember(mean=torch.empty(d, device="cuda"), whitening=torch.empty(d, d, device="cuda"))
 
 
 def test_a_read_back_would_be_seen():
@@ -75,7 +75,8 @@ def test_patches_scores_and_maps(name, size):
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
             encoder = spec.build(3, 16).eval()
-            local = GaussianPerLocation(torch.empty(rows, columns, d), torch.empty(rows, columns, d, d))
+            whitening = torch.empty(rows, columns, d, d)
+            local = GaussianPerLocation().remember(mean=torch.empty(rows, columns, d), whitening=whitening)
         patches = center_per_image(dense_embeddings(encoder, on_device(2, 3, size), 16, 4, spec.dense_strides))
         maps = [dense_map(density.score(patches), 16, 4, size) for density in (gaussian(d), local)]
     assert patches.shape == (2, rows, columns, d)
@@ -94,7 +95,7 @@ class TestCuda:
 
     def test_trains_to_the_same_bits_twice(self, fitted, striped):
         first, again = (
-            type(fitted)(fitted.augmentation, fitted.settings, device="cuda").fit(striped()) for _ in range(2)
+            type(fitted)(fitted.settings, fitted.augmentation, device="cuda").fit(striped()) for _ in range(2)
         )
         assert torch.equal(first.losses, again.losses)
         assert torch.equal(first.score(striped(5, seed=1)), again.score(striped(5, seed=1)))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from detectors.encoders import ENCODERS, Residual, extend, pool, resnet18, small, valid
+from detectors.encoders import ENCODERS, Residual, pad_to, pool, resnet18, small, unpadded
 
 
 def parameters(network):
@@ -72,7 +72,7 @@ def test_small_parameters(channels):
 
 @pytest.mark.parametrize(("built_for", "sees"), [(16, 15), (30, 15), (31, 31), (128, 31)])
 def test_valid_sees_no_more_than_it_says_and_needs_no_border(built_for, sees):
-    encoder = valid(1, built_for).eval()
+    encoder = unpadded(1, built_for).eval()
     image = torch.rand(1, 1, 48, 48, requires_grad=True)
     features = encoder(image)
     assert features.shape[2:] == (1 + (48 - sees) // 4,) * 2
@@ -86,14 +86,14 @@ def test_valid_sees_no_more_than_it_says_and_needs_no_border(built_for, sees):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (40, 7), (15, 16)], ids=str)
-def test_extend_repeats_the_last_row_and_column(size):
+def test_pad_to_repeats_the_last_row_and_column(size):
     images = torch.rand(2, 3, *size)
-    wide = extend(images, 16)
+    wide = pad_to(images, 16)
     assert wide.shape[2:] == tuple(max(16, side) for side in size)
     rows, columns = (torch.arange(max(16, side)).clamp(max=side - 1) for side in size)
     assert torch.equal(wide, images[:, :, rows][:, :, :, columns])
     with torch.no_grad():
-        assert valid(3, 16).eval()(images).isfinite().all()
+        assert unpadded(3, 16).eval()(images).isfinite().all()
 
 
 def test_a_patch_large_enough_for_the_encoder_gives_features():

@@ -9,9 +9,9 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Ensemble, ClassifierSettings
-from detectors.ensemble import highest
-from tests.detectors.test_base import DetectorContract
+from detectors import Classifier, ClassifierSettings, Ensemble
+from detectors.ensemble import Normalization, max_normalized
+from selector.testing.detector import DetectorContract
 
 
 def member(augmentation, seed=0, steps=3, **ranges):
@@ -31,45 +31,60 @@ class TestEnsemble(DetectorContract):
 def ensemble(striped):
     images = striped(16)
     trained = [member("cutout", steps=20).fit(images[:12]), member("cutpaste", steps=20).fit(images[:12])]
-    return Ensemble.of(trained, images[12:])
+    return Ensemble.from_trained(trained, images[12:])
 
 
-def test_a_member_that_measures_in_other_units_changes_nothing():
+@pytest.mark.parametrize("is_distance", [True, False])
+def test_a_member_that_scores_in_other_units_changes_nothing(is_distance):
     draws = torch.rand(2, 40, generator=torch.Generator().manual_seed(0)) + 0.1
     normal, new = draws[:, :20], draws[:, 20:]
-    expected = highest(list(new), [float(scores.mean()) for scores in normal])
-    scaled = highest([new[0], 1000 * new[1]], [float(normal[0].mean()), 1000 * float(normal[1].mean())])
-    torch.testing.assert_close(scaled, expected)
+    expected = max_normalized(new, [Normalization.of(scores, is_distance) for scores in normal])
+    units = [Normalization.of(normal[0], is_distance), Normalization.of(1000 * normal[1], is_distance)]
+    torch.testing.assert_close(max_normalized([new[0], 1000 * new[1]], units), expected)
 
 
-@pytest.mark.parametrize("mean", [0.0, math.nan, math.inf])
-def test_nothing_is_measured_by_a_mean_that_is_no_distance(ensemble, striped, monkeypatch, mean):
-    images = striped(3)
-    monkeypatch.setattr(Classifier, "score_and_map", lambda self, x: (torch.full((3,), mean), torch.ones(3, 32, 32)))
-    with pytest.raises(FloatingPointError, match="no measure"):
-        Ensemble.of(ensemble.members, images)
+def test_scores_that_are_no_distances_may_have_any_offset_and_sign():
+    draws = torch.randn(2, 60, generator=torch.Generator().manual_seed(0))
+    normal, new = draws[:, :30], draws[:, 30:]
+    expected = max_normalized(new, [Normalization.of(scores, False) for scores in normal])
+    units = [Normalization.of(normal[0], False), Normalization.of(3 * normal[1] - 500, False)]
+    torch.testing.assert_close(max_normalized([new[0], 3 * new[1] - 500], units), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_member_whose_scores_are_no_distances_is_refused(ensemble, monkeypatch):
+@pytest.mark.parametrize(
+    ("value", "is_distance"),
+    [(0.0, True), (math.nan, True), (math.inf, True), (-1.0, True), (5.0, False), (math.nan, False)],
+)
+def test_scores_that_nothing_can_be_compared_by_are_refused(value, is_distance):
+    with pytest.raises(FloatingPointError, match="nothing to compare by"):
+        Normalization.of(torch.full((9,), value), is_distance)
+
+
+def test_distances_are_compared_as_other_scores_where_one_member_gives_none(ensemble, striped, monkeypatch):
+    images = striped(9, seed=3)
     monkeypatch.setattr(ensemble.members[0], "score_is_distance", False)
-    with pytest.raises(InputError, match="distances"):
-        Ensemble(ensemble.members)
+    mixed = Ensemble.from_trained(ensemble.members, images)
+    assert not mixed.score_is_distance
+    for member, (location, scale) in zip(mixed.members, mixed.normalizations, strict=True):
+        scores = member.score(images)
+        assert location == scores.median()
+        assert location + scale == pytest.approx(scores.max().item())
 
 
 def test_one_member_that_sees_an_anomaly_is_enough():
-    """Where members see different kinds, the highest finds both kinds and the average neither as well."""
+    """Where members see different kinds, the maximum finds both kinds and the average neither as well."""
     source = torch.Generator().manual_seed(0)
     normal, test = torch.randn(8, 200, generator=source).exp(), torch.randn(8, 200, generator=source).exp()
     test[0, :20] *= 40
     test[1, 20:40] *= 40
-    found = highest(list(test), [float(scores.mean()) for scores in normal])
+    maximum = max_normalized(test, [Normalization.of(scores, True) for scores in normal])
     average = test.argsort(1).argsort(1).double().mean(0)
     anomalous = torch.arange(200) < 40
 
     def auroc(scores):
         return (scores[anomalous][:, None] > scores[~anomalous]).double().mean().item()
 
-    assert auroc(found) > 0.9 > auroc(average) + 0.1
+    assert auroc(maximum) > 0.9 > auroc(average) + 0.1
 
 
 def test_scores_and_maps_are_the_highest_of_the_members(ensemble, striped):
@@ -88,14 +103,14 @@ def test_pseudo_anomalies_are_the_members_in_turns(ensemble, striped):
 
 
 def test_no_member_is_refused(striped):
-    for make in (lambda: Ensemble([]), lambda: Ensemble.of([], striped(3))):
+    for make in (lambda: Ensemble([]), lambda: Ensemble.from_trained([], striped(3))):
         with pytest.raises(InputError, match="0 detectors"):
             make()
 
 
-def test_means_of_other_members_are_refused(ensemble):
-    with pytest.raises(InputError, match="1 and 2 means"):
-        Ensemble(ensemble.members).measured_by(ensemble.normal[:1], ensemble.normal_in_maps)
+def test_normalisations_of_other_members_are_refused(ensemble):
+    with pytest.raises(InputError, match="1 and 2 normalisations"):
+        Ensemble(ensemble.members).with_normalization(ensemble.normalizations[:1], ensemble.map_normalizations)
 
 
 def test_fit_holds_images_out_to_measure_by(striped, monkeypatch):
@@ -110,10 +125,10 @@ def test_fit_holds_images_out_to_measure_by(striped, monkeypatch):
     monkeypatch.setattr(Classifier, "fit", watched)
     fitted = Ensemble([member("cutout"), member("cutdiff")]).fit(images)
     assert seen == [17, 17]
-    assert len(fitted.normal) == 2
+    assert len(fitted.normalizations) == 2
 
 
-@pytest.mark.parametrize("missing", ["normal", "members"])
+@pytest.mark.parametrize("missing", ["normalizations", "members"])
 def test_a_state_that_is_not_whole_is_refused(ensemble, missing):
     state = ensemble.state()
     del state.settings[missing]

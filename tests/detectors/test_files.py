@@ -205,7 +205,7 @@ def rewrite(fitted, path, change):
     [
         lambda settings, tensors: tensors.pop("encoder.0.weight"),
         lambda settings, tensors: tensors.pop("scorer.mean"),
-        lambda settings, tensors: tensors.pop("spatial.whitening"),
+        lambda settings, tensors: tensors.pop("map_scorer.whitening"),
         lambda settings, tensors: tensors.update({"encoder.0.weight": torch.zeros(1)}),
         lambda settings, tensors: settings.pop("settings"),
         lambda settings, tensors: settings["settings"].pop("steps"),

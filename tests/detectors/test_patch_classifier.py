@@ -15,29 +15,39 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, PatchClassifier, ClassifierSettings, base, dense_embeddings, dense_map, preset
+from detectors import Classifier, PatchClassifier, PatchSettings, ScorerSpec, dense, preset
+from detectors import images as images_module
 from detectors import patch_classifier as localization
+from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
 from detectors.encoders import ENCODERS, PadTo
-from detectors.scorers import Gaussian, GaussianPerLocation
-from detectors.patch_classifier import positions, center_per_image
 from detectors.patch_density import PER_LOCATION, SHARED, _standard_error, _wins, held_out_mask, select_density
-from detectors.scorers import ScorerSpec
-from tests.detectors.test_base import RegisteredContract
+from detectors.scorers import Gaussian, GaussianPerLocation
+from selector.testing.detector import KindContract
 
-BRIEF = ClassifierSettings("small", 32, head=(8,), steps=1, batch=4)
+BRIEF = PatchSettings("unpadded", 32, head=(8,), steps=4, batch=64)
 UNPADDED = ENCODERS["unpadded"]
+
+
+GAUSSIAN = ScorerSpec("gaussian")
+
+
+class Shared(Gaussian):
+    """A Gaussian that all locations share."""
+
+    name = "other"
+    per_location = None
 
 
 def patch_detector(settings=BRIEF, augmentation="cutpaste", **arguments):
     return PatchClassifier(settings, augmentations.make(augmentation), device="cpu", **arguments)
 
 
-class TestPatchClassifier(RegisteredContract):
+class TestPatchClassifier(KindContract):
     def make(self, *, seed=0, channels=1):
         return patch_detector(seed=seed)
 
     def learn(self):
-        settings = dataclasses.replace(BRIEF, head=(16,), steps=15)
+        settings = dataclasses.replace(BRIEF, head=(16,), steps=60)
         return PatchClassifier(settings, augmentations.make("cutpaste", area=(0.03, 0.15)), device="cpu")
 
 
@@ -130,7 +140,7 @@ class TestDenseEmbeddings:
 
     @pytest.mark.parametrize("most", [1, 7, 1000])
     def test_unfolding_sees_a_bounded_number_of_patches_at_once(self, monkeypatch, most):
-        monkeypatch.setattr(localization, "PATCHES", most)
+        monkeypatch.setattr(dense, "PATCHES", most)
         encoder, images = initialised("small"), torch.rand(3, 1, 32, 24)
         sizes = []
         encoder[0].register_forward_hook(lambda module, inputs, out: sizes.append(inputs[0].shape))
@@ -225,7 +235,7 @@ class TestDenseMap:
             return dense_map(scores, patch, 4, (size, size))[0, size // 2, 32:-32].diff().min()
 
         assert flattest() > 0.5
-        monkeypatch.setattr(localization, "SIGMA", 1.2 / patch)
+        monkeypatch.setattr(dense, "SIGMA", 1.2 / patch)
         assert flattest() < 0.4
 
     def test_a_patch_is_highest_in_its_middle(self):
@@ -253,7 +263,8 @@ def shifted(n, size=48, channels=1, seed=0):
     )
 
 
-TOY = dataclasses.replace(preset("quick"), image_size=48, steps=10)
+QUICK = dataclasses.replace(preset("quick"), image_size=48, steps=10)
+TOY = PatchClassifier.settings_for(QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +298,7 @@ class TestLayout:
         assert by_texture.density == SHARED
         assert by_texture.density_reason.startswith("shared: ")
         assert "AUROC" in by_texture.density_reason
-        assert isinstance(by_texture.scorer, Gaussian)
+        assert type(by_texture.scorer) is Gaussian
 
     def test_a_gaussian_a_location_finds_a_normal_part_in_the_wrong_place(self, by_location):
         images = aligned(12, seed=1)
@@ -315,7 +326,7 @@ class TestLayout:
         for method in ("embed", "score", "score_map"):
             assert torch.equal(getattr(loaded, method)(images), getattr(detector, method)(images))
         assert loaded.save(tmp_path / "again").read_bytes() == path.read_bytes()
-        with pytest.raises(InputError, match="has one Gaussian") if which == "by_location" else nullcontext():
+        with pytest.raises(InputError, match="has one model") if which == "by_location" else nullcontext():
             loaded.score(torch.rand(1, 1, 64, 64))
 
     @pytest.mark.parametrize(
@@ -329,7 +340,7 @@ class TestLayout:
         ids=str,
     )
     def test_what_rules_a_gaussian_a_location_out_is_said(self, change, said, monkeypatch):
-        monkeypatch.setitem(detectors.SCORERS, "other", Gaussian)
+        monkeypatch.setitem(detectors.SCORERS, "other", Shared)
         for name in change.keys() & {"LOCATION_VALUES", "MODEL_VALUES"}:
             monkeypatch.setattr(localization, name, change[name])
         detector = patch_detector(scorer=change.get("scorer", "gaussian"))
@@ -343,7 +354,7 @@ class TestLayout:
     def test_a_known_layout_is_taken(self, layout):
         images = aligned(9, size=32)
         detector = patch_detector().random_init(images).fit_scorer(images, density=layout)
-        assert (detector.density, detector.density_reason) == (layout, f"{layout}: as asked for.")
+        assert (detector.density, detector.density_reason) == (layout, f"{layout}: chosen by the caller.")
         assert isinstance(detector.scorer, {SHARED: Gaussian, PER_LOCATION: GaussianPerLocation}[layout])
         assert detector.score_map(images).shape == images[:, 0].shape
 
@@ -359,7 +370,9 @@ class TestLayout:
         monkeypatch.setattr(localization, "LOCATION_VALUES", 112 * 25 * 9)
         counts = []
         fit = GaussianPerLocation.fit
-        monkeypatch.setattr(GaussianPerLocation, "fit", lambda rows: (counts.append(len(rows)), fit(rows))[1])
+        monkeypatch.setattr(
+            GaussianPerLocation, "fit", lambda self, rows: (counts.append(len(rows)), fit(self, rows))[1]
+        )
         patch_detector().fit(aligned(20, size=32))
         assert counts[0] == 7
         assert counts[1:] in ([], [9])
@@ -389,22 +402,24 @@ class TestChoose:
 
     def test_one_a_location_where_only_it_sees_the_anomaly(self):
         rows = self.rows(spread=10)
-        layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)])
+        layout, reason = select_density(
+            GAUSSIAN, rows, held_out_mask(40, generator(0)), [self.anomalies(self.rows(30, 10, 1), 2.5)]
+        )
         assert layout == PER_LOCATION
-        assert "better tells" in reason
+        assert "better distinguishes" in reason
 
     def test_where_both_see_it_the_better_explanation_wins(self):
         for spread, expected in ((10, PER_LOCATION), (0, SHARED)):
             rows = self.rows(spread=spread)
             batches = [self.anomalies(self.rows(30, spread, 1), 1000)]
-            layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(40, generator(0)), batches)
+            layout, reason = select_density(GAUSSIAN, rows, held_out_mask(40, generator(0)), batches)
             assert layout == expected
             assert "AUROC 1.000 by location, 1.000 shared" in reason
             assert "explains held-out normal patches better" in reason
 
     def test_shared_where_a_location_has_too_few_that_differ(self):
         rows = self.rows(1).repeat(12, 1, 1, 1)
-        layout, reason = select_density(ScorerSpec('gaussian'), rows, held_out_mask(12, generator(0)), [])
+        layout, reason = select_density(GAUSSIAN, rows, held_out_mask(12, generator(0)), [])
         assert layout == SHARED
         assert "can't be fitted" in reason
 
@@ -441,10 +456,8 @@ class TestChoose:
 
         places = [(i, j) for i in range(3) for j in range(3)]
         by_place = np.mean([expected(train[:, i, j], test[:, i, j]) for i, j in places])
-        assert _log_likelihood(shared, test) == pytest.approx(
-            expected(train.flatten(0, 2), test.flatten(0, 2)), rel=1e-4
-        )
-        assert _log_likelihood(local, test) == pytest.approx(by_place, rel=1e-4)
+        assert shared.log_likelihood(test) == pytest.approx(expected(train.flatten(0, 2), test.flatten(0, 2)), rel=1e-4)
+        assert local.log_likelihood(test) == pytest.approx(by_place, rel=1e-4)
 
 
 class TestPseudoAnomaliesOfPatches:
@@ -507,7 +520,8 @@ class TestDetector:
         mask = torch.zeros(8, 48, 48, dtype=torch.long)
         mask[:, 18:26, 30:38] = 1
         defective = planted(images, 18, 30)
-        whole = Classifier(TOY, augmentations.make("cutpaste"), device="cpu").fit(shifted(40))
+        settings = Classifier.settings_for(QUICK)
+        whole = Classifier(settings, augmentations.make("cutpaste"), device="cpu").fit(shifted(40))
         patches, cheap = (
             roc_auc_score(mask.flatten(), each.score_map(defective).flatten()) for each in (by_texture, whole)
         )
@@ -537,11 +551,6 @@ class TestDetector:
         loaded = detectors.load(detector.save(tmp_path / "detector"), device="cpu")
         assert torch.equal(loaded.score_map(images), detector.score_map(images))
 
-    def test_settings_without_a_patch_get_one(self):
-        assert patch_detector().settings == detectors.patch_settings(BRIEF, 32)
-        with pytest.raises(InputError, match="16 px of a patch"):
-            patch_detector(dataclasses.replace(BRIEF, image_size=12))
-
     def test_images_smaller_than_a_patch_are_refused_before_training(self):
         told = []
         with pytest.raises(InputError, match="patch=16: must fit in the 12x32 px"):
@@ -549,7 +558,7 @@ class TestDetector:
         assert not told
 
     def test_another_scorer_shares_the_encoder(self, by_location, monkeypatch):
-        monkeypatch.setitem(detectors.SCORERS, "other", Gaussian)
+        monkeypatch.setitem(detectors.SCORERS, "other", Shared)
         other = by_location.with_scorer("other", aligned(40))
         assert type(other) is PatchClassifier
         assert other.encoder is by_location.encoder

@@ -5,14 +5,14 @@ import pytest
 from torch import nn
 
 from augmentations import InputError
-from detectors import PRESETS, ClassifierSettings, patch_settings, preset
+from detectors import PRESETS, Classifier, ClassifierSettings, PatchClassifier, PatchSettings, preset
 from detectors.classifier import _head
 
 NAMES = ["quick", "standard", "paper"]  # from the fastest to the longest training
 
 
 def test_paper_is_the_published_training():
-    assert preset("paper") == ClassifierSettings(
+    assert Classifier.settings_for(preset("paper")) == ClassifierSettings(
         encoder="resnet18",
         image_size=256,
         head=(512, 128),
@@ -53,8 +53,8 @@ def test_presets():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_round_trip_through_json(name):
-    settings = preset(name)
-    again = ClassifierSettings.from_json(json.loads(json.dumps(settings.to_json())))
+    settings = Classifier.settings_for(preset(name))
+    again = ClassifierSettings(**json.loads(json.dumps(dataclasses.asdict(settings))))
     assert again == settings
     assert hash(again) == hash(settings)
 
@@ -76,46 +76,49 @@ def test_round_trip_through_json(name):
         {"weight_decay": float("nan")},
         {"jitter": 0.6},
         {"jitter": -0.1},
-        {"patch": -1},
-        {"patch": 7, "stride": 4},
-        {"patch": 65, "stride": 4},
-        {"patch": 14, "stride": 4, "encoder": "unpadded"},
-        {"stride": 4},
-        {"stride": 0, "patch": 16},
-        {"stride": 17, "patch": 16},
     ],
     ids=str,
 )
-def test_refuses_what_cannot_be_trained(change):
+@pytest.mark.parametrize("kind", [Classifier, PatchClassifier])
+def test_refuses_what_cannot_be_trained(kind, change):
     with pytest.raises(InputError, match=next(iter(change))):
-        dataclasses.replace(preset("quick"), **change)
+        dataclasses.replace(kind.settings_for(preset("quick")), **change)
 
 
-def test_settings_written_before_there_were_patches_still_load():
-    old = {"encoder": "small", "image_size": 64, "head": [64], "steps": 200, "batch": 16, "learning_rate": 0.03}
-    old |= {"momentum": 0.9, "weight_decay": 3e-5, "jitter": 0.0}
-    settings = ClassifierSettings.from_json(old)
-    assert settings == preset("quick")
-    assert (settings.patch, settings.stride) == (0, 0)
-    assert json.loads(json.dumps(settings.to_json())) == old
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"patch": 0},
+        {"patch": -1},
+        {"patch": 7, "encoder": "small"},
+        {"patch": 65},
+        {"patch": 14},
+        {"stride": 0},
+        {"stride": 17},
+    ],
+    ids=str,
+)
+def test_refuses_patches_that_cannot_be_cut(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        dataclasses.replace(PatchClassifier.settings_for(preset("quick")), **change)
 
 
-# Li et al. (CVPR 2021, A.5): 32 px and 4 px at 256 px; 16 px is the floor.
+# Li et al. (CVPR 2021, A.5): 32 px and 4 px at 256 px; 16 px is the least.
 @pytest.mark.parametrize(("size", "patch"), [(16, 16), (32, 16), (64, 16), (128, 16), (200, 25), (256, 32), (512, 64)])
 @pytest.mark.parametrize("name", NAMES)
 def test_patch_settings(name, size, patch):
-    settings = patch_settings(preset(name), size)
-    expected = {"encoder": "unpadded", "image_size": size, "patch": patch, "stride": 4, "batch": 64}
-    expected["steps"] = 4 * preset(name).steps
-    assert settings == dataclasses.replace(preset(name), **expected)
-    assert ClassifierSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    chosen = dataclasses.replace(preset(name), image_size=size)
+    settings = PatchClassifier.settings_for(chosen)
+    expected = {"encoder": "unpadded", "image_size": size, "batch": 64, "steps": 4 * chosen.steps}
+    assert settings == PatchSettings(**{**dataclasses.asdict(chosen), **expected, "patch": patch, "stride": 4})
+    assert PatchSettings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
 
 
 def test_patch_settings_refuse_images_smaller_than_a_patch():
     with pytest.raises(InputError, match=r"image_size=15.*16 px of a patch.*try 64"):
-        patch_settings(preset("quick"), 15)
+        PatchClassifier.settings_for(dataclasses.replace(preset("quick"), image_size=15))
 
 
 def test_no_hidden_layer_is_a_head_too():
     assert len(_head((64,), 2)) == 1
-    assert dataclasses.replace(preset("quick"), head=()).head == ()
+    assert dataclasses.replace(Classifier.settings_for(preset("quick")), head=()).head == ()

@@ -156,7 +156,8 @@ def test_progress_is_told_at_most_20_times(steps):
         assert loss == pytest.approx(losses[start:step].mean().item())
 
 
-CROPPED = dataclasses.replace(SETTINGS, image_size=20, patch=8, stride=4, steps=60)
+CROPPED = dataclasses.replace(SETTINGS, image_size=20, steps=60)
+CROP = 8
 
 
 def placed(n=3, height=20, width=14):
@@ -172,7 +173,7 @@ def corners_of(batch, images):
 
 def test_crops_are_taken_before_they_are_augmented():
     model, images = Spy(2, 64), placed()
-    train(model, images, CUTOUT.parts, CROPPED, seed=0)
+    train(model, images, CUTOUT.parts, CROPPED, crop_size=CROP, seed=0)
     seen = []
     for batch in model.batches:
         clean, augmented = batch.split(4)
@@ -193,7 +194,7 @@ def test_augmentations_are_drawn_for_the_size_of_a_crop(monkeypatch):
     monkeypatch.setattr(
         Augmentation, "sample", lambda self, n, size, source: (sizes.append(size), sample(self, n, size, source))[1]
     )
-    train(Spy(2, 64), placed(), CUTOUT.parts, CROPPED, seed=0)
+    train(Spy(2, 64), placed(), CUTOUT.parts, CROPPED, crop_size=CROP, seed=0)
     assert sizes == [(8, 8)]
 
 
@@ -201,7 +202,7 @@ def test_crops_follow_the_seed():
     seen = []
     for seed in (0, 0, 1):
         model = Spy(2, 64)
-        train(model, placed(), CUTOUT.parts, CROPPED, seed=seed)
+        train(model, placed(), CUTOUT.parts, CROPPED, crop_size=CROP, seed=seed)
         seen.append(torch.cat(model.batches))
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
@@ -210,13 +211,13 @@ def test_crops_follow_the_seed():
 def test_a_crop_of_the_whole_image_is_the_image():
     whole, cropped = Spy(), Spy()
     train(whole, bright(), CUTOUT.parts, SETTINGS, seed=0)
-    train(cropped, bright(), CUTOUT.parts, dataclasses.replace(SETTINGS, patch=16, stride=4), seed=0)
+    train(cropped, bright(), CUTOUT.parts, SETTINGS, crop_size=16, seed=0)
     assert torch.equal(torch.cat(whole.batches), torch.cat(cropped.batches))
 
 
 def test_images_smaller_than_a_patch_are_refused():
     with pytest.raises(InputError, match=r"patch=8.*7x14 px.*larger images"):
-        train(Spy(2, 64), placed(height=7), CUTOUT.parts, CROPPED, seed=0)
+        train(Spy(2, 64), placed(height=7), CUTOUT.parts, CROPPED, crop_size=CROP, seed=0)
 
 
 @pytest.mark.parametrize("rate", [1e9, 1e30])
@@ -295,9 +296,8 @@ def test_batches_stay_channels_last():
     # Convolutions on a CPU take 1.4 times as long on the other format.
     model = Spy(3, 3 * 256)
     train(model, bright(channels=3), THREE_WAY.parts, SETTINGS, seed=0)
-    cropped = dataclasses.replace(SETTINGS, patch=8, stride=8)
     small = Spy(3, 3 * 64)
-    train(small, bright(channels=3), CUTOUT.parts, cropped, seed=0)
+    train(small, bright(channels=3), CUTOUT.parts, SETTINGS, crop_size=8, seed=0)
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in small.batches)
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in model.batches)
 

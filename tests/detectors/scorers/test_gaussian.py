@@ -4,8 +4,8 @@ import torch
 from sklearn.covariance import LedoitWolf, ledoit_wolf
 
 from augmentations import InputError
-from detectors import gaussian
-from detectors.scorers import Gaussian, GaussianPerLocation, ledoit_wolf_covariances
+from detectors.scorers.gaussian import Gaussian, GaussianPerLocation, ledoit_wolf_covariances
+from detectors.scorers import gaussian as module
 
 
 def rows(n, d, seed=0):
@@ -86,7 +86,7 @@ def test_refuses_rows_that_are_not_finite(value):
 
 def test_state_holds_all_of_it():
     gaussian, test = Gaussian().fit(rows(50, 4)), rows(7, 4, seed=1)
-    assert torch.equal(Gaussian.from_state(gaussian.state()).score(test), gaussian.score(test))
+    assert torch.equal(Gaussian().restore(gaussian.state_dict()).score(test), gaussian.score(test))
 
 
 def test_wants_no_gradients_from_training():
@@ -114,7 +114,7 @@ def test_covariance_of_rows_that_are_the_same_is_zero():
 
 @pytest.mark.parametrize("block", [2**22, 1], ids=["at once", "one by one"])
 def test_by_location_each_is_a_gaussian_of_its_own(block, monkeypatch):
-    monkeypatch.setattr(gaussian, "LOCATION_BLOCK", block)
+    monkeypatch.setattr(module, "LOCATION_BLOCK", block)
     train, test = places(40), places(7, seed=1)
     scores = GaussianPerLocation().fit(train).score(test)
     assert scores.shape == (7, 2, 3)
@@ -132,7 +132,7 @@ def test_a_location_where_nothing_varies_stays_finite_and_leaves_the_others_alon
     expected = Gaussian().fit(train[:, 0, 1]).score(test[:, 0, 1])
     torch.testing.assert_close(others[:, 0, 1], expected, rtol=1e-4, atol=1e-4)
     typical = train.double().var(0, correction=0).mean()
-    away = (test[:, 1, 2] - 0.5).double().norm(dim=1) / (gaussian.LEAST_VARIANCE * typical).sqrt()
+    away = (test[:, 1, 2] - 0.5).double().norm(dim=1) / (module.LEAST_VARIANCE * typical).sqrt()
     torch.testing.assert_close(others[:, 1, 2].double(), away, rtol=1e-4, atol=1e-4)
 
 
@@ -152,5 +152,5 @@ def test_by_location_refuses_what_no_gaussian_fits(bad, said):
 
 def test_state_by_location_holds_all_of_it():
     fitted, test = GaussianPerLocation().fit(places(40).requires_grad_()), places(7, seed=1)
-    assert torch.equal(GaussianPerLocation.from_state(fitted.state()).score(test), fitted.score(test))
+    assert torch.equal(GaussianPerLocation().restore(fitted.state_dict()).score(test), fitted.score(test))
     assert not fitted.whitening.requires_grad

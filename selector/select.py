@@ -1,0 +1,256 @@
+"""The main job: read, divide, train what a search proposes, rank without labels, and record what was chosen."""
+
+import platform
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import detectors as detectors_package
+from augmentations import InputError
+from augmentations.errors import whole_number
+from selector.criteria import Criterion
+from selector.evidence.evidence import Evidence
+from selector.execution import resolve_engine
+from selector.inputs import image_checks
+from selector.inputs.reader import Images, fingerprint, read_images
+from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
+from selector.ranking import cross_fit
+from selector.ranking.evaluation import test_for_shift
+from selector.ranking.ranking import Ranking, rank
+from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
+from selector.search import Search, resolve_search
+from selector.search.study import Study
+from selector.selection import Selection
+from selector.zoo.plan import Choices, Plan
+from selector.zoo.prepare import prepare
+from selector.zoo.progress import display
+from selector.zoo.store import Store, StoredEvidence, disk_errors
+from selector.zoo.zoo import Zoo
+
+FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
+LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
+
+
+class NothingToSelectError(RuntimeError):
+    """Every candidate failed; the message tells why."""
+
+
+def select_best(
+    train: Any,
+    test: Any = None,
+    augmentations: Choices = ("cutout", "cutpaste"),
+    detectors: Choices = ("classifier",),
+    scorers: Choices = ("gaussian",),
+    criterion: str | Sequence[str] | Criterion | Callable[[Evidence], float] = "auto",
+    preset: str = "quick",
+    image_size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    groups: Groups | None = None,
+    seeds: int = 1,
+    members: int = DEFAULT_MEMBERS,
+    search: str = "grid",
+    trials: int | None = None,
+    engine: Any = None,
+    encoder: str | None = None,
+) -> Selection:
+    """Choose the best detector, augmentation and hyperparameters for these images, without labels.
+
+    Args:
+        train: normal images, at least 20: a folder, a list of files, or an (N,C,H,W) or (N,H,W) array or tensor, float
+            in [0,1] or uint8.
+        test: unlabeled images, likewise, or None: candidates are then judged by how they score pseudo anomalies of
+            other families than their own (``selector.criteria.inductive()``).
+        augmentations: names or classes, or {name: [hyperparameters]}.
+        detectors: kinds, by name or class, or {name: [settings that differ from the preset's]}. A class must be
+            importable by worker processes.
+        scorers: names or classes, or {name: [settings]}.
+        criterion: a name in ``selector.criteria.names()``, several names, whose Borda decides, "auto", or your own: a
+            function of a candidate's ``Evidence`` that returns a number, higher = better, or a ``Criterion``. It gets a
+            column under its name; a candidate for which it raises or gives no number has failed.
+        preset: "quick", "standard" or "paper".
+        image_size: pixels per side; None: the preset's.
+        seed: of everything random.
+        device: "auto", "cuda", "mps" or "cpu".
+        jobs: worker processes; None: one per core, or one for a GPU.
+        out: the run folder. A run that was stopped is resumed there, and one that is finished grows by what this call
+            has in addition. None: a temporary folder that lives with the result.
+        skip_unreadable: leave unreadable files out and list them.
+        progress: show it on standard error.
+        groups: which train images belong together (a lot, a camera, crops of one photo): one hashable for each, in the
+            order they are read, or a function from name to hashable. No group is divided between training, selection
+            and calibration, so that held-out images stand for groups that were never seen.
+        seeds: how many times every configuration is trained, with seed, seed + 1, ...; splits and validation anomalies
+            stay those of ``seed``. The ranking has one row per configuration, criteria are means over its seeds, and
+            its candidate is the one of the median deciding value (of two in the middle the worse).
+        members: how many of the best candidates form the recommended detector, at most (``detectors.Ensemble``); 1:
+            the single best alone.
+        search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
+            hyperparameters, "tpe" those that the deciding criterion has favoured so far.
+        trials: how many configurations a sampler proposes; None: 30.
+        encoder: of the kinds that have one, in place of the preset's: "small", "resnet18" or "unpadded".
+        engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
+    Returns:
+        The ranking, the recommended detector, and what can be done with it.
+    Raises:
+        InputError: for bad input, before any training.
+        StorageError: where ``out`` can't be written to.
+        NothingToSelectError: where every candidate failed.
+
+    Example:
+        >>> from selector import select_best
+        >>> selection = select_best("good/", "incoming/", augmentations=("cutout", "cutpaste"))  # doctest: +SKIP
+        >>> selection.detect("incoming/").table  # doctest: +SKIP
+    """
+    for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
+        whole_number(name, value, minimum, f"try {remedy}")
+    chosen = detectors_package.preset(preset)
+    chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
+    place = detectors_package.resolve(device)
+    workers = resolve_engine(engine, jobs, place)
+    plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
+    searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
+    _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
+
+    images = _read(train, test, chosen.image_size, skip_unreadable)
+    numbers = None if groups is None else grouped(groups, images["train"].names)
+    splits = split(len(images["train"]), seed, numbers)
+    decision = resolve_decision(criterion, len(splits.validation), test is not None)
+    pixels, names = _divide(images, splits)
+    settings = {"preset": preset, "image_size": chosen.image_size, "seed": seed, "device": place.type}
+    run = _describe(images, splits, numbers, searched, settings) | {"names": names}
+
+    temporary = _temporary_folder() if out is None else None
+    store = Store(Path(temporary.name) if temporary else Path(str(out)))
+    with store.locked():
+        prepare(store, run, pixels, searched.augmentations, seed)
+        zoo = Zoo(store, (), place)
+        study = Study(searched, zoo, decision)
+        with display(zoo, lambda: study.n_pending, progress) as on_done:
+            study.run(workers, on_done)
+        ranking = _rank(zoo, decision, seed)
+        affected = _affected(zoo, ranking, decision, seed, members)
+        selection = Selection(zoo, ranking, ranking.first(members), affected)
+        selection.temporary_folder = temporary
+        study.save(selection.ranking)
+        selection.save()
+    return selection
+
+
+def _require_fields(decision: Decision, plan: Plan) -> None:
+    """Refuse a criterion that a kind without pseudo anomalies can't support, before anything is trained."""
+    rule = decision.normal
+    lacking = [kind.name for kind, _ in plan.kinds if not kind.has_pseudo_anomalies()]
+    needing = [one.name for one in rule.criteria if {"augmented", "augmented_scores"} & set(one.needs)]
+    if rule.is_user_chosen and lacking and needing:
+        raise InputError(
+            f"criterion {needing[0]!r}",
+            f"needs pseudo anomalies, which a detector of the kind {lacking[0]!r} has none of",
+            f"leave {lacking[0]!r} out, or choose another criterion",
+        )
+
+
+def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
+    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable)
+    images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
+    if test is not None:
+        channels = images["train"].pixels.shape[1]
+        images["test"] = read(test, role="test", minimum=FEWEST_TEST_IMAGES, channels=channels)
+    return images
+
+
+def _divide(images: Mapping[str, Images], splits: Splits) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
+    """Pixels and names by split."""
+    normal = images["train"]
+    rows = _rows(splits)
+    pixels = {name: normal.pixels[index] for name, index in rows.items()}
+    names = {name: [normal.names[i] for i in index.tolist()] for name, index in rows.items()}
+    if "test" in images:
+        pixels["test"], names["test"] = images["test"].pixels, list(images["test"].names)
+    return pixels, names
+
+
+def _rows(splits: Splits) -> dict[str, torch.Tensor]:
+    return {"train": splits.train, "validation": splits.validation, "calibration": splits.calibration}
+
+
+def _describe(
+    images: Mapping[str, Images],
+    splits: Splits,
+    groups: Sequence[int] | None,
+    search: Search,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a reader of the result must know of the run: its settings, images and libraries."""
+    by_split = groups and {name: [groups[i] for i in index.tolist()] for name, index in _rows(splits).items()}
+    warnings = image_checks.warnings(**images) if "test" in images else []
+    notes = [f"{role}: {note}" for role, read in images.items() for note in read.notes]
+    skipped = [(role, name, reason) for role, read in images.items() for name, reason in read.skipped]
+    return {
+        "settings": {
+            **search.settings,
+            **settings,
+            "channels": images["train"].pixels.shape[1],
+            "groups": by_split,
+            **{f"{role} images": fingerprint(read) for role, read in images.items()},
+        },
+        "warnings": warnings,
+        "notes": [*notes, *warnings, *image_checks.duplicates_across_splits(images["train"], splits)],
+        "skipped": [{"role": role, "name": name, "reason": reason} for role, name, reason in skipped],
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in LIBRARIES},
+    }
+
+
+def installed_version(library: str) -> str:
+    """The version of a library, in words where it has none."""
+    try:
+        return version(library)
+    except PackageNotFoundError:  # a copy of the source that was never installed
+        return "not installed"
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    with disk_errors(Path(tempfile.gettempdir()), kept="nothing was begun"):
+        return tempfile.TemporaryDirectory(prefix="ssad-")
+
+
+def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
+    records, evidence = _records_and_evidence(zoo)
+    if not evidence:
+        reasons = sorted({record["reason"] for record in records.values()})
+        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
+    shift = test_for_shift(evidence.values(), seed)
+    return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+
+
+def _affected(
+    zoo: Zoo, ranking: Ranking, decision: Decision, seed: int, members: int
+) -> tuple[cross_fit.CrossFitPValue, ...]:
+    """The test images without which others would have been chosen."""
+    store = zoo.store
+    if "test" not in store.images:
+        return ()
+    records, evidence = _records_and_evidence(zoo)
+    selections = cross_fit.selections_without_fold(zoo.candidates, records, evidence, decision, seed, members)
+
+    def calibration(candidate_id: str) -> torch.Tensor:
+        return store.calibration(candidate_id)["scores"]
+
+    test = store.images["test"]
+    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration)
+
+
+def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:
+    records = {candidate.id: record for candidate, record in zoo.records()}
+    usable = [candidate_id for candidate_id, record in records.items() if record["status"] == "ok"]
+    return records, StoredEvidence(zoo.store, usable)

@@ -1,0 +1,23 @@
+"""The verdict and the explanation of an outcome."""
+
+from selector.outcome import Outcome
+from selector.verdict.explanation import Explanation, explain
+from selector.verdict.sample_size import sample_size_warnings
+from selector.verdict.verdict import recommendation, sentences
+
+
+def answer(outcome: Outcome) -> list[str]:
+    """The verdict: which candidate, how sure that is, what is recommended, and warnings, in sentences."""
+    second = outcome.zoo[outcome.ranking.candidate[1]] if len(outcome.ranking) > 1 else None
+    store = outcome.zoo.store
+    few = sample_size_warnings(outcome.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
+    warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few)]
+    return [*sentences(outcome.result, outcome.best, second), *recommendation(outcome.members), *warnings]
+
+
+def explanation_of(outcome: Outcome) -> Explanation:
+    """What each criterion prefers, how far they agree, and which hyperparameters mattered."""
+    store = outcome.zoo.store
+    trusted = outcome.ranking.candidate[outcome.ranking.status == "ok"]
+    by_candidate = {i: scores for i in trusted if (scores := store.evidence(i)[0].test_scores) is not None}
+    return explain(outcome.result, by_candidate, store.run["settings"]["seed"])
