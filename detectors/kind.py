@@ -80,7 +80,7 @@ class Kind(Detector):
         return cls.Settings(image_size=preset.image_size)
 
     @classmethod
-    def has_pseudo_anomalies(cls) -> bool:  # type: ignore[override]  # known of a class already
+    def has_pseudo_anomalies(cls) -> bool:
         """Whether ``pseudo_anomalies`` gives any, known before training."""
         return cls.uses_augmentation
 

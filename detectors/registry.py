@@ -24,4 +24,4 @@ def get(detector: str | type[Kind]) -> type[Kind]:
         return DETECTORS[detector]
     if isinstance(detector, str) and ":" not in detector:
         raise unknown_name("detector", detector, names())
-    return resolve(detector if isinstance(detector, str) else reference_of(detector), Kind, "detector")
+    return resolve(detector if isinstance(detector, str) else reference_of(detector), Kind, "detector")  # type: ignore[type-abstract]

@@ -310,7 +310,7 @@ def test_no_step_waits_for_the_device(name, jitter, patch, monkeypatch):
     monkeypatch.setattr(training, "PROGRESS_REPORTS", 1)
     monkeypatch.setattr(training, "autocast", lambda device: nullcontext())
     steps = []
-    settings = dataclasses.replace(SETTINGS, steps=5, jitter=jitter, patch=patch, stride=patch)
+    settings = dataclasses.replace(SETTINGS, steps=5, jitter=jitter)
     augmentation = augmentations.make(name)
     side = patch if patch else 32
     with FakeTensorMode():
@@ -327,7 +327,14 @@ def test_no_step_waits_for_the_device(name, jitter, patch, monkeypatch):
         monkeypatch.setattr(Tensor, "backward", backward)
         monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (step(self), steps.append(self))[0])
         with pytest.raises(DataDependentOutputException):
-            train(model, torch.empty(6, 3, 32, 32, device="cuda"), augmentation.parts, settings, seed=0)
+            train(
+                model,
+                torch.empty(6, 3, 32, 32, device="cuda"),
+                augmentation.parts,
+                settings,
+                crop_size=patch or None,
+                seed=0,
+            )
     assert len(steps) == len(model.batches) == 5
     assert all(batch.device.type == "cuda" for batch in model.batches)
     assert {batch.shape[1:] for batch in model.batches} == {(3, side, side)}
