@@ -12,7 +12,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets.generated import check_size, with_defects
-from benchmarks.tasks.task import SHIFTED, Loader, Task
+from benchmarks.tasks.task import SHIFTED, SPLIT_SEED, Loader, Task
 from selector.inputs import reader
 
 PHOTOS = {
@@ -25,7 +25,6 @@ PHOTOS = {
 TILE = 32  # px of the photo; tiles do not overlap
 LARGE_TILE = 48  # px; galaxies are larger than the grain of the other photos, and the sky between them is empty
 TRAIN_SHARE = 0.6
-SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:

@@ -75,7 +75,7 @@ def regrets() -> str:
     columns = {
         "`development`": development.mean_regret,
         "`held-out`": held_out.mean_regret,
-        "`held-out`, decidable": held_out.decidable_mean_regret,
+        "`held-out`, label-resolvable": held_out.label_resolvable_mean_regret,
     }
     rows = [
         [title, *(f"{column[name]:.3f} ({column[name] / column['random']:.0%})" for column in columns.values())]
@@ -136,8 +136,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
     "held-out": _leaderboard("held-out"),
-    "held-out-decidable": _leaderboard("held-out", "## Decidable data sets"),
-    "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_out.md", None),
+    "held-out-label-resolvable": _leaderboard("held-out", "## Label-resolvable data sets"),
+    "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
     "criteria": criteria_table,
     "consensus": consensus_table,
     "presets": presets_table,
