@@ -30,7 +30,7 @@ from selector.export.formats import (
     torch_program,
 )
 from selector.outcome import Outcome
-from selector.zoo.store import disk_errors
+from selector.zoo.disk import disk_errors
 
 DESCRIPTION = "model.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
