@@ -157,7 +157,7 @@ class Store:
     @cached_property
     def validation_anomalies(self) -> dict[str, Tensor]:
         """The validation anomalies, (n,C,S,S) by family."""
-        anomalies, settings = _read(self._anomalies, RUN_AGAIN)
+        anomalies, settings = _read(self._anomalies, self._redo_all)
         return {family: anomalies[family] for family in settings["families"]}
 
     @property
@@ -169,10 +169,15 @@ class Store:
     def _anomalies(self) -> Path:
         return self.root / "validation_anomalies.safetensors"
 
+    @property
+    def _redo_all(self) -> str:
+        """Other validation anomalies need not be the same, and what is known of candidates belongs to these."""
+        return f"delete it and {self.root / 'candidates'}, and {RUN_AGAIN}"
+
     @cached_property
     def families(self) -> list[str]:
         """The families of validation anomalies, in the order in which they joined the run."""
-        return _read_settings(self._anomalies, RUN_AGAIN)["families"]
+        return _read_settings(self._anomalies, self._redo_all)["families"]
 
     def add_validation_anomalies(self, anomalies: Mapping[str, Tensor]) -> None:
         """Add families to those that are there, which stay as they are."""
