@@ -286,6 +286,11 @@ class Store:
             files.write(folder / "evidence.safetensors", evidence | tensors, settings)
             _write_record(folder, {**self.record(candidate.id), "families": list(families)})
 
+    def withdraw(self, candidate: Candidate, record: Mapping[str, Any]) -> None:
+        """Replace the record of a finished candidate by that of a failure."""
+        with disk_errors(self.root):
+            _write_record(self._folder(candidate.id), {**record, "candidate": candidate.to_json()})
+
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images; one where it has none."""
         tensors, settings = self._read(candidate_id, "evidence")
