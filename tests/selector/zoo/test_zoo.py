@@ -7,6 +7,7 @@ from augmentations import InputError
 from detectors import Classifier, Ensemble
 from selector.execution import Serial, WorkerDiedError
 from selector.execution.threads import one_thread
+from selector.zoo.store import Store
 from selector.zoo.training import DRAWS, Job, gather_evidence, train_candidates
 from selector.zoo.zoo import Zoo
 
@@ -65,11 +66,11 @@ class TestTraining:
 
     def test_progress_is_reported(self, zoo, monkeypatch):
         reports = []
-        monkeypatch.setattr(
-            type(zoo.store),
-            "report_progress",
-            lambda self, training_id, step, loss: reports.append((training_id, step)),
-        )
+
+        def report(self, training_id, step, loss):
+            reports.append((training_id, step))
+
+        monkeypatch.setattr(Store, "report_progress", report)
         train(zoo)
         for candidate in zoo.candidates:
             steps = [step for training_id, step in reports if training_id == candidate.training_id]
