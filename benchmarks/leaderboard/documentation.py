@@ -10,10 +10,10 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from detectors.settings import PRESETS
 
 from augmentations.errors import unknown_name
 from benchmarks.leaderboard.text import markdown_escaped
+from detectors import PRESETS
 from selector import consensus, criteria
 
 RESULTS = Path(__file__).parents[1] / "results"
