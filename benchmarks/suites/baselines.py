@@ -65,7 +65,7 @@ def untrained(
 def pixels(
     fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) by the same density of raw pixels, averaged to 16 px a side: no encoder, no training."""
+    """Scores (k,) by the same density of raw pixels, averaged to 16 x 16 px: no encoder, no training."""
     fit, test = (torch.nn.functional.adaptive_avg_pool2d(images, PIXEL_SIDE).flatten(1) for images in (fit, test))
     return Gaussian().fit(fit).score(test)
 

@@ -210,7 +210,7 @@ def test_one_task_one_seed_one_ratio_and_no_kinds(make_run):
     folder = make_run({"only": ("only", None)}, seeds=(0,), ratios=(np.nan,))
     page = write(folder).read_text("utf-8")
     assert "Over 1 case," in page
-    assert "augmentations can't be held against kinds" in page
+    assert "augmentations can't be compared by kind" in page
     assert "Ranks need at least" in page
     assert "±&nbsp;" not in section(page, "tasks")
     assert pd.read_csv(folder / "summary.csv").mean_regret_low.isna().all()
