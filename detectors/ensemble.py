@@ -80,7 +80,7 @@ class EnsembleModule(ScoringModule):
         map_normalizations: Sequence[Normalization],
     ) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members: Sequence[ScoringModule] = nn.ModuleList(members)  # type: ignore[assignment]
         self.normalizations, self.map_normalizations = tuple(normalizations), tuple(map_normalizations)
 
     def features(self, images: Tensor) -> list[Any]:

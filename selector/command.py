@@ -23,8 +23,8 @@ from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
+from selector.zoo.disk import StorageError, disk_errors
 from selector.zoo.grid_file import read_grid_file
-from selector.zoo.store import StorageError, disk_errors
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code

@@ -27,10 +27,12 @@ from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study
 from selector.selection import Selection
+from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
 from selector.zoo.prepare import prepare
 from selector.zoo.progress import display
-from selector.zoo.store import Store, StoredEvidence, disk_errors
+from selector.zoo.store import Store
+from selector.zoo.stored_evidence import StoredEvidence
 from selector.zoo.zoo import Zoo
 
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed

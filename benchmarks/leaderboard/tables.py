@@ -136,7 +136,7 @@ def blocks(result: Result, names: Sequence[str]) -> pd.DataFrame:
 
 
 def summary(result: Result) -> pd.DataFrame:
-    """A row a criterion, least mean regret first and those without any last; indexed by its name."""
+    """One row per criterion, least mean regret first and those without any last; indexed by its name."""
     average = _average_ranks(blocks(result, choosing(result)))
     tests = against_default(result)
     p_values = pd.Series(dtype=float) if tests is None else tests.set_index("first").p_holm

@@ -30,7 +30,7 @@ def get(scorer: str | type[Scorer]) -> type[Scorer]:
         return SCORERS[scorer]
     if isinstance(scorer, str) and ":" not in scorer:
         raise unknown_name("scorer", scorer, names())
-    return resolve(scorer if isinstance(scorer, str) else reference_of(scorer), Scorer, "scorer")
+    return resolve(scorer if isinstance(scorer, str) else reference_of(scorer), Scorer, "scorer")  # type: ignore[type-abstract]
 
 
 def make(scorer: str | type[Scorer], **settings: Any) -> Scorer:

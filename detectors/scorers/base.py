@@ -23,6 +23,8 @@ class Scorer(nn.Module, ABC):
     per_location: ClassVar["type[Scorer] | None"] = None
 
     def __init__(self, **settings: Any) -> None:
+        if settings and type(self).__init__ is Scorer.__init__:
+            raise TypeError(f"it takes no settings, and {', '.join(settings)} was given")
         super().__init__()
         self.settings = settings
 

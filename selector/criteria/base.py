@@ -59,6 +59,8 @@ class Criterion:
         Raises InputError where a needed field is missing.
         """
         self.require(evidence)
-        value = torch.as_tensor(self.compute(evidence))  # a user's function may return a float
+        value = self.compute(evidence)
+        if not isinstance(value, Tensor):  # a user's function may return a float
+            value = torch.tensor(value, dtype=torch.float64)
         device = getattr(evidence, self.needs[0]).device if self.needs else value.device
         return value if value.device == device else value.to(torch.float32).to(device)

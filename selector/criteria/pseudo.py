@@ -1,7 +1,7 @@
 """Pseudo-anomaly validation: held-out normal images against pseudo anomalies that the candidate was not trained on.
 
 Higher is better. They need no test images, so they choose where there are none, and no share of anomalies or shift
-among test images moves them; what they cannot know is how the anomalies to come look.
+among test images moves them; they cannot know what future anomalies look like.
 """
 
 from torch import Tensor
@@ -14,7 +14,7 @@ NEEDS = ("validation_scores", "pseudo_scores")
 
 
 def pseudo_auc(evidence: Evidence) -> Tensor:
-    """AUROC of the bank's scores against held-out normal scores. Source: arXiv 2310.10461 (SWSA)."""
+    """AUROC of other augmentations' pseudo anomalies against normal images. Source: arXiv 2310.10461 (SWSA)."""
     return probability_above(*scores_of(evidence, NEEDS))
 
 

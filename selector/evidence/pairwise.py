@@ -54,7 +54,17 @@ def squared_distances(a: Tensor, b: Tensor, a_square: Tensor, b_square: Tensor, 
 def mean_nearest_distance(
     queries: Tensor, references: Tensor, count: int, pairs_at_once: int = PAIRS_AT_ONCE
 ) -> Tensor:
-    """Mean Euclidean distance (q,) of each query to its ``count`` nearest references, to all where fewer."""
+    """Mean Euclidean distance of each query to its nearest references.
+
+    Args:
+        queries: (q,d).
+        references: (r,d).
+        count: of the nearest; all where there are fewer.
+        pairs_at_once: bounds the memory.
+
+    Returns:
+        (q,), float64.
+    """
     mean = origin(queries, references)
     queries, references = minus(queries, mean), minus(references, mean)
     query_square, reference_square = squared_norms(queries), squared_norms(references)
@@ -71,9 +81,15 @@ def mean_nearest_distance(
 class Pairwise:
     """Mean distances and kernels between train, augmented and test embeddings, each block computed once.
 
-    train (n,d), augmented (m,d), test (k,d). Memory: float64 copies and a few ``pairs_at_once`` doubles.
     distance: Euclidean. rbf: exp(-gamma |a-b|^2). poly: (gamma <a,b> + 1)^3, not centred. gamma = 1/d.
-    Under autograd nothing is cached, and chunks are recomputed in the backward pass.
+    Memory: float64 copies and a few ``pairs_at_once`` doubles. Under autograd nothing is cached, and chunks are
+    recomputed in the backward pass.
+
+    Args:
+        train: (n,d).
+        augmented: (m,d).
+        test: (k,d).
+        pairs_at_once: of a chunk.
     """
 
     def __init__(self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> None:

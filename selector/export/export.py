@@ -30,7 +30,7 @@ from selector.export.formats import (
     torch_program,
 )
 from selector.outcome import Outcome
-from selector.zoo.store import disk_errors
+from selector.zoo.disk import disk_errors
 
 DESCRIPTION = "model.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -57,7 +57,7 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     """
     _require_packages()
     folder = Path(path)
-    _require_room(folder, overwrite)
+    _require_space(folder, overwrite)
     settings, detector = outcome.zoo.store.run["settings"], outcome.detector
     members = [member.id for member in outcome.members]
     calibration = outcome.zoo.calibration(members)["scores"]
@@ -135,8 +135,12 @@ def _on_cpu(detector: Detector) -> nn.Module:
 def _traced(module: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
     example = images[:1].expand(TRACED, -1, -1, -1).contiguous()
     shapes = {INPUT: {0: torch.export.Dim("batch", min=1)}}
-    with torch.no_grad():
-        program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # whatever a kind or scorer from outside does that torch can't follow
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"torch.export can't trace the scoring graph ({reason}). Nothing was written") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names the folders of the machine it was traced on
     program.example_inputs = None  # torch would pickle them
@@ -186,7 +190,7 @@ def _require_packages() -> None:
         raise InputError("export", f"needs {', '.join(missing)}, not installed here", "pip install 'ssad[export]'")
 
 
-def _require_room(folder: Path, overwrite: bool) -> None:
+def _require_space(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "is a file", "name a folder for the exported programs")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:

@@ -68,17 +68,17 @@ def selections_without_fold(
     """
     if not decision.required_fields <= set(SCORES):
         return []
-    # One after another, and without their embeddings, so that no more than one's are in memory.
+    # One after another, and without their embeddings, so that those of one alone are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = usable_scores([one] for one in scores.values())
-    k = max(0 if one.test_scores is None else len(one.test_scores) for one in scores.values())
+    compared = usable_scores([e] for e in scores.values())
+    k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     order = torch.randperm(k, generator=generator(seed, "jackknife"))
     selections: list[tuple[str, ...]] = [()] * k
     for fold in range(min(FOLDS, k)):
         rest = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
         is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest]).is_shifted
-        without = {i: one.subset(test_scores=rest) for i, one in scores.items()}
-        rule = decision.given(is_shifted).supported_by([one.available for one in without.values()])
+        without = {i: e.subset(test_scores=rest) for i, e in scores.items()}
+        rule = decision.given(is_shifted).supported_by([e.available for e in without.values()])
         evaluations = {
             c.id: evaluate_candidate(records[c.id], [without[c.id]] if c.id in without else [], rule.criteria, rule)
             for c in candidates

@@ -230,7 +230,16 @@ def _points(values: pd.Series, reference: pd.Series, other: np.ndarray, higher_i
 
 
 def deciding_values(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> pd.Series:
-    """The deciding value of each row of criterion values: the criterion, or the Borda share among ``reference``."""
+    """The deciding value of each row of criterion values.
+
+    Args:
+        values: one row per candidate, with a column for each of the rule's criteria.
+        reference: the rows that a Borda compares with.
+        rule: what decides.
+
+    Returns:
+        The criterion's value, or the Borda share.
+    """
     if not rule.is_borda:
         return values[rule.names[0]]
     return borda(values, {criterion.name: criterion.higher_is_better for criterion in rule.criteria}, reference)
@@ -239,7 +248,12 @@ def deciding_values(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -
 def best_first(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> list[Any]:
     """The index of criterion values in the order of the rule.
 
-    Ties of a Borda go to the better value of its first criterion, then to the earlier row.
+    Ties of a Borda go to the better value of its first criterion, then to the earlier row; nan comes last.
+
+    Args:
+        values: one row per candidate, with a column for each of the rule's criteria.
+        reference: the rows that a Borda compares with.
+        rule: what decides.
     """
     first = rule.criteria[0]
     sign = 1 if first.higher_is_better else -1

@@ -16,7 +16,7 @@ leaves. Anomalies that score high hide a shift towards more normal scores.
 the largest of the candidates' sums of Savage scores over the test images (-log of the share of scores above, so that
 few high ones count; Savage, Ann. Math. Stat. 27, 1956). Its distribution is that over permutations of the images, the
 same for all candidates (Westfall & Young, Resampling-based multiple testing, 1993), so the size is exact. The power is
-bounded by what ranks can tell: a images above all others are all test images by chance in about (k / (h + k))^a.
+bounded by what ranks can show: a images above all others are all test images by chance in about (k / (h + k))^a.
 
 That unlabeled images bound the share of what is unlike the nominal ones from below, and only so, is from Blanchard, Lee
 & Scott, Semi-supervised novelty detection, JMLR 11, 2010. docs/shift.md has numbers.

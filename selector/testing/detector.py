@@ -28,11 +28,12 @@ class DetectorContract:
     """Inherit, and say in ``make`` how an unfitted detector is made and in ``learn`` how one learns in a second.
 
     depends_on_seed: whether another seed gives another detector. any_size: whether images of other sizes than those
-    fitted to can be scored.
+    fitted to can be scored. peak_tolerance: pixels by which the highest place of a map may miss a defect.
     """
 
     depends_on_seed = True
     any_size = True
+    peak_tolerance = 0
 
     def make(self, *, seed=0, channels=1):
         raise NotImplementedError
@@ -126,8 +127,9 @@ class DetectorContract:
         images[:, :, row : row + 16, column : column + 16] = 0
         peaks = detector.score_map(images).flatten(1).argmax(1)
         rows, columns = peaks // 80, peaks % 80
-        assert ((rows >= row) & (rows < row + 16)).all()
-        assert ((columns >= column) & (columns < column + 16)).all()
+        slack = self.peak_tolerance
+        assert ((rows >= row - slack) & (rows < row + 16 + slack)).all()
+        assert ((columns >= column - slack) & (columns < column + 16 + slack)).all()
 
     @pytest.mark.parametrize("size", [(32, 32), (33, 20), (16, 48), (7, 5), (1, 40), (1, 1)], ids=str)
     def test_score_map_has_the_size_of_the_images(self, detector, size):

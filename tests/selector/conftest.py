@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from detectors import preset
-from selector.zoo.candidates import plan
+from selector.zoo.plan import Plan
+from selector.zoo.prepare import prepare
 from selector.zoo.store import Store
 
 
@@ -19,14 +20,14 @@ def images(stripes, scratched):
 def candidates(tiny):
     """Two of one augmentation, so two trainings."""
     grid = {"cutout": [{"area": (0.02, 0.1)}, {"area": (0.1, 0.2)}]}
-    return plan(grid, ("classifier",), ("gaussian",), preset(tiny), seed=0)
+    return Plan.of(grid, ("classifier",), ("gaussian",), preset(tiny)).candidates(seed=0)
 
 
 @pytest.fixture
 def description(candidates):
     """A run.json."""
     settings = {
-        "candidates": [candidate.to_json() for candidate in candidates],
+        "search": "grid",
         "preset": "tiny",
         "seed": 0,
         "train images": 64 * "a",
@@ -36,8 +37,9 @@ def description(candidates):
 
 
 @pytest.fixture
-def store(tmp_path, description, images):
+def store(tmp_path, description, images, candidates):
     store = Store(tmp_path / "run")
+    augmentations = [candidate.training.make_augmentation() for candidate in candidates]
     with store.locked():
-        store.create(description, images)
+        prepare(store, description, images, augmentations, seed=0)
     return store

@@ -389,7 +389,7 @@ def test_against_a_control_every_other_method_comes_first_once():
 
 
 @pytest.mark.filterwarnings("error")
-def test_methods_that_always_do_the_same_are_not_told_apart():
+def test_methods_that_always_do_the_same_do_not_differ():
     values = table(8, 12, 2).assign(m0=lambda t: t.m1, zero=0.0)
     found = wilcoxon_holm(values).set_index(["first", "second"])
     assert found.p_value["m0", "m1"] == found.p_holm["m0", "m1"] == 1

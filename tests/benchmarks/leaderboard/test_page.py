@@ -128,7 +128,7 @@ def test_the_verdict_names_the_best_default_random_and_dsv_with_their_numbers(pa
         assert f"{summary.mean_regret[name]:.3f}" in headline
 
 
-def test_a_failed_row_and_a_failed_candidate_are_told_with_their_reasons(page, hostile):
+def test_a_failed_row_and_a_failed_candidate_are_shown_with_their_reasons(page, hostile):
     found = section(page, "failures")
     assert f"ValueError: {hostile}" in found
     assert "a-cutout, seed 0, ratio 5%" in found
@@ -188,9 +188,9 @@ def test_all_data_sets_and_the_label_resolvable_ones_are_shown_together(make_run
     assert summary.mean_regret["dsv"] == pytest.approx(rows[rows.criterion == "dsv"].regret.mean())
     assert page.count('<table class="sortable">') == 2
     for twin in ("leaderboard.md", "leaderboard.tex"):
-        told = (folder / twin).read_text("utf-8")
-        assert len(re.findall(r"^(?:\| )?default ", told, re.MULTILINE)) == 2
-        assert "Not label-resolvable: c " in told
+        text = (folder / twin).read_text("utf-8")
+        assert len(re.findall(r"^(?:\| )?default ", text, re.MULTILINE)) == 2
+        assert "Not label-resolvable: c " in text
 
 
 def test_where_all_data_sets_are_label_resolvable_there_is_one_table(make_run):
@@ -216,7 +216,7 @@ def test_one_task_one_seed_one_ratio_and_no_kinds(make_run):
     assert pd.read_csv(folder / "summary.csv").mean_regret_low.isna().all()
 
 
-def test_a_run_that_failed_as_a_whole_is_told(make_run):
+def test_a_run_that_failed_as_a_whole_is_reported(make_run):
     def edit(rows, candidates):
         rows[["auroc", "regret", "rank", "spearman"]] = np.nan
         rows["reason"] = "no memory"

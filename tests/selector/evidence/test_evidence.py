@@ -71,3 +71,17 @@ def test_pairs_are_made_once_and_need_three_sets():
     assert evidence.pairwise is evidence.pairwise
     with pytest.raises(InputError, match="needs augmented, test"):
         _ = Evidence(rows).pairwise
+
+
+def test_what_is_absent_is_named_with_who_needs_it():
+    evidence = Evidence(test_scores=[1.0, 2.0], train=torch.ones(3, 2))
+    assert evidence.available == {"test_scores", "train"}
+    (scores,) = evidence.require(("test_scores",), by="mine")
+    assert scores is evidence.test_scores
+    with pytest.raises(InputError, match="mine: needs test, validation, which the evidence lacks; pass Evidence"):
+        evidence.require(("test", "train", "validation"), by="mine")
+
+
+def test_the_fields_say_what_they_hold():
+    assert EMBEDDINGS == ("train", "augmented", "test", "validation")
+    assert SCORES == ("validation_scores", "augmented_scores", "test_scores", "pseudo_scores")

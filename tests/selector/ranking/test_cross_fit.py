@@ -1,9 +1,11 @@
 """What decides on an image that took part in the choice: the candidates that are chosen without it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from detectors import preset
+from detectors import Classifier, ScorerSpec, preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
@@ -12,9 +14,10 @@ from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
 
+SETTINGS = Classifier.settings_for(preset("quick"))
 OK = {"status": "ok", "reason": ""}
 CANDIDATES = [
-    Candidate(Training("cutout", (("area", (a, a)),), "classifier", preset("quick"), 0), "gaussian")
+    Candidate(Training("classifier", SETTINGS, "cutout", (("area", (a, a)),), 0), ScorerSpec("gaussian"))
     for a in (0.1, 0.2, 0.3)
 ]
 RECORDS = {candidate.id: OK for candidate in CANDIDATES}
@@ -106,3 +109,11 @@ def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_th
     of_calibration = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
     assert affected == (CrossFitPValue(1, image_digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
     assert len({image_digest(image) for image in images}) == 3
+
+
+def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():
+    given = evidence(FOLDS)
+    lacking = CANDIDATES[1].id
+    mixed = given | {lacking: [replace(given[lacking][0], augmented_scores=None)]}
+    assert selections(mixed, "rtm", 1) == selections(given, "rtm", 1)
+    assert selections(mixed, "auto", 2) == selections(given, "auto", 2)

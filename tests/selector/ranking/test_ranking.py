@@ -4,30 +4,31 @@ import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from augmentations import InputError
-from detectors import preset
+from detectors import Classifier, ScorerSpec, preset
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking import evaluation
-from selector.ranking.bootstrap import _bootstraps, rows_of
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.ranking import rank
-from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, resolve_decision
+from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, borda, resolve_decision
 from selector.ranking.shift import ShiftTest
-from selector.verdict.verdict import recommendation, sentences
+from selector.verdict.verdict import sentences
 from selector.zoo.candidates import Candidate, Training
 
+SETTINGS = Classifier.settings_for(preset("quick"))
 OK = {"status": "ok", "reason": ""}
 
 
 def candidate(area: float, seed: int = 0) -> Candidate:
-    return Candidate(Training("cutout", (("area", (area, area)),), "classifier", preset("quick"), seed), "gaussian")
+    return Candidate(
+        Training("classifier", SETTINGS, "cutout", (("area", (area, area)),), seed), ScorerSpec("gaussian")
+    )
 
 
 def evidence(shift: float = 2.0, learned: float = 3.0, seed: int = 0, scores: torch.Tensor | None = None):
@@ -247,14 +248,14 @@ def test_ranking_is_the_same_twice(pool):
 
 
 class Lazy(Mapping):
-    """Evidence that is made anew whenever it is asked for; ``most`` is how much of it was there at once."""
+    """Evidence that is created again at every access; ``most`` is how much of it was in memory at once."""
 
     def __init__(self, made):
-        self.made, self.asked, self.alive, self.most = made, [], weakref.WeakSet(), 0
+        self.made, self.accessed, self.alive, self.most = made, [], weakref.WeakSet(), 0
 
     def __getitem__(self, candidate_id):
         draws = [replace(draw) for draw in self.made[candidate_id]]
-        self.asked.append(candidate_id)
+        self.accessed.append(candidate_id)
         self.alive.update(draws)
         self.most = max(self.most, len(self.alive))
         return draws
@@ -277,7 +278,7 @@ def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch):
     records = dict.fromkeys(lazy, OK)
     result = rank(list(made), records, lazy, Rule.of(*names), seed=0)
     assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
-    assert len(lazy.asked) <= 3 * len(made) + 1
+    assert len(lazy.accessed) <= 3 * len(made) + 1
     assert result.table.equals(ranked(made, Rule.of(*names)).table)
 
 
@@ -314,21 +315,6 @@ def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool):
     assert ", more than the margin's spread" in text
 
 
-def test_auto_is_borda_whatever_the_number_of_validation_images():
-    for n_validation in (3, 20, 200):
-        assert resolve_decision("auto", n_validation).normal.names == AUTO
-
-
-def test_without_test_images_auto_is_pseudo_anomaly_validation():
-    assert resolve_decision("auto", 20, has_test=False).normal.names == ("pseudo_auc", "npd")
-    few = resolve_decision("auto", 19, has_test=False).normal
-    assert few.names == ("pseudo_auc",)
-    assert "19 validation images" in few.reason
-    assert resolve_decision("npd", 3, has_test=False).normal.names == ("npd",)
-    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
-        resolve_decision("pu_auc", 100, has_test=False)
-
-
 def spread_of_tests(evidence):
     """How much the test scores vary.
 
@@ -337,7 +323,7 @@ def spread_of_tests(evidence):
     return evidence.test_scores.log().std()
 
 
-class TestOwnCriterion:
+class TestCustomCriterion:
     def test_it_decides_under_its_own_name_and_higher_is_better(self, pool):
         decide = resolve_decision(spread_of_tests, 30).normal
         result = ranked(pool, decide)
@@ -366,7 +352,7 @@ class TestOwnCriterion:
         assert best == pytest.approx(np.mean(values))
 
     @pytest.mark.parametrize(
-        ("give", "told"),
+        ("give", "message"),
         [
             (lambda: 1 / 0, "picky raised ZeroDivisionError: division by zero"),
             (lambda: "3.0", "picky gave '3.0', which is not a number"),
@@ -375,7 +361,7 @@ class TestOwnCriterion:
             (lambda: math.inf, "picky is not finite"),
         ],
     )
-    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, told):
+    def test_a_candidate_for_which_it_has_no_number_failed_with_the_reason(self, pool, give, message):
         bad = next(iter(pool.values()))[0].test_scores
 
         def picky(evidence):
@@ -386,41 +372,7 @@ class TestOwnCriterion:
         table = ranked(pool, resolve_decision(picky, 30).normal).table
         assert table.status.tolist() == ["ok", "ok", "failed"]
         assert table.candidate[2] == next(iter(pool)).id
-        assert told in table.reason[2]
-
-    @pytest.mark.parametrize(
-        ("given", "told"),
-        [
-            (lambda evidence: 1.0, "no name.*def"),
-            (partial(spread_of_tests), "no name.*def"),
-            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
-            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
-            (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
-            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
-            (3, "is not a criterion"),
-        ],
-    )
-    def test_what_can_have_no_column_is_refused(self, given, told):
-        with pytest.raises(InputError, match=told):
-            resolve_decision(given, 30)
-
-    def test_a_built_in_criterion_can_be_given_itself(self):
-        assert resolve_decision(get("dsv"), 30).normal == resolve_decision("dsv", 30).normal
-
-    def test_one_that_needs_test_images_is_refused_without(self):
-        with pytest.raises(InputError, match="none were given"):
-            resolve_decision(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
-
-
-def test_what_was_made_of_a_validation_image_goes_with_it():
-    """Blocks of pseudo anomalies, one for each validation image: a resample takes the same images of each."""
-    h = torch.arange(6.0)
-    whole = Evidence(validation_scores=h, augmented_scores=h + 10, pseudo_scores=torch.cat([h + 20, h + 30]))
-    test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
-    again = whole.subset(**rows_of(whole, test, validation, SCORES))
-    assert again.test_scores is None
-    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
-        assert torch.equal(made, again.validation_scores + offset)
+        assert message in table.reason[2]
 
 
 def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
@@ -434,12 +386,7 @@ def test_a_criterion_whose_evidence_no_candidate_has_is_absent_and_says_why():
     assert "npd needs pseudo_scores" in failed.reason[0]
 
 
-def test_an_unknown_criterion_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match=r"dvs.*dsv"):
-        resolve_decision("dvs", 100)
-
-
-def test_the_borda_share_of_collapsed_candidates_counts_trusted_rivals(pool):
+def test_the_borda_share_of_collapsed_candidates_counts_trusted_candidates(pool):
     collapsed = candidate(0.2)
     table = ranked(
         {collapsed: evidence(shift=0.0, learned=0.0), **pool}, Rule.of("score_shift", "score_skewness")
@@ -481,31 +428,10 @@ def test_several_names_decide_by_their_borda(pool):
     assert resolve_decision(("rtm",), 30).normal.names == ("rtm",)
 
 
-@pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
-def test_several_that_are_no_names_are_refused(several):
-    with pytest.raises(InputError, match="criterion"):
-        resolve_decision(several, 30)
+class TestShift:
+    """Test images against validation images: by the candidates that can be trusted."""
 
-
-def test_several_of_which_one_needs_test_images_are_refused_without_them():
-    with pytest.raises(InputError, match=r"'rtm'.*test images"):
-        resolve_decision(("pseudo_auc", "rtm"), 30, has_test=False)
-
-
-@pytest.mark.parametrize("count", [2, 4, 6])
-def test_the_recommendation_names_the_first_few_of_its_members(count):
-    members = [candidate(0.01 * place) for place in range(1, count + 1)]
-    (told,) = recommendation(members)
-    assert f"the best {count} together" in told
-    named = [member.describe() in told for member in members]
-    assert named == [False, True, True, True, False, False][:count]
-    assert (f"and {count - 4} more" in told) == (count > 4)
-
-
-class TestComparison:
-    """Test images against validation images: asked of the candidates that can be trusted."""
-
-    def test_a_shift_that_candidates_see_is_told_and_auto_falls_back(self, pool):
+    def test_a_shift_that_candidates_see_is_reported_and_auto_falls_back(self, pool):
         shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
         found = evaluation.test_for_shift(shifted.values(), seed=0)
         assert found.is_shifted
@@ -514,10 +440,10 @@ class TestComparison:
         decide = resolve_decision("auto", 30).given(found.is_shifted)
         assert decide.names == UNDER_SHIFT
         result = replace(ranked(shifted, decide), comparison=found)
-        told = sentences(result, *list(pool)[:2])[-1]
-        assert told.startswith("Warning: validation images do not resemble the normal test images")
+        message = sentences(result, *list(pool)[:2])[-1]
+        assert message.startswith("Warning: validation images do not resemble the normal test images")
         left = "to Borda over rtm, npd and score_skewness, which does not compare their level"
-        assert f"so it was left {left}" in told
+        assert f"so it was left {left}" in message
         for criterion in ("score_shift", "rtm"):
             by_hand = replace(result, rule=Rule.from_json(resolve_decision(criterion, 30).normal.to_json()))
             assert f'"auto" would leave it {left}' in sentences(by_hand, *list(pool)[:2])[-1]
@@ -540,7 +466,7 @@ class TestComparison:
         assert resolve_decision("dsv", 30).under_shift.names == ("dsv",)
         assert resolve_decision("auto", 30, False).under_shift.names == resolve_decision("auto", 30, False).normal.names
 
-    def test_nothing_standing_out_is_told(self, pool):
+    def test_no_evidence_of_anomalies_is_reported(self, pool):
         usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
         found = evaluation.test_for_shift(usual.values(), seed=0)
         assert found.no_evidence_of_anomalies
@@ -549,17 +475,97 @@ class TestComparison:
         clear = evaluation.test_for_shift(pool.values(), seed=0)
         assert not clear.no_evidence_of_anomalies
 
-    def test_who_can_not_be_trusted_is_not_asked(self, pool):
+    def test_who_can_not_be_trusted_takes_no_part(self, pool):
         liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
         constant = evidence(scores=torch.ones(100))
-        asked = {c.id: e for c, e in pool.items()}
+        trusted = {c.id: e for c, e in pool.items()}
         assert evaluation.test_for_shift(
-            (asked | {"collapsed": liar, "constant": constant}).values(), seed=0
-        ) == evaluation.test_for_shift(asked.values(), seed=0)
+            (trusted | {"collapsed": liar, "constant": constant}).values(), seed=0
+        ) == evaluation.test_for_shift(trusted.values(), seed=0)
         assert evaluation.test_for_shift([liar], seed=0) == ShiftTest(reason="no candidate can be trusted")
 
-    def test_too_little_to_compare_is_told(self, pool):
+    def test_too_little_to_compare_is_reported(self, pool):
         few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
         assert "19 validation images are fewer than 20" in evaluation.test_for_shift(few.values(), seed=0).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
         assert evaluation.test_for_shift(inductive.values(), seed=0).reason == "no test images were given"
+
+
+OWN_PSEUDO_ANOMALIES = {"augmented": None, "augmented_scores": None}
+
+
+def without_pseudo_anomalies(draws):
+    """The evidence of a kind that learns against nothing: there is nothing to draw."""
+    return [replace(draws[0], **OWN_PSEUDO_ANOMALIES)]
+
+
+@pytest.mark.filterwarnings("error")
+class TestKindsWithoutPseudoAnomalies:
+    """Candidates with pseudo anomalies of their own and candidates without any are ranked together."""
+
+    @pytest.fixture
+    def mixed(self, pool):
+        first, second, third = pool
+        return {first: pool[first], second: without_pseudo_anomalies(pool[second]), third: pool[third]}
+
+    def test_auto_is_decided_by_what_all_support(self, pool, mixed):
+        result = ranked(mixed, Rule.of(*AUTO))
+        assert result.rule.names == AUTO
+        assert result.table.status.tolist() == ["ok"] * 3
+        assert result.table.candidate.tolist() == order(pool, Rule.of(*AUTO))
+        assert result.margin_spread >= 0
+
+    def test_what_only_some_support_has_no_value_for_the_others_and_says_why(self, mixed):
+        lacking = list(mixed)[1].id
+        table = ranked(mixed, Rule.of(*AUTO)).table.set_index("candidate")
+        needing = [name for name in names() if "augmented" in get(name).needs]
+        assert table.loc[lacking, needing].isna().all()
+        assert table.loc[lacking, "reason"] == ", ".join(f"{name} needs augmented" for name in needing)
+        assert table.drop(lacking)[needing].notna().all(axis=None)
+        assert (table.drop(lacking).reason == "").all()
+
+    def test_a_criterion_that_the_user_named_fails_who_does_not_support_it(self, mixed):
+        result = ranked(mixed, resolve_decision("dsv", 30).normal)
+        failed = result.table.set_index("candidate").loc[list(mixed)[1].id]
+        assert (failed.status, failed.reason) == ("failed", "dsv needs augmented")
+        assert result.table.status.tolist() == ["ok", "ok", "failed"]
+
+    def test_without_any_the_criteria_of_pseudo_anomalies_are_absent(self, pool):
+        none = {c: without_pseudo_anomalies(draws) for c, draws in pool.items()}
+        result = ranked(none, Rule.of(*AUTO))
+        assert result.absent["dsv"] == "needs augmented, which no candidate has"
+        assert "dsv" not in result.table
+        assert result.table.status.tolist() == ["ok"] * 3
+        assert (result.table.reason == "").all()
+        assert "Its margin over the second" in " ".join(sentences(result, *list(none)[:2]))
+
+    def test_who_has_none_cannot_collapse(self, pool):
+        """Augmented scores like normal ones are a collapse, and absent ones are none."""
+        collapsed = candidate(0.3)
+        pool = pool | {collapsed: evidence(9.0, learned=0.0)}
+        assert ranked(pool, Rule.of("rtm")).table.status.tolist() == ["ok"] * 3 + ["collapsed"]
+        pool[collapsed] = without_pseudo_anomalies(pool[collapsed])
+        assert ranked(pool, Rule.of("rtm")).table.status.tolist() == ["ok"] * 4
+
+    def test_all_take_part_in_the_test_for_a_shift(self, pool, mixed):
+        assert evaluation.test_for_shift(mixed.values(), seed=0) == evaluation.test_for_shift(pool.values(), seed=0)
+
+    def test_seeds_may_share_a_row(self, pool):
+        draws = without_pseudo_anomalies(evidence())
+        result = ranked({candidate(0.01, seed): draws for seed in range(3)} | pool, Rule.of("score_shift"))
+        assert set(result.table.status) == {"ok"}
+
+
+def test_several_criteria_may_be_objects_and_a_users_own(pool):
+    own = Criterion("own", False, ("test_scores",), "me", spread_of_tests, "")
+    rule = resolve_decision(["rtm", own, get("npd")], 30).normal
+    assert rule.names == ("rtm", "own", "npd")
+    assert rule.custom == (own,)
+    result = ranked(pool, rule)
+    table = result.table.set_index("candidate")
+    shares = borda(table, {"rtm": True, "own": False, "npd": True})
+    assert table.criterion.tolist() == shares.tolist()
+    assert result.margin_spread >= 0
+    assert Rule.from_json(rule.to_json()).names == rule.names
+    with pytest.raises(InputError, match="each once"):
+        resolve_decision([own, own], 30)

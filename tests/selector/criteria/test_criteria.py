@@ -21,7 +21,7 @@ from selector.criteria import contrast, embedding
 from selector.evidence.evidence import Evidence
 from selector.evidence.pairwise import Pairwise, mean_nearest_distance
 
-PARITY = Path(__file__).parents[3] / "shared" / "fixtures" / "criteria_parity.npz"
+PARITY = Path(__file__).parents[4] / "shared" / "fixtures" / "criteria_parity.npz"
 NAMES = criteria.names()
 OF_EMBEDDINGS = [c.name for c in embedding.CRITERIA]
 OF_SCORES = [name for name in NAMES if "test_scores" in criteria.get(name).needs]
@@ -210,8 +210,8 @@ def test_draws_share_what_lies_among_the_rest_and_nothing_else(monkeypatch):
     made, block = [], Pairwise._block
     monkeypatch.setattr(Pairwise, "_block", lambda self, *sets: made.append(sets[:2]) or block(self, *sets))
     assert criteria.evaluate(with_augmented) == pytest.approx(criteria.evaluate(alone), rel=1e-9)
-    of_redrawn, of_alone = made[:3], made[3:]
-    assert all("augmented" in sets for sets in of_redrawn)
+    of_other_draw, of_alone = made[:3], made[3:]
+    assert all("augmented" in sets for sets in of_other_draw)
     assert len(of_alone) == 6
 
 
@@ -408,7 +408,7 @@ def test_evaluate_takes_what_the_evidence_supports():
     assert criteria.evaluate(Evidence(train=a["train"])) == {}
 
 
-def test_evaluate_keeps_the_order_asked_for_and_gives_floats():
+def test_evaluate_keeps_the_order_of_names_and_returns_floats():
     values = criteria.evaluate(make(), ["score_otsu", "dsv", "mmd_rbf"])
     assert list(values) == ["score_otsu", "dsv", "mmd_rbf"]
     assert all(type(value) is float for value in values.values())
@@ -474,3 +474,23 @@ def test_all_criteria_of_2000_rows_take_2_seconds_and_200_megabytes():
     seconds, megabytes = map(float, done.stdout.split())
     assert seconds < 2
     assert megabytes < 200
+
+
+def test_evaluate_takes_criteria_as_objects():
+    own = criteria.Criterion("own", True, (), "me", lambda evidence: float(evidence.test_scores.max()), "")
+    evidence = make()
+    values = criteria.evaluate(evidence, [own, criteria.get("rtm"), "pu_auc"])
+    assert list(values) == ["own", "rtm", "pu_auc"]
+    assert values["own"] == float(evidence.test_scores.max())
+    assert values["rtm"] == criteria.evaluate(evidence, ["rtm"])["rtm"]
+    with pytest.raises(InputError, match="two criteria of one name"):
+        criteria.evaluate(evidence, ["rtm", criteria.Criterion("rtm", True, (), "me", lambda evidence: 0.0, "")])
+
+
+def test_one_auroc_serves_any_number_of_candidates():
+    source = torch.Generator().manual_seed(0)
+    low, high = torch.randint(9, (2, 3, 20), generator=source), torch.randint(9, (2, 3, 31), generator=source)
+    found = criteria.probability_above(low.float(), high.float())
+    assert found.shape == (2, 3)
+    for place in np.ndindex(2, 3):
+        assert float(found[place]) == pytest.approx(auc(low[place], high[place]))

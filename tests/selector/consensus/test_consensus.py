@@ -323,3 +323,12 @@ def test_a_comparison_with_all_candidates_takes_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 2**20  # the ranks alone are 6.4 MB, all pairs of samples of one candidate 64
+
+
+def test_evaluate_takes_consensus_functions_as_objects():
+    own = consensus.Consensus("own", "me", False, lambda matrix: matrix.values[0], "")
+    found = consensus.evaluate(make(), [own, consensus.get("mc"), "hits"])
+    assert list(found) == ["own", "mc", "hits"]
+    assert torch.equal(found["mc"], values(make(), "mc"))
+    with pytest.raises(InputError, match="two consensus functions of one name"):
+        consensus.evaluate(make(), ["mc", consensus.Consensus("mc", "me", False, lambda matrix: matrix.values[0], "")])

@@ -1,0 +1,105 @@
+"""What decides: the rule of a name, a criterion or several, and Borda."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from augmentations import InputError
+from selector.criteria import Criterion, get
+from selector.ranking.rules import AUTO, UNDER_SHIFT, borda, resolve_decision
+
+
+def spread_of_tests(evidence):
+    """How much the test scores vary.
+
+    More is not said.
+    """
+    return evidence.test_scores.log().std()
+
+
+def test_auto_is_borda_whatever_the_number_of_validation_images():
+    for n_validation in (3, 20, 200):
+        assert resolve_decision("auto", n_validation).normal.names == AUTO
+
+
+def test_without_test_images_auto_is_pseudo_anomaly_validation():
+    assert resolve_decision("auto", 20, has_test=False).normal.names == ("pseudo_auc", "npd")
+    few = resolve_decision("auto", 19, has_test=False).normal
+    assert few.names == ("pseudo_auc",)
+    assert "19 validation images" in few.reason
+    assert resolve_decision("npd", 3, has_test=False).normal.names == ("npd",)
+    with pytest.raises(InputError, match=r"'pu_auc'.*none were given"):
+        resolve_decision("pu_auc", 100, has_test=False)
+
+
+def test_an_unknown_criterion_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match=r"dvs.*dsv"):
+        resolve_decision("dvs", 100)
+
+
+@pytest.mark.parametrize("several", [(), ("rtm", "rtm"), ("rtm", spread_of_tests), ("rtm", "auto"), ("rtm", "rmt")])
+def test_several_that_are_no_names_are_refused(several):
+    with pytest.raises(InputError, match="criterion"):
+        resolve_decision(several, 30)
+
+
+def test_several_of_which_one_needs_test_images_are_refused_without_them():
+    with pytest.raises(InputError, match=r"'rtm'.*test images"):
+        resolve_decision(("pseudo_auc", "rtm"), 30, has_test=False)
+
+
+def test_borda_shares_are_those_counted_pair_by_pair():
+    source = np.random.default_rng(0)
+    values = pd.DataFrame(source.integers(0, 4, (7, 3)).astype(float), columns=list("abc"), index=list("tuvwxyz"))
+    values.loc["v", "b"] = math.nan
+    directions = {"a": True, "b": False}
+    reference = values.loc[["u", "v", "w"]]
+    for others in (values, reference):
+        for row in values.index:
+            against = [other for other in others.index if other != row]
+            points = 0.0
+            for name, higher in directions.items():
+                sign = 1 if higher else -1
+                mine, theirs = sign * values[name][row], sign * others[name][against]
+                points += (mine > theirs).sum() + (mine == theirs).sum() / 2
+            found = borda(values, directions, others)[row]
+            assert found == pytest.approx(points / (2 * len(against)))
+    assert borda(values, directions).equals(borda(values, directions, values))
+
+
+def test_a_decision_holds_both_rules():
+    decision = resolve_decision("auto", 30)
+    assert decision.given(False) is decision.normal
+    assert decision.given(True) is decision.under_shift
+    assert (decision.normal.names, decision.under_shift.names) == (AUTO, UNDER_SHIFT)
+    assert decision.required_fields == {"validation_scores", "test_scores", "pseudo_scores"}
+    chosen = resolve_decision("dsv", 30)
+    assert chosen.normal is chosen.under_shift
+
+
+class TestCustomCriterion:
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (lambda evidence: 1.0, "no name.*def"),
+            (partial(spread_of_tests), "no name.*def"),
+            (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
+            (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
+            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
+            (3, "is not a criterion"),
+        ],
+    )
+    def test_what_can_have_no_column_is_refused(self, given, message):
+        with pytest.raises(InputError, match=message):
+            resolve_decision(given, 30)
+
+    def test_a_built_in_criterion_can_be_given_itself(self):
+        assert resolve_decision(get("dsv"), 30).normal == resolve_decision("dsv", 30).normal
+
+    def test_one_that_needs_test_images_is_refused_without(self):
+        with pytest.raises(InputError, match="none were given"):
+            resolve_decision(Criterion("mine", True, ("test",), "me", spread_of_tests, ""), 30, has_test=False)
