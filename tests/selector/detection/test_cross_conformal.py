@@ -18,9 +18,8 @@ def run(stripes, scratched, tmp_path_factory):
 @pytest.fixture
 def here(monkeypatch):
     """Trained in this process: a worker that imports torch costs more than these trainings."""
-    from selector.execution.execution import ThisProcess
-
     from selector import selection
+    from selector.execution.execution import ThisProcess
 
     monkeypatch.setattr(selection, "engine", lambda jobs, device: ThisProcess())
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from selector.execution.execution import LocalWorkers, ThisProcess, WorkerDiedError, engine, in_threads, one_thread
 from threadpoolctl import threadpool_info
 
 from augmentations import InputError
 from selector.execution import execution
+from selector.execution.execution import LocalWorkers, ThisProcess, WorkerDiedError, engine, in_threads, one_thread
 
 ITEMS = list(range(5))
 

@@ -10,12 +10,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from selector.search.search import Proposal, in_order, searching
 
 import augmentations
 import detectors
 from augmentations import InputError
 from selector.search import search
+from selector.search.search import Proposal, in_order, searching
 from selector.zoo.candidates import plan
 
 NAMES = ("cutout", "cutpaste", "rotation")

@@ -9,18 +9,18 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from selector.execution.execution import ThisProcess
-from selector.search.search import searching
 
 import detectors
 import selector
 from augmentations import InputError
 from selector import select_best
 from selector.evidence.evidence import Evidence
+from selector.execution.execution import ThisProcess
 from selector.ranking import bootstrap
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.search import search
+from selector.search.search import searching
 from selector.search.study import STUDY, Study
 from selector.zoo import zoo as zoos
 from selector.zoo.zoo import Zoo, failure

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from selector.execution.execution import ThisProcess
 
 import detectors
 import selector
 from augmentations import InputError
 from detectors import files
+from selector.execution.execution import ThisProcess
 from selector.zoo import store as storing_room
 from selector.zoo.store import StorageError, Store, disk_errors
 from selector.zoo.zoo import Zoo, failure

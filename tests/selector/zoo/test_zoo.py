@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from detectors.gaussian import Gaussian
-from selector.execution.execution import ThisProcess, WorkerDiedError, one_thread
 
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Classifier, scorers
+from detectors.gaussian import Gaussian
 from detectors.training import TrainingDivergedError
+from selector.execution.execution import ThisProcess, WorkerDiedError, one_thread
 from selector.zoo import validation_anomalies as pseudo
 from selector.zoo.candidates import plan
 from selector.zoo.store import StorageError
