@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from benchmarks.evaluation.borda import borda_points
-from selector.ranking.rules import borda
+from selector.ranking.borda import borda, borda_points
 
 
 def test_points_are_those_of_each_selection_alone():
