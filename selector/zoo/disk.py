@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""What is said when the disk of a run gives out: one sentence, with the way out."""
-=======
 """What can go wrong with a disk, in one clear sentence."""
->>>>>>> refs/heads/main
 
 import errno
 import os
@@ -10,17 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-<<<<<<< HEAD
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
-RUN_AGAIN = "run the same command again"
-=======
 RUN_AGAIN = "run the same command again"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
->>>>>>> refs/heads/main
 
 
 class StorageError(OSError):

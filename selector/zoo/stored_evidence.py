@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The evidence of a run's candidates, which stays on disk."""
-=======
 """Evidence of many candidates, read from the run folder one candidate at a time."""
->>>>>>> refs/heads/main
 
 from collections.abc import Collection, Iterator, Mapping
 

@@ -22,13 +22,8 @@ def run(stripes, scratched, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Trained in this process: a worker that imports torch costs more than these trainings."""
-<<<<<<< HEAD
     monkeypatch.setattr(outcome, "resolve_engine", lambda *_: Serial())
 
-=======
-    from selector import selection
-    from selector.execution.execution import ThisProcess
->>>>>>> refs/heads/main
 
 @pytest.fixture
 def fitted_to(monkeypatch):
