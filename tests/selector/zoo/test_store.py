@@ -16,18 +16,11 @@ import detectors
 import selector
 from augmentations import InputError
 from detectors import files
-<<<<<<< HEAD
 from selector.execution import Serial
 from selector.zoo.disk import StorageError
 from selector.zoo.result import Result, failure
 from selector.zoo.store import FORMAT, Store, StoredEnsemble
 from selector.zoo.zoo import Zoo
-=======
-from selector.execution.execution import ThisProcess
-from selector.zoo import store as storing_room
-from selector.zoo.store import StorageError, Store, disk_errors
-from selector.zoo.zoo import Zoo, failure
->>>>>>> refs/heads/main
 
 CPU = torch.device("cpu")
 NEW_SCORES = {"pseudo_scores.blur": torch.tensor([3.0, 1.0, 2.0])}
