@@ -15,11 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+import augmentations
 from augmentations import InputError
-from detectors import files, settings
+from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, preset
 from selector import select_best
-from selector.export.export import DESCRIPTION, ONNX, TORCH, ExportError, export
-from selector.zoo.store import StorageError
+from selector.export import ExportError, export, formats
+from selector.export.export import DESCRIPTION
+from selector.export.formats import ONNX, TORCH
+from selector.zoo.disk import StorageError
 
 REASON = "the extra `export` is not installed"
 onnx = pytest.importorskip("onnx", reason=REASON)
@@ -51,16 +54,16 @@ def colour(stripes, scratched):
 @pytest.fixture(scope="module", params=CASES)
 def case(request, colour, tmp_path_factory):
     """A selection, its exported folder, and its number of channels."""
-    detector, preset, channels, n, augmentations = CASES[request.param]
+    detector, preset_name, channels, n, augmentations = CASES[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        resnet18 = replace(settings.preset("standard"), steps=2, batch=8, image_size=32, head=(64,))
-        patch.setitem(settings.PRESETS, "tiny resnet18", resnet18)
+        resnet18 = replace(preset("standard"), steps=2, batch=8, image_size=32, head=(64,))
+        patch.setitem(PRESETS, "tiny resnet18", resnet18)
         selection = select_best(
             colour(channels, n),
             colour(channels, 3, 2, seed=5),
             augmentations={name: [{}] for name in augmentations},
             detectors=(detector,),
-            preset=preset,
+            preset=preset_name,
             jobs=1,
             device="cpu",
         )
@@ -131,13 +134,13 @@ def test_the_description_says_what_detect_decides_by(case, colour):
 def test_nothing_exported_is_pickled_or_names_this_machine(case):
     _, folder, _ = case
     assert sorted(path.name for path in folder.iterdir()) == sorted([ONNX, TORCH, DESCRIPTION])
-    assert exporting.pickles((folder / TORCH).read_bytes()) == []
+    assert formats.pickles((folder / TORCH).read_bytes()) == []
     with zipfile.ZipFile(folder / TORCH) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     assert not any(name.endswith((".pkl", ".pickle")) for name in parts)
     assert not any(content.startswith(b"PK") for content in parts.values())  # torch.save writes zips
     for content in (*parts.values(), (folder / ONNX).read_bytes(), (folder / DESCRIPTION).read_bytes()):
-        for place in ("site-packages", "selector/export.py", str(Path.home()) + "/", str(folder.parent)):
+        for place in ("site-packages", "selector/export/", str(Path.home()) + "/", str(folder.parent)):
             assert place.encode() not in content
 
 
@@ -188,8 +191,8 @@ def written(case, monkeypatch):
     """A selection whose programs are not traced again: those of its exported folder are taken."""
     selection, folder, _ = case
     monkeypatch.setattr(exporting, "_traced", lambda *_: None)
-    monkeypatch.setattr(exporting, "_onnx_bytes", lambda _: (folder / ONNX).read_bytes())
-    monkeypatch.setattr(exporting, "_torch_bytes", lambda _: (folder / TORCH).read_bytes())
+    monkeypatch.setattr(exporting, "onnx_bytes", lambda _: (folder / ONNX).read_bytes())
+    monkeypatch.setattr(exporting, "torch_bytes", lambda _: (folder / TORCH).read_bytes())
     return selection
 
 
@@ -202,16 +205,16 @@ WRONG = {
 
 
 @ONE_CASE
-@pytest.mark.parametrize(("told", "reader"), [*((told, "_onnx_program") for told in WRONG), ("map", "_torch_program")])
-def test_a_program_that_deviates_is_refused_and_nothing_is_left(written, monkeypatch, tmp_path, told, reader):
+@pytest.mark.parametrize(("message", "reader"), [*((told, "onnx_program") for told in WRONG), ("map", "torch_program")])
+def test_a_program_that_deviates_is_refused_and_nothing_is_left(written, monkeypatch, tmp_path, message, reader):
     right = getattr(exporting, reader)
 
     def wrong(content):
         program = right(content)
-        return lambda images: WRONG[told](*program(images))
+        return lambda images: WRONG[message](*program(images))
 
     monkeypatch.setattr(exporting, reader, wrong)
-    with pytest.raises(ExportError, match=told):
+    with pytest.raises(ExportError, match=message):
         export(written, tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []
 
@@ -219,8 +222,18 @@ def test_a_program_that_deviates_is_refused_and_nothing_is_left(written, monkeyp
 @ONE_CASE
 def test_a_deviation_in_the_traced_program_is_found(case, monkeypatch, tmp_path):
     """End to end: the map of the program itself is off by 0.1 %."""
-    right = exporting.upsample
-    monkeypatch.setattr(exporting, "upsample", lambda scores, size: 1.001 * right(scores, size))
+
+    class Deviating(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, images):
+            score, score_map = self.module(images)
+            return score, 1.001 * score_map
+
+    right = exporting._on_cpu
+    monkeypatch.setattr(exporting, "_on_cpu", lambda detector: Deviating(right(detector)))
     with pytest.raises(ExportError, match=r"model.onnx: its map deviates .* by 0\.001"):
         export(case[0], tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []
@@ -278,9 +291,20 @@ def test_a_full_disk_leaves_the_folder_as_it_was(written, monkeypatch, tmp_path,
 
 @ONE_CASE
 def test_a_detector_without_a_program_is_refused(written, monkeypatch, tmp_path):
-    monkeypatch.setattr(written.detector, "name", "other", raising=False)
-    with pytest.raises(InputError, match=r"detector 'other': has no program.*classifier"):
+    monkeypatch.setattr(written.detector, "obstacle_to_export", lambda: "it asks a server", raising=False)
+    with pytest.raises(InputError, match="detector 'classifier': has no program to export: it asks a server"):
         export(written, tmp_path / "exported")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("encoder", "stride", "can_be"), [("unpadded", 4, True), ("unpadded", 3, False), ("small", 4, False)]
+)
+def test_patches_can_be_exported_where_one_pass_scores_them_all(encoder, stride, can_be):
+    settings = PatchSettings(encoder, 32, head=(8,), steps=3, batch=4, stride=stride)
+    detector = PatchClassifier(settings, augmentations.make("cutout"), device="cpu")
+    obstacles = detector.obstacle_to_export(), Ensemble([detector]).obstacle_to_export()
+    assert [obstacle == "" for obstacle in obstacles] == [can_be, can_be]
 
 
 def test_an_archive_with_pickles_is_refused():
@@ -288,6 +312,6 @@ def test_an_archive_with_pickles_is_refused():
     program = torch.export.export(nn.Linear(2, 1), (torch.rand(1, 2),), strict=False)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    assert len(exporting.pickles(buffer.getvalue())) == 1
+    assert len(formats.pickles(buffer.getvalue())) == 1
     with pytest.raises(InputError, match="pickles parts"):
-        exporting._torch_bytes(program)
+        formats.torch_bytes(program)
