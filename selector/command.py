@@ -1,5 +1,6 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
+import os
 import sys
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -294,6 +295,7 @@ def _add_commands() -> None:
 
 def main() -> None:
     """Run the command: bad input is one sentence on standard error and exit code 2, never a traceback."""
+    sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     _add_commands()
     try:
         app()

@@ -25,7 +25,7 @@ from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
 from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
-from selector.search.study import Study
+from selector.search.study import Study, stored_proposals
 from selector.selection import Selection
 from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
@@ -135,6 +135,9 @@ def select_best(
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
+        if store.exists:  # refused before anything is added to it
+            store.require_same(run)
+            searched.resume(stored_proposals(store))
         prepare(store, run, pixels, searched.augmentations, seed)
         zoo = Zoo(store, (), place)
         study = Study(searched, zoo, decision)
