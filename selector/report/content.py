@@ -157,10 +157,10 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
     settings = store.run["settings"]
     counts = result.table.status.value_counts()
     remark = ", ".join(f"{counts[status]} {status}" for status in ("collapsed", "failed") if status in counts)
-    seeds = settings["seeds"]
+    seeds = len({candidate.training.seed for candidate in outcome.zoo.candidates})
     trained = f", each trained with {seeds} seeds" if seeds > 1 else ""
     yield "Candidates", str(len(result.table)), (remark or "all could be ranked") + trained
-    if searched := settings.get("search"):
+    if (searched := settings["search"]) != "grid":
         proposed = {"tpe": "proposed by TPE", "random": "drawn at random"}[searched["sampler"]]
         yield "Trials", str(len(store.trials)), f"{proposed} from {', '.join(searched['augmentations'])}"
     train, validation, calibration = (len(store.names(split)) for split in ("train", "validation", "calibration"))
