@@ -1,4 +1,4 @@
-"""The demo: the main job on real solar cells, and only then what the labels say."""
+"""The demo: a selection on real solar cells, and its evaluation by the labels afterwards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,35 +8,32 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 import benchmarks
+from benchmarks.suites.definitions import DEMO_ZOO
 from benchmarks.tasks.task import Task
 from selector import Selection, select_best
-from selector.command import tell_selection
-
-# How large a pseudo anomaly should be is the question that matters most: four answers for four augmentations.
-AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15), (0.02, 0.15))
-GRIDS = {name: [{"area": area} for area in AREAS] for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
+from selector.command import print_selection
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")] = Path("demo-run"),
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped run is resumed.")] = Path("demo-run"),
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core]")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
 ) -> None:
     """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then check it with them."""
     task = benchmarks.load("elpv-mono", image_size=64)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
-    selection = select_best(task.train, task.test, augmentations=GRIDS, seed=seed, jobs=jobs, out=out, progress=True)
-    report = tell_selection(selection)
+    selection = select_best(task.train, task.test, augmentations=DEMO_ZOO, seed=seed, jobs=jobs, out=out, progress=True)
+    report = print_selection(selection)
 
     auroc = aurocs(selection, task)
     print()
-    print("The choice is on disk. What the labels, unseen until now, say of it (test AUROC):")
-    together = roc_auc_score(task.labels, selection.detector.score(task.test))
+    print("The choice is on disk. Its evaluation by the labels, which were not used until now (test AUROC):")
+    ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
-    print(f"  recommended: the best {len(selection.members)} together {together:.3f}   the best alone {chosen:.3f}")
+    print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
     print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best by the labels {auroc.max():.3f}")
     print(
-        f"  regret {auroc.max() - together:.3f} together, {auroc.max() - chosen:.3f} alone (best by the labels minus "
+        f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best by the labels minus "
         f"chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
     )
     print()

@@ -56,16 +56,10 @@ def gather(seed: int = 0, preset: str = "quick") -> Panels:
     normal, found = task.train[:1], task.test[highest : highest + 1]
     return Panels(
         normal[0],
-        {name: _pseudo_anomaly(name, normal, seed) for name in AUGMENTATIONS},
+        {name: augmentations.make(name)(normal, generator(seed, "picture", name))[0] for name in AUGMENTATIONS},
         found[0],
         selection.detector.score_map(found)[0].cpu(),
     )
-
-
-def _pseudo_anomaly(name: str, images: Tensor, seed: int) -> Tensor:
-    augmentation = augmentations.make(name)
-    parameters = augmentation.sample(len(images), images.shape[-2:], generator(seed, "picture", name))
-    return augmentation.apply(images, parameters)[0]
 
 
 def draw(panels: Panels, out: Path) -> None:

@@ -14,15 +14,15 @@ from detectors.ensemble import Ensemble
 from detectors.kind import Kind
 from detectors.patch_classifier import PatchClassifier, PatchSettings
 from detectors.presets import PRESETS, Preset, preset
-from detectors.registry import DETECTORS, get, names
+from detectors.registry import KINDS, get, names
 from detectors.scorers import SCORERS, Scorer, ScorerSpec
 from detectors.scorers import get as scorer
 from detectors.scorers import names as scorer_names
 from detectors.scoring import ScoringModule, TwoStageModule
 
 __all__ = [
-    "DETECTORS",
     "ENCODERS",
+    "KINDS",
     "PRESETS",
     "SCORERS",
     "Classifier",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from augmentations.errors import unknown_name
 from detectors.base import Progress
@@ -113,10 +113,6 @@ class Classifier(Kind):
             encoder = self.build_encoder(channels)
             head = _head(widths, 1 + len(self.augmentation.parts))
         return self._placed(encoder), head.to(self.device)
-
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        self._require("scorer")
-        return self.scorer.score(embeddings.to(self.device)).cpu()
 
 
 def _head(widths: tuple[int, ...], classes: int) -> nn.Sequential:

@@ -36,6 +36,7 @@ class Kind(Detector):
 
     Settings: ClassVar[type[Any]]
     uses_augmentation: ClassVar[bool] = True
+    maps_per_location: ClassVar[bool] = False  # whether each location has a map scorer of its own, where one can be had
 
     # Absent until they are made.
     encoder: nn.Module
@@ -125,12 +126,15 @@ class Kind(Detector):
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
+        per_location = self.maps_per_location and self.scorer_spec.kind.per_location is not None
         rows, places = [], []
         for features in self._features(module, whole):
             rows.append(module.rows(features))
-            places.append(some_rows(module.locations(features), share, source))
-        scorers = self.scorer_spec.make().fit(torch.cat(rows)), self.scorer_spec.make().fit(torch.cat(places))
-        self.scorer, self.map_scorer = scorers
+            every = module.locations(features)
+            places.append(every if per_location else some_rows(every, share, source))
+        scorer = self.scorer_spec.make().fit(torch.cat(rows))
+        self.map_scorer = self.scorer_spec.make(per_location=per_location).fit(torch.cat(places))
+        self.scorer = scorer
         return self
 
     def with_scorer(self, scorer: str | type[Scorer] | ScorerSpec, images: Images) -> Self:
@@ -154,6 +158,11 @@ class Kind(Detector):
     def _embedding_module(self) -> TwoStageModule:
         self._require("encoder")
         return self.scoring_module().eval()
+
+    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
+        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
+        self._require("scorer")
+        return self.scorer.score(embeddings.to(self.device)).cpu()
 
     @torch.no_grad()
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:

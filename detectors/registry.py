@@ -2,16 +2,19 @@
 
 from augmentations.errors import unknown_name
 from augmentations.references import reference_of, resolve
-from detectors.classifier import Classifier
 from detectors.kind import Kind
-from detectors.patch_classifier import PatchClassifier
 
-DETECTORS: dict[str, type[Kind]] = {kind.name: kind for kind in (Classifier, PatchClassifier)}
+# One line per kind; a kind is imported when it is used, for some need libraries that others do without.
+KINDS = {
+    "classifier": "detectors.classifier:Classifier",
+    "patch": "detectors.patch_classifier:PatchClassifier",
+    "pixels": "detectors.pixels:Pixels",
+}
 
 
 def names() -> list[str]:
     """The registered kinds of detectors."""
-    return list(DETECTORS)
+    return list(KINDS)
 
 
 def get(detector: str | type[Kind]) -> type[Kind]:
@@ -20,8 +23,12 @@ def get(detector: str | type[Kind]) -> type[Kind]:
     Raises:
         InputError: for an unknown name, and for a class that another process could not import.
     """
-    if isinstance(detector, str) and detector in DETECTORS:
-        return DETECTORS[detector]
-    if isinstance(detector, str) and ":" not in detector:
+    if not isinstance(detector, str):
+        reference = reference_of(detector)
+    elif detector in KINDS:
+        reference = KINDS[detector]
+    elif ":" in detector:
+        reference = detector
+    else:
         raise unknown_name("detector", detector, names())
-    return resolve(detector if isinstance(detector, str) else reference_of(detector), Kind, "detector")  # type: ignore[type-abstract]
+    return resolve(reference, Kind, "detector")  # type: ignore[type-abstract]

@@ -1,6 +1,9 @@
 """The pages: generated tables are those of the results and the code, links lead somewhere, examples run."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,26 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_those_of_ssad(page):
     assert "python -m benchmarks" not in page.read_text("utf-8")
+
+
+class TestExamples:
+    """The files of docs/extend.md, as their readers would write them."""
+
+    FILES = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", (ROOT / "docs" / "extend.md").read_text("utf-8"), re.DOTALL)
+
+    def test_there_are_some_and_they_are_short(self):
+        assert len(self.FILES) >= 4
+        assert max(text.count("\n") for _, text in self.FILES) <= 40
+
+    def test_they_pass_their_own_tests(self, tmp_path):
+        for name, text in self.FILES:
+            (tmp_path / name).write_text(text, "utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(name for name, _ in self.FILES)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

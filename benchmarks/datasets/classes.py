@@ -1,4 +1,4 @@
-"""One class of images against the rest: a folder a class, as in Cats-vs-Dogs and ImageNet-10, and CelebA's attributes.
+"""One class of images against the rest: one folder per class, as in Cats-vs-Dogs and ImageNet-10, and CelebA's attributes.
 
 CelebA: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """
@@ -21,8 +21,8 @@ IN_TRAIN, IN_TEST = 0, 2  # the numbers of CelebA's partitions; 1 is its validat
 def load(name: str, root: str | Path | None, image_size: int) -> Task:
     """The class named after ``classes-`` against the others, which are the kinds; test images in random order.
 
-    root holds a folder a class: a random 70% of the normal class are trained on, all else is the test; or it holds
-    train and test with a folder a class each, and the other classes in train are not used. Raises InputError for
+    root holds one folder per class: a random 70% of the normal class are trained on, all else is the test; or it holds
+    train and test with one folder per class each, and the other classes in train are not used. Raises InputError for
     another root, or a class that it does not hold.
     """
     normal = name.removeprefix("classes-")
@@ -78,9 +78,9 @@ LOADERS: dict[str, Loader] = {"classes-": load, "celeba-": load_celeba}
 
 
 def _split(name: str, normal: list[Item]) -> tuple[list[Item], list[Item]]:
-    dealt = mixed(normal, name, "split")
-    n_train = round(TRAIN_SHARE * len(dealt))
-    return dealt[:n_train], dealt[n_train:]
+    order = mixed(normal, name, "split")
+    n_train = round(TRAIN_SHARE * len(order))
+    return order[:n_train], order[n_train:]
 
 
 def _table(name: str, path: Path, says: str, **how: Any) -> pd.DataFrame:

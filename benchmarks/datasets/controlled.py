@@ -60,7 +60,7 @@ def one_vs_one(task: Task) -> list[Task]:
     Raises InputError for a task without kinds.
     """
     if task.kinds is None:
-        raise InputError(task.name, "tells no kinds of anomalies apart", "use a task with kinds")
+        raise InputError(task.name, "has no kinds of anomalies", "use a task with kinds")
     return [task.of_kind(kind) for kind in sorted(set(task.kinds) - {""})]
 
 

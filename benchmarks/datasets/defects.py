@@ -18,11 +18,10 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.tasks.task import Loader, Task
+from benchmarks.tasks.task import SPLIT_SEED, Loader, Task
 from selector.inputs import reader
 from selector.inputs.decoding import UnreadableError, decode
 
-SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 CATEGORIES = {
     "mvtec": (
         *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut"),

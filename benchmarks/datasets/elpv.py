@@ -12,11 +12,10 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.tasks.task import SHIFTED, Loader, Task
+from benchmarks.tasks.task import SHIFTED, SPLIT_SEED, Loader, Task
 from selector.inputs import reader
 
 TRAIN_SHARE = 0.7  # of the cells that no expert saw a defect in
-SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 WAFERS = {"elpv-mono": "mono", "elpv-poly": "poly"}
 
 

@@ -9,7 +9,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets import elpv
 from benchmarks.datasets.synthetic_defects import GENERATORS, SMALLEST_SIDE
-from benchmarks.tasks.task import Loader, Task
+from benchmarks.tasks.task import SPLIT_SEED, Loader, Task
 from selector.inputs import reader
 
 SUFFIX = "-generated"
@@ -23,7 +23,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     """
     check_size(name, image_size)
     wafer = name.removesuffix(SUFFIX)
-    split = elpv.divide(wafer, root, generator(elpv.SPLIT_SEED, "benchmarks", wafer))
+    split = elpv.divide(wafer, root, generator(SPLIT_SEED, "benchmarks", wafer))
     chosen = torch.cat([split.train, split.held_out])
     pixels = reader.read_images([split.paths[i] for i in chosen.tolist()], image_size=image_size, role=name).pixels
     return with_defects(name, *pixels.tensor_split([len(split.train)]))
@@ -50,7 +50,7 @@ def with_defects(name: str, train: Tensor, held_out: Tensor) -> Task:
     tests, masks = [normal], [torch.zeros(len(normal), *normal.shape[2:], dtype=torch.uint8)]
     kinds = [""] * len(normal)
     for kind, generate in GENERATORS.items():
-        defective, mask = generate(bases, bases.roll(1, 0), generator(elpv.SPLIT_SEED, "benchmarks", name, kind))
+        defective, mask = generate(bases, bases.roll(1, 0), generator(SPLIT_SEED, "benchmarks", name, kind))
         shows = (mask == 1).flatten(1).any(1)
         tests.append(defective[shows])
         masks.append(mask[shows])
@@ -63,5 +63,5 @@ def with_defects(name: str, train: Tensor, held_out: Tensor) -> Task:
         torch.cat(masks),
         tuple(kinds),
     )
-    order = generator(elpv.SPLIT_SEED, "benchmarks", name, "order")
+    order = generator(SPLIT_SEED, "benchmarks", name, "order")
     return everything.with_test(torch.randperm(len(kinds), generator=order))

@@ -12,7 +12,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.datasets.generated import check_size, with_defects
-from benchmarks.tasks.task import SHIFTED, Loader, Task
+from benchmarks.tasks.task import SHIFTED, SPLIT_SEED, Loader, Task
 from selector.inputs import reader
 
 PHOTOS = {
@@ -25,7 +25,6 @@ PHOTOS = {
 TILE = 32  # px of the photo; tiles do not overlap
 LARGE_TILE = 48  # px; galaxies are larger than the grain of the other photos, and the sky between them is empty
 TRAIN_SHARE = 0.6
-SPLIT_SEED = 0  # the task is the same whatever the seed of a selection
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:
@@ -42,10 +41,10 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     tiles = cut(_pixels(PHOTOS[photo]), LARGE_TILE if photo == "hubble" else TILE)
     pixels = reader.read_images(tiles, image_size=image_size, role=name).pixels
     n_train = round(TRAIN_SHARE * len(pixels))
-    dealt = torch.randperm(len(pixels), generator=generator(SPLIT_SEED, "benchmarks", name))
+    order = torch.randperm(len(pixels), generator=generator(SPLIT_SEED, "benchmarks", name))
     if name.endswith(SHIFTED):  # tiles lie in rows from the top: the first are trained on, each part in random order
-        dealt = torch.cat([dealt[dealt < n_train], dealt[dealt >= n_train]])
-    return with_defects(name, *pixels[dealt].tensor_split([n_train]))
+        order = torch.cat([order[order < n_train], order[order >= n_train]])
+    return with_defects(name, *pixels[order].tensor_split([n_train]))
 
 
 LOADERS: dict[str, Loader] = dict.fromkeys(

@@ -96,7 +96,7 @@ def _check(images: Tensor, donors: Tensor) -> None:
         raise InputError(f"images of {tuple(images.shape[2:])}", f"must be {SMALLEST_SIDE} px or more", "try 64")
     if donors.shape != images.shape:
         found = f"{tuple(donors.shape)}, images {tuple(images.shape)}"
-        raise InputError("donors", f"must have the shape of the images; are {found}", "give one a image")
+        raise InputError("donors", f"must have the shape of the images; are {found}", "give one donor per image")
     for name, values in (("images", images), ("donors", donors)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise InputError(name, "must lie in [0, 1]", "scale them, and remove what is not finite")

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from detectors.ensemble import highest
+from detectors.ensemble import Normalization, max_normalized
 from selector.consensus.base import as_matrix
 from selector.criteria import probability_above
 
@@ -32,20 +32,26 @@ def rank_average(scores: Any) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
-    """By candidate, the scores (k,) of a task's test images and its mean score of validation images; labels (k,)."""
+class Ensembles:
+    """The AUROC of ensembles of a zoo's candidates on one task.
+
+    Args:
+        scores: by candidate, the scores (k,) of the task's test images.
+        normalizations: by candidate, that of its scores by those of validation images.
+        labels: (k,), 1 = anomalous.
+    """
 
     scores: Mapping[str, Tensor]
-    normal: Mapping[str, float]
+    normalizations: Mapping[str, Normalization]
     labels: Tensor
 
-    def highest(self, members: Iterable[str]) -> float:
+    def max_normalized(self, members: Iterable[str]) -> float:
         """The AUROC of the members as ``detectors.Ensemble`` scores."""
         chosen = list(members)
-        return self._auroc(highest([self.scores[i] for i in chosen], [self.normal[i] for i in chosen]))
+        return self._auroc(max_normalized([self.scores[i] for i in chosen], [self.normalizations[i] for i in chosen]))
 
-    def ranks(self, members: Iterable[str]) -> float:
-        """The AUROC of the mean of the members' ranks of an image: unlike ``highest``, of the images together."""
+    def mean_rank(self, members: Iterable[str]) -> float:
+        """The AUROC of the members' mean rank of an image, which depends on all test images."""
         return self._auroc(rank_average(torch.stack([self.scores[i] for i in members], 1)))
 
     def _auroc(self, scores: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How good scores, score maps and alarms are, by the labels."""
+"""Metrics of scores, of score maps and of the rate of false alarms, by the labels."""
 
 from typing import Literal
 
@@ -58,10 +58,17 @@ def image_metrics(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 class LocalizationMetrics:
     """Pixel AUROC and AUPRO of score maps that come in batches.
 
-    Both are exact, ties included: no threshold grid, no histogram. Kept between batches are 4 bytes a normal pixel
-    and 8 an anomalous one, as float32 scores; nothing else grows with the number of images. limit: the false-positive
-    rate, in (0,1], up to which AUPRO integrates the mean overlap with anomalies, and by which it is divided, so that
-    it lies in [0,1]. Anomalies are 8-connected regions of a mask. Raises InputError for another limit.
+    Both are exact, ties included: no threshold grid, no histogram. Between batches, 4 bytes per normal pixel and 8 per
+    anomalous one are kept, as float32 scores; nothing else grows with the number of images. Anomalies are 8-connected
+    regions of a mask.
+
+    Args:
+        limit: the false-positive rate, in (0,1], up to which AUPRO integrates the mean overlap with anomalies, and by
+            which it is divided, so that it lies in [0,1].
+
+    Raises:
+        InputError: for another limit.
+
     Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021.
     """
 
@@ -69,7 +76,7 @@ class LocalizationMetrics:
         if not 0 < limit <= 1:
             raise InputError(f"limit={limit}", "must be in (0, 1]", f"try {FPR_LIMIT}")
         self.limit = limit
-        self._normal: list[np.ndarray] = []  # sorted scores, an array a batch
+        self._normal: list[np.ndarray] = []  # sorted scores, one array per batch
         self._anomalous: list[tuple[np.ndarray, np.ndarray]] = []  # sorted scores and the areas of their regions
 
     def update(self, maps: ArrayLike, masks: ArrayLike) -> None:
@@ -126,18 +133,6 @@ def _found(above: np.ndarray, at_or_above: np.ndarray, limit: float) -> np.ndarr
     return (rising + (limit - at_or_above).clip(0)) / limit
 
 
-def realised_false_alarm_rate(is_anomaly: ArrayLike, labels: ArrayLike) -> float:
-    """The share of normal images that an alarm was raised for, to hold against the promised rate.
-
-    is_anomaly (k,) bool or 0 and 1; labels (k,). Raises InputError for other values, or without normal images.
-    """
-    alarms, labels = _binary("is_anomaly", is_anomaly), _binary("labels", labels)
-    _check_same_shape("is_anomaly", alarms, "labels", labels)
-    if not (labels == 0).any():
-        raise InputError("labels", "hold no normal image (0)", "alarms are false on normal images only")
-    return float(alarms[labels == 0].mean())
-
-
 def false_alarm_band(
     n_calibration: int, n_test: int, rate: float, confidence: float = 0.99, splits: int = 20
 ) -> tuple[float, float]:
@@ -174,7 +169,7 @@ def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray
     scores, labels = _finite("scores", np.asarray(scores, float)), _binary("labels", labels)
     _check_same_shape("scores", scores, "labels", labels)
     if scores.ndim != 1:
-        raise InputError("scores", f"must be (k,), not {scores.shape}", "give one score an image")
+        raise InputError("scores", f"must be (k,), not {scores.shape}", "give one score per image")
     for label, what in ((0, "normal image"), (1, "anomaly")):
         if not (labels == label).any():
             raise InputError("labels", f"hold no {what} ({label})", "evaluate on images of both classes")
@@ -185,7 +180,7 @@ def _check_maps(maps: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.ndarr
     maps, masks = _finite("maps", np.asarray(maps, np.float32)), _binary("masks", masks)
     _check_same_shape("maps", maps, "masks", masks)
     if maps.ndim != 3:
-        raise InputError("maps", f"must be (b,H,W), not {maps.shape}", "give one map an image, without channels")
+        raise InputError("maps", f"must be (b,H,W), not {maps.shape}", "give one map per image, without channels")
     return maps, masks
 
 

@@ -1,6 +1,6 @@
-"""Whether selection criteria differ across tasks, or only seem to.
+"""Whether selection criteria differ across tasks by more than chance.
 
-A table has one row a case (a task, seed and anomaly ratio) and one column a method. The rank tests take cases as
+A table has one row per case (a task, seed and anomaly ratio) and one column per method. The rank tests take cases as
 independent: average the rows of tasks that share a train set first, or give ``bootstrap`` such tasks as one group.
 Source: Demsar J., "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006.
 """
@@ -13,12 +13,13 @@ from math import ceil, inf, sqrt
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, f, rankdata, studentized_range, wilcoxon
+from scipy.stats import f, friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from augmentations import InputError
 from augmentations.errors import unknown_name
 
 DRAWN_AT_ONCE = 2**20  # values of resamples that lie in memory together
+ROUNDING = 1e-12  # relative error up to which a difference counts as 0
 DIGITS = 12  # to which differences are compared, relative to the largest value
 ENUMERATED = 13  # cases up to which all signs of their differences are, as by scipy.stats.wilcoxon where there are ties
 
@@ -42,22 +43,33 @@ def bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval (low, high) of a statistic of values (n,).
+    """The percentile bootstrap interval of a statistic.
 
-    groups: labels (n,); whole groups are drawn, as values of one group are not independent. statistic takes values
-    (m,n) and ``axis=1`` to (m,), as ``np.mean`` and ``np.median`` do. Raises InputError for values that are not finite
-    or not (n,), labels that are missing or not (n,), fewer than two groups (or values, without groups), which have no
-    spread, a confidence outside (0,1), or no resamples.
+    Args:
+        values: (n,).
+        groups: labels (n,); whole groups are drawn, as values of one group are not independent.
+        statistic: takes values (m,n) and ``axis=1`` to (m,), as ``np.mean`` and ``np.median`` do.
+        confidence: of the interval, in (0,1).
+        resamples: how many are drawn.
+        seed: of the resamples.
+
+    Returns:
+        The ends (low, high).
+
+    Raises:
+        InputError: for values that are not finite or not (n,), labels that are missing or not (n,), fewer than two
+            groups (or values, without groups), a confidence outside (0,1), or no resamples.
+
     Source: Davison and Hinkley, "Bootstrap Methods and their Application", 1997, sections 3.8 and 5.3.1.
     """
     numbers = np.asarray(values, float)
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
-        raise InputError("values", "must be (n,) and finite", "give one number a case, and leave out cases without")
+        raise InputError("values", "must be (n,) and finite", "give one number per case, and leave out cases without")
     if groups is not None and np.shape(groups) != numbers.shape:
-        raise InputError("groups", f"{np.shape(groups)}, but values {numbers.shape}", "give one label a value")
+        raise InputError("groups", f"{np.shape(groups)}, but values {numbers.shape}", "give one label per value")
     labels = pd.Series(np.arange(len(numbers)) if groups is None else groups)
     if labels.isna().any():
-        raise InputError("groups", "must not be missing", "give one label a value")
+        raise InputError("groups", "must not be missing", "give one label per value")
     if labels.nunique() < 2:
         raise InputError("groups" if groups is not None else "values", "must be at least 2", "add independent cases")
     _check_rate("confidence", confidence)
@@ -104,30 +116,28 @@ def friedman(table: pd.DataFrame) -> Friedman:
     """The Friedman test, corrected for ties, and its F version; the same whichever values are better.
 
     table (n,k). If all cases rank the methods alike, F is infinite; if all methods tie in every case, both statistics
-    are 0. Raises InputError as ``average_ranks`` does, and for a single case.
+    are 0. Raises InputError as ``average_ranks`` does, for a single case, and for fewer than three methods.
     Source: Demsar 2006, section 3.2.2; Iman and Davenport, Communications in Statistics A 9, 1980; the correction for
     ties: Conover, "Practical Nonparametric Statistics", 1999, section 5.8.
     """
-    ranks = rankdata(_values(table), axis=1)
-    cases, methods = ranks.shape
+    values = _values(table)
+    cases, methods = values.shape
+    if methods < 3:
+        raise InputError("table", f"{methods} methods, but must be at least 3", "compare two by wilcoxon_holm")
     if cases < 2:
         raise InputError("table", "must hold at least 2 cases", "one case cannot tell a difference from chance")
-    # Sums of squares of an analysis of variance of the ranks: unlike 1 - between / total, what is left is exactly 0
-    # where all cases agree.
-    means = ranks.mean(axis=0)
-    between = cases * ((means - (methods + 1) / 2) ** 2).sum()
-    within = ((ranks - means) ** 2).sum()
-    freedom = methods - 1
-    if between == 0:
+    if (values == values[:, :1]).all():
         return Friedman(0.0, 1.0, 0.0, 1.0)
-    chi = cases * freedom * between / (between + within)
-    ratio = (cases - 1) * between / within if within else inf
-    p_values = chi2.sf(chi, freedom), f.sf(ratio, freedom, freedom * (cases - 1))
-    return Friedman(float(chi), float(p_values[0]), float(ratio), float(p_values[1]))
+    chi, p_value = friedmanchisquare(*values.T)
+    freedom = methods - 1
+    # Where all cases rank the methods alike, the denominator is 0 but for rounding.
+    remainder = cases * freedom - chi
+    ratio = (cases - 1) * chi / remainder if remainder > ROUNDING * cases * freedom else inf
+    return Friedman(float(chi), float(p_value), float(ratio), float(f.sf(ratio, freedom, freedom * (cases - 1))))
 
 
 def critical_difference(methods: int, cases: int, alpha: float = 0.05) -> float:
-    """By how much two of the methods' average ranks over so many cases must differ to be told apart (Nemenyi).
+    """By how much the average ranks of two methods over so many cases must differ to be significant (Nemenyi).
 
     Raises InputError for fewer than two methods, no case, or an alpha outside (0,1).
     Source: Demsar 2006, section 3.2.2 and table 5.
@@ -137,19 +147,6 @@ def critical_difference(methods: int, cases: int, alpha: float = 0.05) -> float:
             raise InputError(f"{name}={count}", f"must be at least {least}", "count the columns and rows of a table")
     _check_rate("alpha", alpha)
     return float(studentized_range.isf(alpha, methods, inf) / sqrt(2)) * _rank_error(methods, cases)
-
-
-def nemenyi(table: pd.DataFrame) -> pd.DataFrame:
-    """The p-value (k,k) of every two methods' average ranks, corrected for all pairs; 1 on the diagonal.
-
-    table (n,k). Below alpha just where average ranks differ by more than ``critical_difference``. Raises InputError
-    as ``average_ranks`` does.
-    Source: Demsar 2006, section 3.2.2.
-    """
-    ranks = average_ranks(table, higher_is_better=True).to_numpy()
-    distances = np.abs(ranks[:, None] - ranks) / _rank_error(table.shape[1], len(table))
-    p_values = studentized_range.sf(distances * sqrt(2), len(ranks), inf)
-    return pd.DataFrame(p_values, index=table.columns, columns=table.columns)
 
 
 def cliques(ranks: pd.Series, cd: float) -> list[tuple[str, ...]]:
@@ -164,14 +161,14 @@ def cliques(ranks: pd.Series, cd: float) -> list[tuple[str, ...]]:
     if not cd >= 0:
         raise InputError(f"cd={cd}", "must be at least 0", "take it from critical_difference")
     ranks = ranks.sort_values(kind="stable")
-    found: list[tuple[str, ...]] = []
+    groups: list[tuple[str, ...]] = []
     reached = 0
     for start, rank in enumerate(ranks):
         end = int((ranks - rank < cd).sum())
         if end > max(reached, start + 1):
-            found.append(tuple(ranks.index[start:end]))
+            groups.append(tuple(ranks.index[start:end]))
             reached = end
-    return found
+    return groups
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -184,21 +181,29 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     p_values = np.asarray(p_values, float)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
         raise InputError("p_values", "must be (m,) and in [0, 1]", "leave out comparisons that have none")
-    order = p_values.argsort()
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1)
-    return adjusted
+    from statsmodels.stats.multitest import multipletests  # takes a second, which every call of `ssad` would wait for
+
+    return multipletests(p_values, method="holm")[1] if len(p_values) else p_values
 
 
 def wilcoxon_holm(table: pd.DataFrame, control: str | None = None) -> pd.DataFrame:
     """Two-sided Wilcoxon signed-rank tests of all pairs of methods, or of every method against the ``control``.
 
-    table (n,k). One row a pair: ``first``, ``second`` (the control, if there is one), ``cases``, ``median_difference``
-    (first minus second), ``p_value`` and, adjusted for all rows, ``p_holm``. Cases without a difference take the
-    lowest ranks, which are then dropped (Pratt); where no case has one, p is 1. Differences that are the same but for
-    rounding tie. p is that of ``scipy.stats.wilcoxon``: exact for up to 13 cases, and up to 50 of different
-    differences, none 0; else of the normal approximation. Raises InputError as ``average_ranks`` does, and for an
-    unknown control.
+    Cases without a difference take the lowest ranks, which are then dropped (Pratt); where no case has one, p is 1.
+    Differences that are the same but for rounding tie. p is that of ``scipy.stats.wilcoxon``: exact for up to 13 cases,
+    and up to 50 of different differences, none 0; else of the normal approximation.
+
+    Args:
+        table: (n,k).
+        control: the method that all others are compared with; None: all pairs.
+
+    Returns:
+        One row per pair: ``first``, ``second`` (the control, if there is one), ``cases``, ``median_difference`` (first
+        minus second), ``p_value`` and, adjusted for all rows, ``p_holm``.
+
+    Raises:
+        InputError: as ``average_ranks`` does, and for an unknown control.
+
     Source: Demsar 2006, sections 3.1.3 and 3.2.2; Pratt, Journal of the American Statistical Association 54, 1959.
     """
     values = dict(zip(table.columns, _values(table).T, strict=True))
@@ -243,7 +248,7 @@ def _rank_error(methods: int, cases: int) -> float:
 
 def _values(table: pd.DataFrame) -> np.ndarray:
     if table.shape[0] < 1 or table.shape[1] < 2:
-        raise InputError("table", f"{table.shape}, but must hold cases of at least 2 methods", "one column a method")
+        raise InputError("table", f"{table.shape}, but must hold cases of at least 2 methods", "one column per method")
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InputError(f"column {twice!r}", "must be there once", "give every method a name of its own")

@@ -11,7 +11,13 @@ from benchmarks.leaderboard import meanings, published, tables
 from benchmarks.leaderboard.result import Result
 from selector.ranking.rules import DEFAULT_MEMBERS
 
-OWN_PLACE = ("suite", "description", "command", "tasks", "versions")  # settings that stand elsewhere in the page
+ELSEWHERE = (
+    "suite",
+    "description",
+    "command",
+    "tasks",
+    "versions",
+)  # settings with their own place in the page
 
 CAUTION = " Cases of one task share images and candidates, so that p-values over cases are too small."
 
@@ -26,10 +32,10 @@ class Content:
     verdict: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     summary: pd.DataFrame
-    decidable: tables.Decidable
-    undecided: str  # which data sets are not decidable, and why
-    decidable_summary: pd.DataFrame | None  # where it is another one than the summary
-    decidable_units: str
+    resolvable: tables.LabelResolvable
+    unresolved: str  # which data sets are not label-resolvable, and why
+    resolvable_summary: pd.DataFrame | None  # where it differs from the summary
+    resolvable_units: str
     ratios: tuple[str, ...]
     clusters: str  # what intervals are drawn by
     units: str  # what the tests take as independent
@@ -50,24 +56,25 @@ class Content:
 
 def gather(result: Result) -> Content:
     """Every sentence and table of the leaderboard."""
-    settings, summary, decidable = result.settings, tables.summary(result), tables.decidable(result)
-    without = result.restrict(decidable.names) if decidable.some else result
-    decided = tables.summary(without) if decidable.some else None
+    settings, summary, resolvable = result.settings, tables.summary(result), tables.label_resolvable(result)
+    restricted = result.restrict(resolvable.names) if resolvable.is_mixed else result
+    restricted_summary = tables.summary(restricted) if resolvable.is_mixed else None
+    of_restricted = () if restricted_summary is None else on_resolvable(restricted_summary, resolvable)
     return Content(
         suite=settings["suite"],
         description=str(settings.get("description", "")),
         command=str(settings.get("command", "")),
-        verdict=(*verdict(result, summary), *(on_decidable(decided, decidable) if decided is not None else ())),
+        verdict=(*verdict(result, summary), *of_restricted),
         facts=tuple(_facts(result)),
         summary=summary,
-        decidable=decidable,
-        undecided=undecided(decidable),
-        decidable_summary=decided,
-        decidable_units=tables.LEVELS[tables.unit(without)],
+        resolvable=resolvable,
+        unresolved=unresolved(resolvable),
+        resolvable_summary=restricted_summary,
+        resolvable_units=tables.LEVELS[tables.unit(restricted)],
         ratios=tuple(result.ratios),
         clusters=tables.LEVELS[tables.level(result, 2)],
         units=tables.LEVELS[tables.unit(result)],
-        caution=CAUTION if "case" in map(tables.unit, (result, without)) else "",
+        caution=CAUTION if "case" in map(tables.unit, (result, restricted)) else "",
         ranks=tables.ranks(result),
         tests=tables.against_default(result),
         by_task=tuple(tables.by_task(result, summary)),
@@ -77,14 +84,14 @@ def gather(result: Result) -> Content:
         ours=published.ours(result),
         failures=tables.failures(result),
         tasks=result.tasks,
-        settings={name.replace("_", " "): _text(v) for name, v in settings.items() if name not in OWN_PLACE},
+        settings={name.replace("_", " "): _text(v) for name, v in settings.items() if name not in ELSEWHERE},
         versions={str(name): str(version) for name, version in dict(settings.get("versions") or {}).items()},
         glossary=tuple((name, meanings.kind(name), *meanings.meaning(name)) for name in summary.index),
     )
 
 
 def verdict(result: Result, summary: pd.DataFrame) -> Iterator[str]:
-    """The answer in one sentence, and what to hold against it in another."""
+    """The answer in one sentence, and its limit in another."""
     n = tables.cases(result)
     best = next(iter(tables.comparable(result, summary)), None)
     if best is None:
@@ -98,13 +105,13 @@ def verdict(result: Result, summary: pd.DataFrame) -> Iterator[str]:
         f"Over {n} case{'s' * (n != 1)}, {best} loses least against the best candidate: "
         f"{summary.mean_regret[best]:.3f} AUROC on average{between}{against}."
     )
-    yield f"That {best} is the best was found on these very cases, which flatters it a little."
+    yield f"That {best} is the best was found on these very cases, which makes its regret a little too small."
 
 
-def on_decidable(summary: pd.DataFrame, found: tables.Decidable) -> Iterator[str]:
-    """The same of the decidable data sets alone."""
+def on_resolvable(summary: pd.DataFrame, resolvable: tables.LabelResolvable) -> Iterator[str]:
+    """The same of the label-resolvable data sets only."""
     regrets = ", ".join(_mean_regrets(summary))
-    yield f"Without {' and '.join(found.others)}, where labels can't choose either: {regrets or 'no regret'}."
+    yield f"Without {' and '.join(resolvable.others)}, where labels can't choose either: {regrets or 'no regret'}."
 
 
 def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
@@ -114,23 +121,23 @@ def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
     return [f"{named[name]} {summary.mean_regret[name]:.3f}" for name in known]
 
 
-def undecided(found: tables.Decidable) -> str:
-    """Which data sets are not decidable and why, in plain words."""
-    if not found.is_known:
-        return "Where labels can choose is not known: no case was judged with half of them (ssad benchmark judge)."
+def unresolved(resolvable: tables.LabelResolvable) -> str:
+    """Which data sets are not label-resolvable, and why."""
+    if not resolvable.is_known:
+        return "Where labels can choose is not known: the row half_label_oracle is missing (ssad benchmark evaluate)."
     rule = (
-        "A data set is decidable where labels of half of the images, asked to choose, lose less than half of what a "
-        "random pick does."
+        "A data set is label-resolvable where a choice by the labels of half of the images loses less than half of "
+        "what a random pick loses."
     )
-    if not found.others:
+    if not resolvable.others:
         return f"{rule} All are."
     of_each = [
-        f"{name} (labels lose {row.half_labels:.3f}, a random pick {row.random:.3f})"
-        for name, row in found.table.loc[found.others].iterrows()
+        f"{name} (labels lose {row.half_label_oracle:.3f}, a random pick {row.random:.3f})"
+        for name, row in resolvable.table.loc[resolvable.others].iterrows()
     ]
     return (
-        f"{rule} Not decidable: {', '.join(of_each)}. The candidates differ there by no more than chance, the best is "
-        "the luckiest on these images, and a good choice can't be told from a bad one."
+        f"{rule} Not label-resolvable: {', '.join(of_each)}. The candidates differ there by no more than chance, the "
+        "best is the luckiest on these images, and a good choice can't be distinguished from a bad one."
     )
 
 
@@ -140,9 +147,13 @@ def _facts(result: Result) -> Iterator[tuple[str, str, str]]:
     yield "Tasks", str(rows.task.nunique()), f"of {rows.data_set.nunique()} data sets"
     yield "Seeds", str(rows.seed.nunique()), ", ".join(map(str, sorted(rows.seed.unique())))
     yield "Anomaly ratios", str(len(result.ratios)), ", ".join(result.ratios)
-    zoo = result.candidates[~result.candidates.augmentation.isin(tables.FLOORS)]
+    zoo = result.candidates[~result.candidates.augmentation.isin(tables.SCORED_BASELINES)]
     sizes = zoo.groupby(["task", "seed"]).size()
-    yield "Candidates", str(sizes.max()) if len(sizes) else "0", f"a zoo, of {zoo.augmentation.nunique()} augmentations"
+    yield (
+        "Candidates",
+        str(sizes.max()) if len(sizes) else "0",
+        f"per zoo, of {zoo.augmentation.nunique()} augmentations",
+    )
 
 
 def _text(value: Any) -> str:

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from detectors.settings import PRESETS
 
 from augmentations.errors import unknown_name
 from benchmarks.leaderboard.text import markdown_escaped
+from detectors import preset
 from selector import consensus, criteria
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -75,7 +75,7 @@ def regrets() -> str:
     columns = {
         "`development`": development.mean_regret,
         "`held-out`": held_out.mean_regret,
-        "`held-out`, decidable": held_out.decidable_mean_regret,
+        "`held-out`, label-resolvable": held_out.label_resolvable_mean_regret,
     }
     rows = [
         [title, *(f"{column[name]:.3f} ({column[name] / column['random']:.0%})" for column in columns.values())]
@@ -125,9 +125,9 @@ def consensus_table() -> str:
 
 def presets_table() -> str:
     """The presets: encoder, side of the images and training steps."""
-    presets = {name: PRESETS[name] for name in ("quick", "standard", "paper")}
+    presets = {name: preset(name) for name in ("quick", "standard", "paper")}
     rows = [
-        [f"`{name}`", preset.encoder, str(preset.image_size), f"{preset.steps:,}"] for name, preset in presets.items()
+        [f"`{name}`", known.encoder, str(known.image_size), f"{known.steps:,}"] for name, known in presets.items()
     ]
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 
@@ -136,8 +136,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
     "held-out": _leaderboard("held-out"),
-    "held-out-decidable": _leaderboard("held-out", "## Decidable data sets"),
-    "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_out.md", None),
+    "held-out-label-resolvable": _leaderboard("held-out", "## Label-resolvable data sets"),
+    "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
     "criteria": criteria_table,
     "consensus": consensus_table,
     "presets": presets_table,

@@ -49,7 +49,7 @@ def regrets(table: pd.DataFrame) -> Markup:
 
 
 def critical_difference(ranks: Ranks) -> Markup:
-    """Average ranks as dots, the best on top; a bar beside them joins those that can't be told apart."""
+    """Average ranks as dots, the best on top; a bar beside them joins those that can't be distinguished."""
     names = list(ranks.names)
     shown = ranks.average[names]
     gap = 11

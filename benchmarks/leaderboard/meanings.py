@@ -6,25 +6,26 @@ from selector.ranking.rules import DEFAULT_MEMBERS
 BASELINES = {
     "average": "The mean over all candidates of the zoo.",
     "random": "A candidate picked at random; its regret is what that costs on average.",
-    "trained_random": "One detector whose augmentation and hyperparameters are drawn anew for every image it sees.",
+    "trained_random": "One detector whose augmentation and hyperparameters are random for every image of every step.",
     "oracle": "The best candidate by the labels: no choice can do better.",
-    "half_labels": "An oracle with half of the labels: the best candidate on half of the images, judged on the other "
-    "half against the best there. Where it loses as much as a random pick, the best is only the luckiest.",
-    "highest_all": "As ensemble, of all candidates that did not collapse: nothing is chosen.",
-    "ensemble_all": "As ensemble_ranks, of all candidates that did not collapse: nothing is chosen.",
-    "untrained": "An encoder as its training begins with it: what is detected before any pseudo anomaly was seen.",
+    "half_label_oracle": "An oracle with half of the labels: the best candidate on half of the images, evaluated on "
+    "the other half against the best there. Where it loses as much as a random pick, the best is only the luckiest.",
+    "max_all": "As ensemble, of all candidates that did not collapse: nothing is chosen.",
+    "mean_rank_all": "As ensemble_ranks, of all candidates that did not collapse: nothing is chosen.",
+    "untrained": "An encoder before its training: what is detected without any pseudo anomaly.",
     "pixels": "The same scorer on raw pixels: no encoder, no training.",
 }
 STRATEGIES = {
-    "default": "What select_best does unless told otherwise.",
+    "default": "What select_best does by default.",
     "ensemble": "What select_best recommends: the maximum over the scores of the "
-    f"{DEFAULT_MEMBERS} candidates that default ranks highest, each divided by the mean score of held-out normal images.",
-    "ensemble_ranks": "The mean rank of a test image over these: it takes all test images together.",
+    f"{DEFAULT_MEMBERS} candidates that default ranks highest, each divided by its mean score of held-out normal "
+    "images.",
+    "ensemble_ranks": "The mean rank of a test image over these candidates; it depends on all test images.",
     "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
 }
 COLUMNS = {
     "kind": "A criterion looks at one candidate, a consensus at the scores of all; a strategy combines or replaces "
-    "these; a baseline is there to compare with.",
+    "these; a baseline is a reference.",
     "mean regret": "The AUROC of the best candidate minus that of the chosen one, averaged over cases.",
     "median regret": "The regret that half of the cases stay below.",
     "mean AUROC": "The chance that the chosen candidate scores an anomaly above a normal image, averaged over cases.",

@@ -66,16 +66,16 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def _both(content: Content) -> pd.DataFrame:
-    """The summary, and beside its columns, as ``decidable_...``, those over the decidable data sets alone."""
-    if content.decidable_summary is None:
+    """The summary, and beside its columns, as ``label_resolvable_...``, those over such data sets only."""
+    if content.resolvable_summary is None:
         return content.summary
-    return content.summary.join(content.decidable_summary.drop(columns="kind").add_prefix("decidable_"))
+    return content.summary.join(content.resolvable_summary.drop(columns="kind").add_prefix("label_resolvable_"))
 
 
 def render(content: Content) -> str:
     """The page as text."""
-    made = environment(PACKAGE)
-    made.filters |= {
+    page = environment(PACKAGE)
+    page.filters |= {
         "decimals": text.decimals,
         "signed": signed,
         "order": order,
@@ -84,7 +84,7 @@ def render(content: Content) -> str:
         "p_value": text.p_value,
     }
     has_regret = content.summary.mean_regret.notna().any()
-    return made.get_template("leaderboard.html.jinja").render(
+    return page.get_template("leaderboard.html.jinja").render(
         content=content,
         regrets=figures.regrets(content.summary) if has_regret else "",
         ranks=figures.critical_difference(content.ranks) if content.ranks else "",

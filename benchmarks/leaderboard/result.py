@@ -1,4 +1,4 @@
-"""The three files that a benchmark run leaves, read and checked."""
+"""The three files that a benchmark run writes, read and checked."""
 
 import json
 from collections.abc import Collection
@@ -20,11 +20,11 @@ CANDIDATES = ("task", "seed", "candidate", "augmentation", "hyperparameters", "a
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A run as its files tell it.
+    """The results of a benchmark run.
 
-    rows: a row a task, seed, anomaly ratio and criterion, with the file's columns, ``data_set`` and ``ratio``, the
-    anomaly ratio as text; candidates: a row a task, seed and candidate, with the file's columns and ``kind``, "" where
-    the task has none; tasks: a row a task, with data_set, kind, train, test, anomalies.
+    rows: one row per task, seed, anomaly ratio and criterion, with the file's columns, ``data_set`` and ``ratio``, the
+    anomaly ratio as text; candidates: one row per task, seed and candidate, with the file's columns and ``kind``, ""
+    where the task has none; tasks: one row per task, with data_set, kind, train, test, anomalies.
     """
 
     rows: pd.DataFrame
@@ -38,7 +38,7 @@ class Result:
         return list(dict.fromkeys(self.rows.sort_values("anomaly_ratio").ratio))
 
     def restrict(self, data_sets: Collection[str]) -> "Result":
-        """The same of these data sets alone."""
+        """The same of these data sets only."""
         tasks = self.tasks[self.tasks.data_set.isin(data_sets)]
         rows, candidates = (table[table.task.isin(tasks.index)] for table in (self.rows, self.candidates))
         return replace(self, rows=rows, candidates=candidates, tasks=tasks)
@@ -97,7 +97,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _tasks(path: Path, settings: dict[str, Any]) -> pd.DataFrame:
     tasks = settings.get("tasks")
     if not (isinstance(tasks, dict) and all(isinstance(task, dict) and "data_set" in task for task in tasks.values())):
-        raise InputError(str(path), "must hold tasks, each with its data_set", REMEDY)
+        raise InputError(str(path), "must have tasks, each with its data_set", REMEDY)
     columns = ["data_set", "kind", "train", "test", "anomalies"]
     table = pd.DataFrame.from_dict(tasks, orient="index").reindex(columns=columns)
     return table.assign(kind=table.kind.where(table.kind.notna(), ""))

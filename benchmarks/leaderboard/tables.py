@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.evaluation import label_oracle as decide
-from benchmarks.evaluation import statistics
+from benchmarks.evaluation import label_oracle, statistics
 from benchmarks.leaderboard import meanings
 from benchmarks.leaderboard.result import CASE, Result
 
@@ -21,7 +20,8 @@ BEST_SHOWN = 12  # in the critical-difference diagram, beside the references
 REFERENCES = ("default", "dsv", "mc", "hits", "select")
 BEST_BY_TASK = 4  # in the table by task, beside the references
 INTERVALS = ("mean_regret", "median_regret", "mean_auroc")
-FLOORS = ("trained_random", "untrained", "pixels")  # of the candidates, those with no augmentation of their own
+# Baselines with scores of their own, which stand among the candidates without an augmentation.
+SCORED_BASELINES = ("trained_random", "untrained", "pixels")
 LEVELS = {"data_set": "data sets", "task": "tasks", "case": "cases"}
 
 
@@ -29,7 +29,7 @@ LEVELS = {"data_set": "data sets", "task": "tasks", "case": "cases"}
 class Ranks:
     """Average ranks by regret of the rows that choose, best first, over ``blocks`` independent units.
 
-    names: the rows shown; bars: groups of these that can't be told apart.
+    names: the rows shown; bars: groups of these that do not differ significantly.
     """
 
     average: pd.Series
@@ -41,35 +41,36 @@ class Ranks:
 
 
 @dataclass(frozen=True, eq=False)
-class Decidable:
-    """Data sets with the mean regrets ``half_labels`` and ``random`` and whether they are ``decidable``."""
+class LabelResolvable:
+    """Data sets with the mean regrets ``half_label_oracle`` and ``random``, and ``label_resolvable``: whether labels of
+    half of the images can choose."""
 
     table: pd.DataFrame
 
     @property
     def names(self) -> list[str]:
-        """Those where labels decide."""
-        return list(self.table.index[self.table.decidable])
+        """Those where labels can choose."""
+        return list(self.table.index[self.table.label_resolvable])
 
     @property
     def others(self) -> list[str]:
-        """Those where they don't."""
-        return list(self.table.index[~self.table.decidable])
+        """Those where they can't."""
+        return list(self.table.index[~self.table.label_resolvable])
 
     @property
     def is_known(self) -> bool:
-        """Whether the run was judged with half of the labels at all."""
-        return bool(self.table.half_labels.notna().any())
+        """Whether the run has the row ``half_label_oracle``."""
+        return bool(self.table.half_label_oracle.notna().any())
 
     @property
-    def some(self) -> bool:
-        """Whether there are such and such, so that a table of the decidable is another one."""
+    def is_mixed(self) -> bool:
+        """Whether there are data sets of both sorts, so that a table of the label-resolvable ones differs."""
         return bool(self.names and self.others)
 
 
 @dataclass(frozen=True, eq=False)
 class ByTask:
-    """One anomaly ratio: the AUROC of what each row chose (a row a data set and task, a column a criterion), the mean
+    """One anomaly ratio: the AUROC of each choice, one row per data set and task and one column per criterion; the mean
     over seeds and the standard deviation over them, nan for a single seed."""
 
     ratio: str
@@ -79,7 +80,7 @@ class ByTask:
 
 @dataclass(frozen=True, eq=False)
 class ByKind:
-    """Mean AUROC, a row an augmentation and a column a kind of anomaly; ``shift``: the same minus the untrained
+    """Mean AUROC, one row per augmentation and one column per kind of anomaly; ``shift``: the same minus the untrained
     encoder's; ``saturated``: the kinds that every augmentation finds."""
 
     auroc: pd.DataFrame
@@ -135,7 +136,7 @@ def blocks(result: Result, names: Sequence[str]) -> pd.DataFrame:
 
 
 def summary(result: Result) -> pd.DataFrame:
-    """A row a criterion, least mean regret first and those without any last; indexed by its name."""
+    """One row per criterion, least mean regret first and those without any last; indexed by its name."""
     average = _average_ranks(blocks(result, choosing(result)))
     tests = against_default(result)
     p_values = pd.Series(dtype=float) if tests is None else tests.set_index("first").p_holm
@@ -165,9 +166,9 @@ def summary(result: Result) -> pd.DataFrame:
     return table.sort_values("mean_regret", kind="stable")
 
 
-def decidable(result: Result) -> Decidable:
+def label_resolvable(result: Result) -> LabelResolvable:
     """Where labels of half of the images choose well."""
-    return Decidable(decide.decidable(result.rows))
+    return LabelResolvable(label_oracle.label_resolvable(result.rows))
 
 
 def comparable(result: Result, table: pd.DataFrame) -> list[str]:
@@ -193,8 +194,8 @@ def ranks(result: Result) -> Ranks | None:
 
 def against_default(result: Result) -> pd.DataFrame | None:
     """Wilcoxon's test of every row's regret against default's, least regret first; None where it can't be made."""
-    # The first has no regret, the second a random pick's, the third is judged on other images.
-    idle = ("oracle", "average", "half_labels")
+    # The first has no regret, the second a random pick's, the third is evaluated on other images.
+    idle = ("oracle", "average", "half_label_oracle")
     table = blocks(result, [name for name in result.rows.criterion.unique() if name not in idle])
     if "default" not in table or len(table) < 2 or table.shape[1] < 2:
         return None
@@ -202,62 +203,62 @@ def against_default(result: Result) -> pd.DataFrame | None:
 
 
 def by_task(result: Result, table: pd.DataFrame) -> list[ByTask]:
-    """A table an anomaly ratio, of the best rows of a summary, the references and the baselines."""
+    """One table per anomaly ratio, of the best rows of a summary, the references and the baselines."""
     best = comparable(result, table)[:BEST_BY_TASK]
     wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "ensemble", "random", "untrained", "pixels")
     columns = [name for name in wanted if name in table.index]
-    found = []
+    of_ratios = []
     for ratio in result.ratios:
         part = result.rows[result.rows.ratio == ratio]
         groups = part.groupby(["data_set", "task", "criterion"]).auroc
         mean, spread = (values.unstack().reindex(columns=columns) for values in (groups.mean(), groups.std()))
-        found.append(ByTask(ratio, mean, spread))
-    return found
+        of_ratios.append(ByTask(ratio, mean, spread))
+    return of_ratios
 
 
 def by_kind(result: Result) -> ByKind | None:
     """Augmentations against kinds of anomalies, or None where no task is of one kind.
 
-    The augmentation that made a kind, where one has its name, should find it best; what an augmentation finds less
-    well than an untrained encoder does, it has unlearned.
+    The augmentation that made a kind, where one has its name, should detect it best; where an augmentation is worse
+    than an untrained encoder, training has made the encoder blind to that kind.
     Source: Yoo, Zhao & Akoglu, "Data Augmentation is a Hyperparameter", TMLR 2023; Ye, Chen & Zheng,
     "Understanding the Effect of Bias in Deep Anomaly Detection", IJCAI 2021.
     """
     table = result.candidates[(result.candidates.kind != "") & result.candidates.auroc.notna()]
-    trained = table[~table.augmentation.isin(FLOORS)]
+    trained = table[~table.augmentation.isin(SCORED_BASELINES)]
     if trained.empty:
         return None
     untrained = table[table.augmentation == "untrained"].groupby("task").auroc.mean()
     shifted = trained.assign(auroc=trained.auroc - trained.task.map(untrained))
     auroc, shift = (_augmentation_by_kind(part) for part in (table, shifted))
-    augmentations = auroc.drop(index=list(FLOORS), errors="ignore")
-    rows = [*augmentations.index, *(name for name in FLOORS if name in auroc.index)]
+    augmentations = auroc.drop(index=list(SCORED_BASELINES), errors="ignore")
+    rows = [*augmentations.index, *(name for name in SCORED_BASELINES if name in auroc.index)]
     saturated = tuple(augmentations.columns[(augmentations > SATURATED).all()])
     return ByKind(auroc.loc[rows], shift.dropna(how="all"), saturated)
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The controlled testbed, a row a data set and generator, means over seeds: ``matching``, the AUROC of the
+    """The controlled testbed, one row per data set and generator, means over seeds: ``matching``, the AUROC of the
     augmentation that made the anomalies; ``other``, the best of the rest, and ``best_other``, its AUROC;
     ``untrained``; ``hit``, whether matching is best or nearly so; ``left_out``, whether all are at the ceiling."""
 
     table: pd.DataFrame
 
     @property
-    def judged(self) -> pd.DataFrame:
+    def compared(self) -> pd.DataFrame:
         """The rows that are not left out."""
         return self.table[~self.table.left_out]
 
     @property
     def hits(self) -> float:
         """The share of generators whose own augmentation is best or nearly so."""
-        return float(self.judged.hit.mean())
+        return float(self.compared.hit.mean())
 
     @property
     def gain(self) -> float:
         """The mean AUROC of the matching augmentation above an untrained encoder."""
-        return float((self.judged.matching - self.judged.untrained).mean())
+        return float((self.compared.matching - self.compared.untrained).mean())
 
 
 def alignment(result: Result) -> Alignment | None:
@@ -266,12 +267,12 @@ def alignment(result: Result) -> Alignment | None:
     Source: Yoo, Zhao & Akoglu, "Data Augmentation is a Hyperparameter", TMLR 2023.
     """
     table = result.candidates[result.candidates.auroc.notna()]
-    made = set(table.kind) & set(table.augmentation) - {""}
+    generators = set(table.kind) & set(table.augmentation) - {""}
     rows = []
-    of_known = table[table.kind.isin(made)]
-    for task, found in of_known.groupby("task", sort=False):
-        auroc = found.groupby("augmentation").auroc.mean()
-        trained, kind = auroc.drop(list(FLOORS), errors="ignore"), found.kind.iloc[0]
+    of_known = table[table.kind.isin(generators)]
+    for task, rows_of_task in of_known.groupby("task", sort=False):
+        auroc = rows_of_task.groupby("augmentation").auroc.mean()
+        trained, kind = auroc.drop(list(SCORED_BASELINES), errors="ignore"), rows_of_task.kind.iloc[0]
         if kind not in trained or len(trained) < 2:
             continue
         others = trained.drop(kind)
@@ -291,7 +292,7 @@ def alignment(result: Result) -> Alignment | None:
 
 
 def failures(result: Result) -> pd.DataFrame:
-    """What failed: a row a name and reason, with how often, and where the first time; most often first."""
+    """What failed: one row per name and reason, with how often and where it first did; the most frequent first."""
     rows = result.rows[result.rows.reason != ""]
     candidates = result.candidates[(result.candidates.status != "ok") | (result.candidates.reason != "")]
     where = rows.task + ", seed " + rows.seed.astype(str) + ", ratio " + rows.ratio
@@ -322,7 +323,7 @@ def _average_ranks(table: pd.DataFrame) -> pd.Series:
 
 
 def _interval(values: pd.Series, groups: pd.Series | None, statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
-    """Nothing can be said of the spread between fewer than two groups."""
+    """The bootstrap interval; nan for fewer than two groups."""
     independent = len(values) if groups is None else groups.nunique()
     return statistics.bootstrap(values, groups, statistic) if independent >= 2 else (np.nan, np.nan)
 

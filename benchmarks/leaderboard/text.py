@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pandas as pd
 
 from benchmarks.leaderboard.content import Content
+from benchmarks.leaderboard.markdown import markdown_table
 
 # Columns of the summary that fit a page, and their headings.
 COLUMNS = {
@@ -51,60 +52,48 @@ def latex_escaped(text: str) -> str:
 
 
 def markdown(content: Content) -> str:
-    """The verdict and the summary as a Markdown table, baselines in italics; then that of the decidable data sets."""
+    """The verdict and the summary as a Markdown table, baselines in italics; then of the label-resolvable data sets."""
     lines = [
         f"# Leaderboard: {markdown_escaped(content.suite)}",
         "",
         markdown_escaped(" ".join(content.verdict)),
         "",
-        *_markdown_table(content.summary),
+        markdown_table(_cells(content.summary, markdown_escaped, "*{}*")),
         "",
-        "## Decidable data sets",
+        "## Label-resolvable data sets",
         "",
-        markdown_escaped(content.undecided),
+        markdown_escaped(content.unresolved),
     ]
     last = f"In italics: baselines. p to default: Wilcoxon's over {content.units}, corrected by Holm"
-    if content.decidable_summary is not None:
-        lines += ["", *_markdown_table(content.decidable_summary)]
-        last += f"; of the decidable data sets over {content.decidable_units}"
+    if content.resolvable_summary is not None:
+        lines += ["", markdown_table(_cells(content.resolvable_summary, markdown_escaped, "*{}*"))]
+        last += f"; of the label-resolvable data sets over {content.resolvable_units}"
     return "\n".join([*lines, "", f"{last}.{content.caution}", ""])
 
 
-def _markdown_table(summary: pd.DataFrame) -> Iterator[str]:
-    yield "| " + " | ".join(["chosen by", *COLUMNS.values()]) + " |"
-    yield "|---" + "|--:" * len(COLUMNS) + "|"
-    for name, row in summary.iterrows():
-        shown = markdown_escaped(str(name))
-        cells = [f"*{shown}*" if row.kind == "baseline" else shown, *_numbers(row)]
-        yield "| " + " | ".join(cells) + " |"
-
-
 def latex(content: Content) -> str:
-    """The summary as a table for the package booktabs, baselines emphasized; then that of the decidable data sets."""
-    tables = _latex_table(content.summary, " ".join(content.verdict), "leaderboard")
-    if content.decidable_summary is not None:
-        tables += ["", *_latex_table(content.decidable_summary, content.undecided, "leaderboard-decidable")]
-    return "\n".join([*tables, ""])
+    """The summary as a table for the package booktabs, baselines emphasized; then of the label-resolvable data sets."""
+    tables = [_latex_table(content.summary, " ".join(content.verdict), "leaderboard")]
+    if content.resolvable_summary is not None:
+        tables.append(_latex_table(content.resolvable_summary, content.unresolved, "leaderboard-label-resolvable"))
+    return "\n".join(tables)
 
 
-def _latex_table(summary: pd.DataFrame, caption: str, label: str) -> list[str]:
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{latex_escaped(caption)} Emphasized: baselines.}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
-        r"\toprule",
-        " & ".join(["chosen by", *COLUMNS.values()]) + r" \\",
-        r"\midrule",
-    ]
-    for name, row in summary.iterrows():
-        shown = latex_escaped(str(name))
-        name_cell = rf"\emph{{{shown}}}" if row.kind == "baseline" else shown
-        numbers = [number.replace(NONE, "--").replace("<", "$<$") for number in _numbers(row)]
-        lines.append(" & ".join([name_cell, *numbers]) + r" \\")
-    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+def _latex_table(summary: pd.DataFrame, caption: str, label: str) -> str:
+    cells = _cells(summary, latex_escaped, r"\emph{{{}}}").replace({NONE: "--"}).replace("<", "$<$", regex=True)
+    return cells.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format="l" + "r" * len(COLUMNS),
+        caption=f"{latex_escaped(caption)} Emphasized: baselines.",
+        label=f"tab:{label}",
+        position_float="centering",
+    )
 
 
-def _numbers(row: pd.Series) -> list[str]:
-    return [p_value(row[column]) if column == "p_holm" else decimals(row[column]) for column in COLUMNS]
+def _cells(summary: pd.DataFrame, escaped: Callable[[str], str], emphasis: str) -> pd.DataFrame:
+    """The finished text of every cell; emphasis: what the name of a baseline is put into."""
+    names = [escaped(str(name)) for name in summary.index]
+    is_baseline = summary.kind == "baseline"
+    first = [emphasis.format(name) if own else name for name, own in zip(names, is_baseline, strict=True)]
+    shown = {name: summary[name].map(p_value if name == "p_holm" else decimals) for name in COLUMNS}
+    return pd.DataFrame({"chosen by": first} | {COLUMNS[name]: list(column) for name, column in shown.items()})

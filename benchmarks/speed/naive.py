@@ -1,6 +1,6 @@
-"""The usual ways of doing what this project does, written plainly: what `benchmarks.speed` holds it against.
+"""The usual ways of doing what this project does, written plainly: what `benchmarks.speed` compares it with.
 
-What the code released with papers does: PIL augmentation an image at a time, one model after another, tensors of all
+What the code released with papers does: PIL augmentation one image at a time, one model after another, tensors of all
 pairs of rows, pairs of candidates by scipy. They do the same work as what they are compared with.
 """
 
@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ColorJitter
 from torchvision.transforms.functional import to_tensor
 
-from detectors import Classifier, Settings
+from detectors import Classifier, ClassifierSettings
 from detectors.encoders import ENCODERS, pool
-from detectors.gaussian import Gaussian
+from detectors.scorers import Gaussian
 
 BATCH = 64  # images that are embedded at a time
 ASPECT = (0.3, 3.3)  # Li et al., CVPR 2021 (CutPaste), appendix A.2
@@ -94,7 +94,7 @@ class PerImageAugmentation:
 def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
     """The embedding criteria of train (n,d), augmented (m,d) and test (k,d) rows, by differences of all pairs.
 
-    Each tensor of distances is made once, where the released code makes it anew for every criterion.
+    Each tensor of distances is made once, where the released code makes it again for every criterion.
     """
     both, d = torch.cat([x, y]), x.shape[1]
     to_test = (both[:, None] - z).norm(dim=2)
@@ -128,7 +128,7 @@ def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
 
 
 def plain_candidate(
-    train: list[Picture], test: list[Picture], augment: Change, settings: Settings
+    train: list[Picture], test: list[Picture], augment: Change, settings: ClassifierSettings
 ) -> tuple[nn.Sequential, Tensor]:
     """A trained encoder and its scores (k,) of the test pictures: the same network, steps and optimiser as ours.
 
@@ -162,7 +162,7 @@ def plain_candidate(
 
     encoder.eval()
     with torch.no_grad():
-        scorer = Gaussian.fit(embed(train, unchanged))
+        scorer = Gaussian().fit(embed(train, unchanged))
         embed(train, augment)
         return encoder, scorer.score(embed(test, unchanged))
 

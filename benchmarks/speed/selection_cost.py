@@ -1,6 +1,6 @@
-"""What it costs to choose among many trained candidates: all criteria, the ranking and all consensus.
+"""The cost of a selection among many trained candidates: all criteria, the ranking and all consensus.
 
-Neither training nor embedding, and no disk: the evidence is made, a candidate at a time, as views of the same few rows.
+Without training, embedding and disk: the evidence is synthetic, one candidate at a time, as views of the same few rows.
 """
 
 import resource
@@ -20,11 +20,12 @@ from selector.execution.threads import in_threads
 from selector.inputs.splits import SHARES
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
-from selector.zoo.candidates import Candidate, plan
-from selector.zoo.zoo import DRAWS
+from selector.zoo.candidates import Candidate
+from selector.zoo.plan import Plan
+from selector.zoo.training import DRAWS
 
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
-KINDS = 4  # of pseudo anomalies in the bank, and of augmentations
+KINDS = 4  # of validation anomalies, and of augmentations
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Size:
 class Cost:
     """Wall-clock seconds of all criteria on one augmented draw; of the ranking, which computes them on every draw and
     what decides on resamples too; and of all consensus. Processor seconds of the last two together, and megabytes: the
-    peak of the whole process, libraries and all, and what of it came after they were loaded and the rows made."""
+    peak of the whole process with its libraries, and the part of it after these were loaded and the rows made."""
 
     setting: str
     criteria_seconds: float
@@ -61,8 +62,8 @@ class Cost:
     rise_mb: float
 
 
-class MadeEvidence(Mapping[str, list[Evidence]]):
-    """Evidence of candidates (by id) that is made when it is asked for, alike each time, and not kept.
+class SyntheticEvidence(Mapping[str, list[Evidence]]):
+    """Evidence of candidates (by id) that is made at each access, the same every time, and not kept.
 
     A tenth of the test images score higher, the more so the later the candidate.
     """
@@ -110,12 +111,14 @@ class MadeEvidence(Mapping[str, list[Evidence]]):
         return len(self._places)
 
 
-def choose(size: Size, threads: int) -> Cost:
-    """Rank made candidates as ``select_best`` does, and compute all consensus; to be called in a fresh process."""
+def selection_cost(size: Size, threads: int) -> Cost:
+    """Rank synthetic candidates as ``select_best`` does, and compute all consensus; to be called in a fresh process."""
     torch.set_num_threads(threads)
     areas = [(0.01 + 0.0002 * place, 0.1) for place in range(size.candidates)]
-    candidates = plan({"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick"), 0)
-    evidence = MadeEvidence(candidates, size)
+    candidates = Plan.of(
+        {"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick")
+    ).candidates(0)
+    evidence = SyntheticEvidence(candidates, size)
     records = {i: {"status": "ok", "reason": ""} for i in evidence}
     before = _peak_mb()
     alone = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Questions asked of stored zoos beyond the leaderboard, each a command of its own."""
+"""Studies of stored zoos and of tasks beyond the leaderboard, each a command: `ssad benchmark study NAME`."""

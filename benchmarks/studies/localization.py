@@ -1,26 +1,30 @@
-"""Where the defects are: score maps against masks on generated defects, beside their floors: a Markdown table.
+"""Where the defects are: score maps against masks on generated defects, beside baselines, as a Markdown table.
 
-python -m benchmarks.localization elpv-mono-generated --seed 0 --seed 1
+ssad benchmark study localization elpv-mono-generated --seed 0 --seed 1
 
-The detectors are trained with CutPaste at its published ranges: nothing here is chosen by the labels. Untrained, the
-patch detector may choose a poor layout, too; the floor by location shows what the encoder alone is worth.
+The detectors are trained with CutPaste at its published ranges: nothing here is chosen by the labels. The patch
+detector may select a poor density without training, too; the baseline by location shows the encoder alone.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
+import pandas as pd
 import torch
 import typer
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 import augmentations
-import benchmarks
+from benchmarks.datasets import load
 from benchmarks.evaluation.metrics import LocalizationMetrics
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.tasks.task import Task
 from detectors import Classifier, PatchClassifier, preset
-from detectors.classifier import upsample
 from detectors.patch_density import PER_LOCATION
+from detectors.scoring import upsample
 from selector.execution.threads import one_thread
 
 IMAGE_SIZE = 128
@@ -37,48 +41,44 @@ def pixel_distance(task: Task) -> Tensor:
 
 
 def maps_of(task: Task, seed: int) -> dict[str, Callable[[], Tensor]]:
-    """By name, what makes the (k,H,W) maps: the detectors, the same untrained, and raw pixels."""
+    """By name, functions that make the (k,H,W) maps: of the detectors, of the same untrained, and of raw pixels."""
     settings = replace(preset("quick"), image_size=task.train.shape[-1])
     augmentation = augmentations.make("cutpaste")
 
-    def made(kind: type[Classifier], trained: bool) -> Tensor:
-        detector = kind(augmentation, settings, seed=seed, device="cpu")
-        prepare = detector.train if trained else detector.leave_untrained
+    def detector_map(kind: type[Classifier], trained: bool) -> Tensor:
+        detector = kind(kind.settings_for(settings), augmentation, seed=seed, device="cpu")
+        prepare = detector.train if trained else detector.random_init
         return prepare(task.train).fit_scorer(task.train).score_map(task.test)
 
     def untrained_by_location() -> Tensor:
-        detector = PatchClassifier(augmentation, settings, seed=seed, device="cpu").leave_untrained(task.train)
-        return detector.fit_scorer(task.train, layout=PER_LOCATION).score_map(task.test)
+        detector = PatchClassifier(PatchClassifier.settings_for(settings), augmentation, seed=seed, device="cpu")
+        detector.random_init(task.train).fit_scorer(task.train, density=PER_LOCATION)
+        return detector.score_map(task.test)
 
     return {
-        "patch": lambda: made(PatchClassifier, True),
-        "patch, untrained": lambda: made(PatchClassifier, False),
+        "patch": lambda: detector_map(PatchClassifier, True),
+        "patch, untrained": lambda: detector_map(PatchClassifier, False),
         "patch, untrained, by location": untrained_by_location,
-        "image-level": lambda: made(Classifier, True),
-        "image-level, untrained": lambda: made(Classifier, False),
+        "image-level": lambda: detector_map(Classifier, True),
+        "image-level, untrained": lambda: detector_map(Classifier, False),
         "raw pixels": lambda: pixel_distance(task),
     }
 
 
-def table(
+def localization(
     name: Annotated[list[str], typer.Argument(help="Tasks with masks.")],
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
 ) -> None:
     """Print pixel AUROC and AUPRO of every map, over all defects."""
-    print("| task | seed | map | pixel AUROC | AUPRO |")
-    print("|---|---|---|---|---|")
-    for task_name in name:
-        task = benchmarks.load(task_name, image_size=IMAGE_SIZE)
+    rows = []
+    for task_name in track(name, console=Console(stderr=True)):
+        task = load(task_name, image_size=IMAGE_SIZE)
         assert task.masks is not None
         for s in seed or [0]:
             for kind, make in maps_of(task, s).items():
                 with one_thread():
                     metrics = LocalizationMetrics()
                     metrics.update(make().numpy(), task.masks.numpy())
-                found = metrics.compute()
-                row = f"| {task_name} | {s} | {kind} | {found['pixel_auroc']:.3f} | {found['aupro']:.3f} |"
-                print(row, flush=True)
-
-
-if __name__ == "__main__":
-    typer.run(table)
+                values = (f"{value:.3f}" for value in metrics.compute().values())
+                rows.append((task_name, f"{s}", kind, *values))
+    print_table(pd.DataFrame(rows, columns=["task", "seed", "map", "pixel AUROC", "AUPRO"]))

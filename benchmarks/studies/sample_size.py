@@ -1,6 +1,6 @@
-"""How many images pu_auc needs to tell two candidates apart: Markdown tables, from theory and a run's correlations.
+"""How many images pu_auc needs to order two candidates: Markdown tables, from theory and a run's correlations.
 
-python -m benchmarks.resolution benchmarks/results/development
+ssad benchmark study sample-size benchmarks/results/development
 
 pu_auc is P(t > v) over n_v held-out normal and n_t test images. If a share of the test images is anomalous and normal
 images are exchangeable, candidates whose AUROCs differ by d differ in it by that share of d.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
 from scipy.stats import norm
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.evaluation.evaluate import Judged
-from benchmarks.studies.learning_curves.dials import RATIO
-from benchmarks.suites.run import load_settings
+from benchmarks.evaluation.stored_zoo import StoredZoo
+from benchmarks.leaderboard.markdown import print_table
+from benchmarks.studies.learning_curves.factors import RATIO
+from benchmarks.suites.files import stored_zoos
 
 CONFIDENCE = 0.95  # that of two candidates the better one is put first
 DIFFERENCES = (0.02, 0.05, 0.1, 0.2)
-RATIOS = (0.01, 0.05, 0.2, 0.5)
+ANOMALY_SHARES = (0.01, 0.05, 0.2, 0.5)
 VALIDATION = (20, 60, 150, 1000)
 TEST = (50, 200, 1000)
 
@@ -46,13 +48,20 @@ def standard_error(probability: float, n_validation: int, n_test: int) -> float:
     return sqrt((variance + (n_validation - 1) * (both_validation - square)) / (n_validation * n_test))
 
 
-def resolution(
+def smallest_difference(
     ratio: float, n_validation: int, n_test: int, correlation: float, confidence: float = CONFIDENCE
 ) -> float:
-    """The least difference in AUROC of two candidates of which pu_auc puts the better one first this surely.
+    """The smallest difference in AUROC at which pu_auc puts the better of two candidates first.
 
-    correlation: of the two estimates, which see the same images. Raises InputError for a ratio or confidence outside
-    (0,1), a correlation of 1 or more, or no images.
+    Args:
+        ratio: share of anomalies among the test images, in (0,1).
+        n_validation: held-out normal images.
+        n_test: test images.
+        correlation: of the two estimates, which are made from the same images; below 1.
+        confidence: probability that the better one is put first, in (0,1).
+
+    Raises:
+        InputError: for numbers outside of these ranges, or no images.
     """
     _check(ratio, correlation, confidence)
     error = sqrt(2 * (1 - correlation)) * standard_error(0.5, n_validation, n_test)
@@ -60,9 +69,9 @@ def resolution(
 
 
 def images_needed(difference: float, ratio: float, correlation: float, confidence: float = CONFIDENCE) -> int:
-    """How many validation images, and as many test images, bring ``resolution`` down to the difference.
+    """How many validation images, and as many test images, bring ``smallest_difference`` down to the difference.
 
-    Raises InputError as ``resolution`` does, and for a difference outside (0,1].
+    Raises InputError as ``smallest_difference`` does, and for a difference outside (0,1].
     """
     _check(ratio, correlation, confidence)
     if not 0 < difference <= 1:
@@ -91,33 +100,29 @@ def correlations(validation: Tensor, test: Tensor) -> Tensor:
     return covariance / (scale[:, None] * scale)
 
 
-def measured(zoo: Judged) -> float:
+def mean_correlation(zoo: StoredZoo) -> float:
     """The mean correlation of two candidates that did not collapse, over all pairs and over the zoo's tasks."""
     names = zoo.trusted()
     validation, test = (torch.tensor(zoo.scores[part][names].to_numpy()) for part in ("validation", "test"))
     others = ~torch.eye(len(names), dtype=torch.bool)
-    drawn = [view.draw(RATIO, generator(zoo.seed, "resolution", view.task)) for view in zoo.views]
-    return float(np.mean([correlations(validation, test[rows])[others].nanmean().item() for rows in drawn]))
+    draws = [view.draw(RATIO, generator(zoo.seed, "resolution", view.task)) for view in zoo.views]
+    return float(np.mean([correlations(validation, test[rows])[others].nanmean().item() for rows in draws]))
 
 
-def table(out: Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]) -> None:
-    """Print the correlation of candidates in a run's zoos, and what images tell apart at its median."""
-    frozen = load_settings(out)["frozen"]
-    zoos = [(f"{data['tasks'][0]}-{seed}", seed) for data in frozen["data_sets"] for seed in frozen["seeds"]]
-    found = np.array([measured(Judged.read(out / "zoos" / name, seed)) for name, seed in zoos])
-    correlation = float(np.median(found))
-    print(f"correlation  {correlation:.2f}, the median of {len(found)} zoos ({found.min():.2f} to {found.max():.2f})\n")
-    print(f"| difference in AUROC | {' | '.join(f'{ratio:.0%} anomalous' for ratio in RATIOS)} |")
-    print("|---|" + "--:|" * len(RATIOS))
-    for difference in DIFFERENCES:
-        needed = (images_needed(difference, ratio, correlation) for ratio in RATIOS)
-        print(f"| {difference} | {' | '.join(f'{n:,}' for n in needed)} |")
-    print(f"\n| validation images | {' | '.join(f'{n} test images' for n in TEST)} |")
-    print("|--:|" + "--:|" * len(TEST))
-    for n_validation in VALIDATION:
-        least = (resolution(RATIO, n_validation, n_test, correlation) for n_test in TEST)
-        print(f"| {n_validation} | {' | '.join(f'{one:.3f}' for one in least)} |")
-
-
-if __name__ == "__main__":
-    typer.run(table)
+def sample_size(out: Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]) -> None:
+    """Print the correlation of candidates in a run's zoos, and the differences that numbers of images can resolve."""
+    values = np.array([mean_correlation(StoredZoo.read(zoo.path, zoo.seed)) for zoo in stored_zoos(out)])
+    correlation = float(np.median(values))
+    print(
+        f"correlation  {correlation:.2f}, the median of {len(values)} zoos ({values.min():.2f} to {values.max():.2f})\n"
+    )
+    needed = {
+        f"{ratio:.0%} anomalous": [f"{images_needed(d, ratio, correlation):,}" for d in DIFFERENCES]
+        for ratio in ANOMALY_SHARES
+    }
+    print_table(pd.DataFrame({"difference in AUROC": map(str, DIFFERENCES)} | needed))
+    smallest = {
+        f"{n_test} test images": [f"{smallest_difference(RATIO, n, n_test, correlation):.3f}" for n in VALIDATION]
+        for n_test in TEST
+    }
+    print_table(pd.DataFrame({"validation images": map(str, VALIDATION)} | smallest))

@@ -1,12 +1,12 @@
-"""What a shift between validation and normal test images does to a choice, and whether it is noticed: Markdown tables.
+"""How a shift between validation and normal test images affects a choice, and whether it is detected: Markdown tables.
 
-python -m benchmarks.shifts benchmarks/results/development
+ssad benchmark study shifts benchmarks/results/development
 
-Trains nothing: validation and normal test images of a stored zoo are divided anew, so that what one score says of an
-image decides with a strength from 0 (at random: nothing is shifted) which of the two it becomes. That score is the mean
-rank over candidates (test images "more anomalous" or "more normal" for all of them) or the rank by one candidate, which
-others share in part. Anomalies are drawn at the suite's ratios. Pseudo anomalies stay those of the original validation
-images. Regret is by the AUROC over all normal test images of that division and all anomalies.
+Trains nothing: the validation and normal test images of a stored zoo are divided again, with a probability that depends
+on a score of the image and on a strength (0: at random, without a shift). That score is the mean rank over candidates
+(test images "more anomalous" or "more normal" for all of them) or the rank by one candidate, which others share in
+part. Anomalies are drawn at the suite's ratios. Pseudo anomalies stay those of the original validation images. Regret
+is by the AUROC over all normal test images of that division and all anomalies.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,10 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from augmentations.randomness import generator
-from benchmarks.evaluation.evaluate import Judged
+from benchmarks.evaluation.stored_zoo import StoredZoo
+from benchmarks.leaderboard.markdown import print_table
 from benchmarks.suites.definitions import RATIOS
+from benchmarks.suites.files import stored_zoos
 from benchmarks.tasks.view import View
 from selector import criteria
 from selector.criteria import probability_above
@@ -42,8 +44,11 @@ RULES = {
 
 
 def divide(ranks: Tensor, count: int, kind: str, strength: float, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows of ranks (n,m) that validate, ``count`` of them, and the others: drawn without replacement, an image with
-    weight exp(-strength z), z its standardised score (Gumbel's way; Efraimidis & Spirakis, 2006)."""
+    """Rows of ranks (n,m): ``count`` of them for validation, and the others.
+
+    They are drawn without replacement, an image with weight exp(-strength z), z its standardised score (Gumbel's way;
+    Efraimidis & Spirakis, 2006).
+    """
     column = torch.randint(ranks.shape[1], (), generator=source)
     score = ranks[:, column] if kind == "one candidate" else ranks.mean(1)
     z = (score - score.mean()) / score.std() * (-1 if kind == "more normal" else 1)
@@ -52,16 +57,16 @@ def divide(ranks: Tensor, count: int, kind: str, strength: float, source: torch.
     return order[:count], order[count:]
 
 
-def cases(zoo: Judged, kind: str, strength: float) -> Iterator[dict[str, Any]]:
-    """A row a task and ratio: what was found of the shift, and the regret of every rule."""
+def cases(zoo: StoredZoo, kind: str, strength: float) -> Iterator[dict[str, Any]]:
+    """One row per task and ratio: whether a shift was found, and the regret of every rule."""
     names = zoo.trusted()
-    held, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
+    held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
     for view in zoo.views:
-        pool = torch.cat([held, test[view.rows[view.labels == 0]]])
+        pool = torch.cat([held_out, test[view.rows[view.labels == 0]]])
         anomalies = test[view.rows[view.labels == 1]]
         source = generator(zoo.seed, "shift", view.task, kind, strength)
         ranks = torch.from_numpy(rankdata(pool.numpy(), axis=0))
-        validation, normal = (pool[rows] for rows in divide(ranks, len(held), kind, strength, source))
+        validation, normal = (pool[rows] for rows in divide(ranks, len(held_out), kind, strength, source))
         columns = range(len(names))
         aurocs = np.array([probability_above(normal[:, j], anomalies[:, j]).item() for j in columns])
         moved = np.median([probability_above(validation[:, j], normal[:, j]).item() for j in columns])
@@ -75,8 +80,8 @@ def cases(zoo: Judged, kind: str, strength: float) -> Iterator[dict[str, Any]]:
             is_shifted = shift_test(validation, rows).is_shifted
             regrets["with fallback"] = regrets["+".join(UNDER_SHIFT) if is_shifted else "auto"]
             stands_out = strength == 0 and savage_score_test(validation, rows, zoo.seed) <= LEVEL
-            told = {"is_shifted": is_shifted, "stands_out": stands_out}
-            yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | told | regrets
+            tests = {"is_shifted": is_shifted, "stands_out": stands_out}
+            yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | tests | regrets
 
 
 def _mixed(normal: Tensor, anomalies: Tensor, seed: int) -> Iterator[tuple[float, Tensor]]:
@@ -87,8 +92,8 @@ def _mixed(normal: Tensor, anomalies: Tensor, seed: int) -> Iterator[tuple[float
             yield ratio, together[rows]
 
 
-def _values(zoo: Judged, names: list[str], validation: Tensor, test: Tensor) -> pd.DataFrame:
-    asked = sorted({name for rule in RULES.values() for name in rule})
+def _values(zoo: StoredZoo, names: list[str], validation: Tensor, test: Tensor) -> pd.DataFrame:
+    names_of_criteria = sorted({name for rule in RULES.values() for name in rule})
     rows = {}
     for column, name in enumerate(names):
         evidence = Evidence(
@@ -96,63 +101,58 @@ def _values(zoo: Judged, names: list[str], validation: Tensor, test: Tensor) -> 
             test_scores=test[:, column],
             pseudo_scores=zoo.part("pseudo", name),
         )
-        rows[name] = criteria.evaluate(evidence, asked)
+        rows[name] = criteria.evaluate(evidence, names_of_criteria)
     return pd.DataFrame(rows).T
 
 
-def as_stored(zoo: Judged) -> Iterator[dict[str, Any]]:
-    """A row a trial of every task as it is: what was found, and what is found of the normal test images alone, which
-    only the labels tell."""
+def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
+    """One row per trial of every task as it is: whether a shift was found, and whether the normal test images alone,
+    which takes labels, differ from the validation images."""
     names = zoo.trusted()
-    held, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
+    held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
     for view in zoo.views:
         normal = test[view.rows[view.labels == 0]]
-        told_by_labels = 2 * min(savage_score_test(sign * held, sign * normal, zoo.seed) for sign in (1, -1))
+        p_by_labels = 2 * min(savage_score_test(sign * held_out, sign * normal, zoo.seed) for sign in (1, -1))
         for ratio, _, rows in view.trials(RATIOS, zoo.seed):
-            found = shift_and_anomaly_tests(held, test[rows], zoo.seed)
-            told = {"is_shifted": found.is_shifted, "stands_out": not found.no_evidence_of_anomalies}
-            yield {"task": view.task, "ratio": ratio, "by labels": min(told_by_labels, 1.0)} | told
+            comparison = shift_and_anomaly_tests(held_out, test[rows], zoo.seed)
+            tests = {"is_shifted": comparison.is_shifted, "stands_out": not comparison.no_evidence_of_anomalies}
+            yield {"task": view.task, "ratio": ratio, "by labels": min(p_by_labels, 1.0)} | tests
 
 
-def tables(
-    results: Annotated[Path, typer.Argument(help="Results of a suite: the folder that holds zoos/.")],
+def shifts(
+    results: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
 ) -> None:
-    """Print what is found of shifts, as stored and as controlled, and what the choices lose."""
+    """Print how often a shift is found, as stored and as controlled, and the regrets of the choices."""
     stored, controlled = [], []
-    for folder in track(sorted((results / "zoos").iterdir()), console=Console(stderr=True)):
-        name, _, seed = folder.name.rpartition("-")
-        zoo = Judged.read(folder, int(seed))
+    settings = [(KINDS[0], 0.0), *((kind, strength) for kind in KINDS for strength in STRENGTHS)]
+    for path, name, _, seed in track(sorted(stored_zoos(results)), console=Console(stderr=True)):
+        zoo = StoredZoo.read(path, seed)
         stored += [{"data set": name} | row for row in as_stored(zoo)]
-        dial = [(KINDS[0], 0.0), *((kind, strength) for kind in KINDS for strength in STRENGTHS)]
-        controlled += [{"data set": name} | row for kind, strength in dial for row in cases(zoo, kind, strength)]
-    print("As stored: shares of trials in which a shift is found and something stands out, and the median p-value of a")
-    print("difference between the normal test images alone and the validation images, which takes labels\n")
+        controlled += [{"data set": name} | row for setting in settings for row in cases(zoo, *setting)]
     per_set = pd.DataFrame(stored).groupby("data set")
-    print(_markdown(per_set[["is_shifted", "stands_out"]].mean().join(per_set["by labels"].median())))
+    print_table(
+        _rounded(per_set[["is_shifted", "stands_out"]].mean().join(per_set["by labels"].median())),
+        "As stored: shares of trials in which a shift is found and something stands out, and the median p-value of a\n"
+        "difference between the normal test images alone and the validation images, which takes labels",
+    )
     table = pd.DataFrame(controlled)
     at = ["kind", "strength"]
     regrets = [name for name in table if name in {*RULES, "with fallback", "random"}]
-    print("\nControlled: share found by ratio; moved: P(normal test score > validation score)\n")
-    found = table.pivot_table(index=at, columns="ratio", values="is_shifted")
-    print(_markdown(table.groupby(at)[["moved"]].mean().join(found)))
-    print("\nControlled: mean regret, first over each data set\n")
-    print(_markdown(_over_sets(table, at)[regrets]))
-    print("\nWhere a shift is found\n")
-    print(_markdown(_over_sets(table[table.is_shifted], ["kind"])[regrets]))
-    print("\nWithout a shift, by what stands out: mean regret over all cases, and their number\n")
+    shares = table.pivot_table(index=at, columns="ratio", values="is_shifted")
+    moved = table.groupby(at)[["moved"]].mean().join(shares)
+    print_table(_rounded(moved), "Controlled: share found by ratio; moved: P(normal test score > validation score)")
+    print_table(_rounded(_over_sets(table, at)[regrets]), "Controlled: mean regret, first over each data set")
+    print_table(_rounded(_over_sets(table[table.is_shifted], ["kind"])[regrets]), "Where a shift is found")
     still = table[table.strength == 0].groupby(["ratio", "stands_out"])
-    print(_markdown(still[["auto", "random"]].mean().join(still.size().rename("cases"))))
+    print_table(
+        _rounded(still[["auto", "random"]].mean().join(still.size().rename("cases"))),
+        "Without a shift, by whether something stands out: mean regret over all cases, and their number",
+    )
 
 
 def _over_sets(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return table.groupby([*by, "data set"]).mean(numeric_only=True).groupby(by).mean()
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    flat = table.reset_index()
-    rows = [flat.columns, ["---"] * len(flat.columns), *flat.round(3).astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-
-
-if __name__ == "__main__":
-    typer.run(tables)
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    return table.reset_index().round(3).astype(str)

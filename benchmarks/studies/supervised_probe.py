@@ -1,15 +1,16 @@
-"""Whether the anomalies of a task can be seen at all: a forest that is told the labels, as a Markdown table.
+"""Whether the anomalies of a task are visible at all: the AUROC of a supervised probe, as a Markdown table.
 
-python -m benchmarks.visibility brick grass gravel --image-size 32
+ssad benchmark study supervised-probe brick grass gravel --image-size 32
 
-Of every image the quantiles of its brightness, and of its contrast, blurred at four scales: what a spot, a line or a
-stain must change somewhere. Where a forest of such trees, told the labels of other images, is no better than a guess,
-no detector can be blamed for finding nothing, and no choice of one can be judged.
+The features are quantiles of the brightness and of the contrast of every image, blurred at four scales: a spot, a line
+or a stain changes some of them. Where a forest that is trained on them with the labels of other images is no better
+than a guess, a detector that finds nothing is not to blame, and a choice of one can't be evaluated.
 """
 
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import typer
 from scipy import ndimage
 from sklearn.ensemble import ExtraTreesClassifier
@@ -17,8 +18,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 
-import benchmarks
+from benchmarks.datasets import load
 from benchmarks.datasets.controlled import one_vs_one
+from benchmarks.leaderboard.markdown import print_table
 
 SCALES = (1.0, 1.5, 2.5, 4.0)  # px, standard deviations of the blur
 QUANTILES = (0.0, 0.02, 0.1, 0.5, 0.9, 0.98, 1.0)
@@ -26,10 +28,15 @@ TREES = 500
 FOLDS = 5
 
 
-def seen_with_labels(images: Tensor, labels: Tensor) -> float:
-    """The cross-validated AUROC of a forest that is told the labels (n,), 0 or 1, of images (n,C,H,W).
+def supervised_auroc(images: Tensor, labels: Tensor) -> float:
+    """The cross-validated AUROC of a forest that is trained with labels.
 
-    Raises ValueError for fewer than 5 images of a label.
+    Args:
+        images: (n,C,H,W).
+        labels: (n,), 1 = anomalous.
+
+    Raises:
+        ValueError: for fewer than 5 images of a label.
     """
     features = np.stack([_features(image) for image in images.mean(1).double().numpy()])
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, random_state=0, n_jobs=-1)
@@ -39,7 +46,7 @@ def seen_with_labels(images: Tensor, labels: Tensor) -> float:
 
 
 def _features(image: np.ndarray) -> np.ndarray:
-    found = []
+    features = []
     for scale in SCALES:
         brightness = ndimage.gaussian_filter(image, scale)
         contrast = np.sqrt(np.maximum(ndimage.gaussian_filter(image**2, scale) - brightness**2, 0))
@@ -47,20 +54,18 @@ def _features(image: np.ndarray) -> np.ndarray:
             quantiles = np.quantile(values, QUANTILES)
             spread = quantiles[4] - quantiles[2] + 1e-6
             tails = (quantiles[[0, -1]] - quantiles[3]) / spread  # how far the extremes stand out of the rest
-            found.append(np.concatenate([quantiles, tails]))
-    return np.concatenate(found)
+            features.append(np.concatenate([quantiles, tails]))
+    return np.concatenate(features)
 
 
-def table(
+def supervised_probe(
     names: Annotated[list[str], typer.Argument(help="Tasks with kinds of anomalies, as for benchmarks.load.")],
-    image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    image_size: Annotated[int, typer.Option(help="Side of the images, px.")] = 64,
 ) -> None:
-    """Print the AUROC of a forest that is told the labels, for every kind of anomaly of every task."""
-    print("| task | images | told the labels |\n|---|--:|--:|")
-    for name in names:
-        for task in one_vs_one(benchmarks.load(name, image_size=image_size)):
-            print(f"| {task.name} | {len(task.test)} | {seen_with_labels(task.test, task.labels):.3f} |")
-
-
-if __name__ == "__main__":
-    typer.run(table)
+    """Print the AUROC of a supervised forest, for every kind of anomaly of every task."""
+    rows = [
+        {"task": task.name, "images": f"{len(task.test)}", "AUROC": f"{supervised_auroc(task.test, task.labels):.3f}"}
+        for name in names
+        for task in one_vs_one(load(name, image_size=image_size))
+    ]
+    print_table(pd.DataFrame(rows))

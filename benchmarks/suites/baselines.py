@@ -3,21 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from detectors.gaussian import Gaussian
 from torch import Tensor
 
 from augmentations import Augmentation
 from augmentations.base import Hyperparameters, Parameters, Trial
-from detectors import Classifier, Settings
+from detectors import Classifier, ClassifierSettings
+from detectors.scorers import Gaussian
 
 PIXEL_SIDE = 16  # px, to which images are averaged: a Gaussian of raw pixels must not have more dimensions than images
 
 
-class Redrawn(Augmentation):
-    """One of several augmentations for every image, drawn anew each step: the "Rand" of Yoo et al., ECML PKDD 2023."""
+class RandomAugmentation(Augmentation):
+    """One of several augmentations, drawn for every image in every step: "Rand" of Yoo et al., ECML PKDD 2023."""
 
-    name = "redrawn"
-    family = "redrawn"
+    name = "random_augmentation"
+    family = "random_augmentation"
     is_local = False
     members: tuple[Augmentation, ...]
 
@@ -34,7 +34,7 @@ class Redrawn(Augmentation):
 
     @classmethod
     def suggest(cls, trial: Trial) -> Hyperparameters:
-        raise NotImplementedError("its members are given, not searched")
+        raise NotImplementedError("its members are fixed, not searched")
 
     def _draw(self, n: int, size: tuple[int, int], source: torch.Generator) -> Parameters:
         which = torch.randint(len(self.members), (n,), generator=source)
@@ -44,38 +44,38 @@ class Redrawn(Augmentation):
         return drawn
 
     def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
-        made = torch.empty_like(images)
+        changed = torch.empty_like(images)
         for i, member in enumerate(self.members):
             rows = (parameters["which"] == i).nonzero()[:, 0]
             start = f"{i} "
             own = {k.removeprefix(start): value[rows] for k, value in parameters.items() if k.startswith(start)}
             if len(rows):
-                made[rows] = member._transform(images[rows], own)
-        return made
+                changed[rows] = member._transform(images[rows], own)
+        return changed
 
 
 def untrained(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) of test images (k,C,S,S) by an encoder as its training would begin with it, fitted to (n,C,S,S)."""
-    detector = Classifier(members[0], settings, seed=seed, device=device).leave_untrained(fit)
+    """Scores (k,) of test images (k,C,S,S) by an encoder before its training; the scorer is fitted to (n,C,S,S)."""
+    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(fit)
     return detector.fit_scorer(fit).score(test)
 
 
 def pixels(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by the same density of raw pixels, averaged to 16 px a side: no encoder, no training."""
     fit, test = (torch.nn.functional.adaptive_avg_pool2d(images, PIXEL_SIDE).flatten(1) for images in (fit, test))
-    return Gaussian.fit(fit).score(test)
+    return Gaussian().fit(fit).score(test)
 
 
 def trained_random(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: Settings, seed: int, device: str
+    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) by one detector whose augmentation and hyperparameters are redrawn for every image it sees."""
-    return Classifier(Redrawn(members), settings, seed=seed, device=device).fit(fit).score(test)
+    """Scores (k,) by one detector with a random augmentation and hyperparameters for every image of every step."""
+    return Classifier(settings, RandomAugmentation(members), seed=seed, device=device).fit(fit).score(test)
 
 
-Floor = Callable[[Tensor, Tensor, Sequence[Augmentation], Settings, int, str], Tensor]
-FLOORS: dict[str, Floor] = {f.__name__: f for f in (untrained, pixels, trained_random)}
+Baseline = Callable[[Tensor, Tensor, Sequence[Augmentation], ClassifierSettings, int, str], Tensor]
+BASELINES: dict[str, Baseline] = {f.__name__: f for f in (untrained, pixels, trained_random)}

@@ -3,7 +3,7 @@
 Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,21 @@ from typing import Any
 import torch
 
 import augmentations
-import benchmarks
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
+from benchmarks.datasets import load
 from benchmarks.datasets.controlled import controlled
 from benchmarks.datasets.defects import CATEGORIES
-from benchmarks.tasks.task import Task
-from selector.zoo.candidates import Grids
+from benchmarks.tasks.task import SPLIT_SEED, Task
 
+Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # hyperparameters by augmentation
+
+# What the demo and the study of false alarms train: how large a pseudo anomaly is matters most, so four areas of four
+# augmentations.
+DEMO_AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15), (0.02, 0.15))
+DEMO_ZOO: Grids = {
+    name: [{"area": area} for area in DEMO_AREAS] for name in ("cutout", "cutavg", "cutdiff", "cutpaste")
+}
 AREAS = ((0.005, 0.02), (0.02, 0.05), (0.05, 0.15))
 # Every way of cutting at three sizes, thin scars at two, and rotation at small and at any angle.
 ZOO: Grids = {
@@ -32,7 +39,6 @@ ZOO: Grids = {
 RATIOS = (0.05, 0.2, 0.5)  # of anomalies among the test images
 TRAIN_IMAGES = 600  # of those that have thousands
 TEST_IMAGES = 300  # normal ones, and as many anomalies
-SPLIT_SEED = 0  # tasks are the same whatever the seed of a zoo
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class DataSet:
     def load(self, roots: Mapping[str, Path]) -> list[Task]:
         """The tasks, their train images the same in each; roots: by the first word of a task's name."""
         root = roots.get(self.name.partition("-")[0])
-        loaded = [benchmarks.load(name, self.image_size, root=root) for name in self.tasks]
+        loaded = [load(name, self.image_size, root=root) for name in self.tasks]
         assert all(torch.equal(task.train, loaded[0].train) for task in loaded)
         tasks = [reduce(task) for task in loaded] if self.reduced else loaded
         if self.generators is None:
@@ -70,7 +76,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """What ``ssad benchmark run`` trains and judges; ``steps`` and ``grids`` as of ``select_best``."""
+    """What ``ssad benchmark run`` trains and evaluates; ``steps`` and ``grids`` as of ``select_best``."""
 
     name: str
     description: str

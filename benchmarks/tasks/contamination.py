@@ -1,7 +1,7 @@
-"""Protocols: what is known of the train images. Normal; normal but for an unknown few; or labeled for a handful.
+"""Contaminated tasks: a few of the train images are anomalous, and nobody knows which; some others may be labeled.
 
 Source: Sohn, Li, Yoon, Jin, Pfister, "Learning and Evaluating Representations for Deep One-Class Classification",
-ICLR 2021, whose slides tell the three apart.
+ICLR 2021.
 """
 
 from dataclasses import dataclass, replace
@@ -14,27 +14,26 @@ from augmentations.randomness import generator
 from benchmarks.tasks.task import Task
 from detectors import Classifier
 
-RATIOS = (0.0, 0.01, 0.025, 0.05, 0.1)  # of the train images; the source says "a small fraction"
+CONTAMINATION_RATIOS = (0.0, 0.01, 0.025, 0.05, 0.1)  # of the train images; the source says "a small fraction"
 LABELED = 50  # normal images; the source
-
-
-def one_class(task: Task) -> Task:
-    """All train images are normal, and known to be: the task as it is."""
-    return task
 
 
 def contaminated(task: Task, ratio: float, seed: int) -> Task:
     """The share ``ratio`` of the train images is anomalous and nobody knows which; their number stays the same.
 
-    Normal train images give way to anomalies of the test set. Whatever the ratio, as many anomalies leave the test
-    set as the largest of ``RATIOS`` takes, a larger ratio takes those of a smaller one and more, and they replace the
-    same images: the ratio is all that differs, and no test image is trained on. Raises InputError for a ratio above
-    the largest, or so small that it means no image, and where no anomaly would be left to test on.
+    Normal train images are replaced by anomalies of the test set. Whatever the ratio, as many anomalies leave the test
+    set as the largest of ``CONTAMINATION_RATIOS`` takes; a larger ratio takes those of a smaller one and more, and they
+    replace the same images: only the ratio differs, and no test image is trained on.
+
+    Raises InputError for a ratio above the largest, or so small that it means no image, and where no anomaly would be
+    left to test on.
     """
-    if not 0 <= ratio <= RATIOS[-1]:
-        raise InputError(f"ratio={ratio}", f"must be from 0 to {RATIOS[-1]}", f"try {RATIOS[-1]}")
+    if not 0 <= ratio <= CONTAMINATION_RATIOS[-1]:
+        raise InputError(
+            f"ratio={ratio}", f"must be from 0 to {CONTAMINATION_RATIOS[-1]}", f"try {CONTAMINATION_RATIOS[-1]}"
+        )
     n = len(task.train)
-    taken, reserved = round(ratio * n), round(RATIOS[-1] * n)
+    taken, reserved = round(ratio * n), round(CONTAMINATION_RATIOS[-1] * n)
     if ratio > 0 and taken == 0:
         raise InputError(f"ratio={ratio}", f"is none of {n} train images", f"use at least {1 / n:.2g}, or 0")
     source = generator(seed, "benchmarks", task.name, "contamination")
@@ -45,9 +44,9 @@ def contaminated(task: Task, ratio: float, seed: int) -> Task:
     aside = anomalies[torch.randperm(len(anomalies), generator=source)[:reserved]]
     train = task.train.clone()
     train[torch.randperm(n, generator=source)[:taken]] = task.test[aside[:taken]]
-    left = torch.ones(len(task.test), dtype=torch.bool)
-    left[aside] = False
-    return replace(task.with_test(left.nonzero()[:, 0]), name=f"{task.name}-contaminated-{ratio:g}", train=train)
+    is_left = torch.ones(len(task.test), dtype=torch.bool)
+    is_left[aside] = False
+    return replace(task.with_test(is_left.nonzero()[:, 0]), name=f"{task.name}-contaminated-{ratio:g}", train=train)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a benchmark knows and a selection must not."""
+"""A task: what a benchmark knows and a selection must not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +10,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.errors import unknown_name
 
+SPLIT_SEED = 0  # of the division of a data set: a task is the same whatever the seed of a selection
 SHIFTED = "-shifted"  # ends the names of tasks whose test images were taken elsewhere than the train images
 
 
@@ -19,7 +20,7 @@ class Task:
 
     train (n,C,H,W) and test (k,C,H,W): float32 on the CPU, in [0,1]; labels (k,): 1 = anomalous; masks (k,H,W):
     1 = anomalous pixel, zeros for normal images, or None where none exist; kinds (k,): the name of each anomaly's
-    kind, "" for normal images, or None where none are told apart. Only train and test may enter selection.
+    kind, "" for normal images, or None where kinds are unknown. Only train and test may enter selection.
     """
 
     name: str
@@ -35,10 +36,10 @@ class Task:
         Raises InputError for a task without kinds, or one without this kind.
         """
         if self.kinds is None:
-            raise InputError(f"{self.name}-{kind}", f"{self.name} tells no kinds of anomalies apart", f"{self.name}")
+            raise InputError(f"{self.name}-{kind}", f"{self.name} has no kinds of anomalies", f"{self.name}")
         if not kind or kind not in self.kinds:
             raise unknown_name(f"kind of {self.name}", kind, sorted({k for k in self.kinds if k}))
-        rows = torch.tensor([i for i, found in enumerate(self.kinds) if found in ("", kind)])
+        rows = torch.tensor([i for i, own in enumerate(self.kinds) if own in ("", kind)])
         return replace(self.with_test(rows), name=f"{self.name}-{kind}")
 
     def with_test(self, rows: Tensor) -> "Task":

@@ -1,4 +1,4 @@
-"""Trials: what a selection would have met of a task at one anomaly ratio."""
+"""Views of a task: which of its test images one trial of a selection sees, at one anomaly ratio."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from selector.zoo.zoo import DRAWS
+from selector.zoo.training import DRAWS
 
-TRIALS = DRAWS  # a ratio: each redraws which anomalies are there and meets another draw of the pseudo anomalies
+TRIALS = DRAWS  # per ratio: each has other anomalies and another draw of the pseudo anomalies
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +24,13 @@ class View:
     labels: Tensor
 
     def table(self) -> pd.DataFrame:
-        """task, group, kind, row, label: a row an image."""
+        """task, group, kind, row, label: one row per image."""
         same = {"task": self.task, "group": self.group, "kind": self.kind}
         return pd.DataFrame({**same, "row": self.rows.numpy(), "label": self.labels.numpy()})
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "View":
-        """The view that ``table`` was made of."""
+        """The view of a table that ``table`` returned."""
         first = table.iloc[0]
         rows, labels = (torch.tensor(table[name].to_numpy(copy=True)) for name in ("row", "label"))
         return cls(first.task, first.group, first.kind, rows, labels)
@@ -42,8 +42,8 @@ class View:
                 yield ratio, number, self.draw(ratio, generator(seed, "trial", self.task, f"{ratio:g}", number))
 
     def draw(self, ratio: float, source: torch.Generator, most: int | None = None) -> Tensor:
-        """Rows (r,) of which the share ``ratio`` is anomalous: all normal images, and anomalies drawn; all of them, or
-        fewer normal ones, where there are too few; no more than ``most`` in all, where that is given."""
+        """Rows (r,) of which the share ``ratio`` is anomalous: all normal images and random anomalies. Where there are
+        too few anomalies, all of them and fewer normal images; ``most``: the largest number in all, if any."""
         normal, anomalous = (self.rows[self.labels == label] for label in (0, 1))
         kept = len(normal) if most is None else min(len(normal), round((1 - ratio) * most))
         # The rounding keeps at least one anomaly, so that there is something to find.

@@ -135,8 +135,12 @@ def _on_cpu(detector: Detector) -> nn.Module:
 def _traced(module: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
     example = images[:1].expand(TRACED, -1, -1, -1).contiguous()
     shapes = {INPUT: {0: torch.export.Dim("batch", min=1)}}
-    with torch.no_grad():
-        program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # whatever a kind or scorer from outside does that torch can't follow
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"torch.export can't trace the scoring graph ({reason}). Nothing was written") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names the folders of the machine it was traced on
     program.example_inputs = None  # torch would pickle them

@@ -29,16 +29,21 @@ def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
     """A traced program as ONNX. Raises ExportError where torch gives none."""
     import onnx
 
-    with _quiet():
-        written = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # whatever a kind or scorer from outside computes that ONNX has no word for
+        reason = str(error).rpartition("Summary")[2] or str(error)
+        reason = " ".join(reason.split())[:300]
+        raise ExportError(f"{ONNX}: torch can't convert the scoring graph ({reason}). Nothing was written") from error
     if written is None:
         raise ExportError(f"{ONNX}: torch's exporter gave no program")
     proto = written.model_proto

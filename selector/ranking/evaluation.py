@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from augmentations.errors import first_few
 from selector import criteria
 from selector.criteria import Criterion, custom
 from selector.evidence.auroc import probability_above
@@ -100,7 +101,18 @@ def _guard(
     if auroc is not None and auroc < COLLAPSE_AUROC:
         why = f"pseudo anomalies are not distinguished from normal images (AUROC {auroc:.2f} < {COLLAPSE_AUROC})"
         return "collapsed", why
-    return "ok", ", ".join(without.values())
+    return "ok", _in_short(evidence, [c for c in chosen if c.name in without])
+
+
+def _in_short(evidence: Evidence, criteria: Sequence[Criterion]) -> str:
+    """Why criteria have no value, those that lack the same fields together."""
+    by_reason: dict[str, list[str]] = {}
+    for criterion in criteria:
+        by_reason.setdefault(_why_no_value(evidence, criterion).removeprefix(criterion.name), []).append(criterion.name)
+    return ", ".join(
+        first_few(names) + (reason.replace(" needs ", " need ").replace(" is ", " are ") if len(names) > 1 else reason)
+        for reason, names in by_reason.items()
+    )
 
 
 def _why_no_value(evidence: Evidence, criterion: Criterion) -> str:

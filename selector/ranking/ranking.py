@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from selector.ranking.bootstrap import uncertainty
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, describe
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Ranking:
     def first(self, count: int) -> tuple[str, ...]:
         """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
         return first(self.table, count)
+
+    @cached_property
+    def descriptions(self) -> Mapping[str, str]:
+        """Every candidate of the table in a few words: its kind and scorer are named where they vary."""
+        varying = [column for column in ("detector", "scorer") if self.table[column].nunique() > 1]
+        words = {}
+        for row in self.table.to_dict("records"):
+            text = describe(row["detector"], row["augmentation"], row["hyperparameters"])
+            others = [str(row[column]).rpartition(":")[2] for column in varying]
+            added = ", ".join(other for other in others if other != text)
+            words[row["candidate"]] = f"{text} [{added}]" if added else text
+        return words
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:

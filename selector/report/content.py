@@ -24,7 +24,7 @@ from selector.report.score_threshold import ScoreThreshold, apply_threshold
 from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
-from selector.zoo.candidates import NO_AUGMENTATION, Candidate
+from selector.zoo.candidates import NO_AUGMENTATION
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
@@ -129,7 +129,7 @@ def gather(outcome: Outcome) -> Content:
         chosen=_chosen(outcome) if trained else None,
         losses=losses(outcome),
         unusable=tuple(
-            (outcome.zoo[row["candidate"]].describe(), row["status"], row["reason"])
+            (result.descriptions[row["candidate"]], row["status"], row["reason"])
             for row in table[table.status != "ok"].to_dict("records")
         ),
         skipped=tuple(store.run["skipped"]),
@@ -307,14 +307,14 @@ def _projections(outcome: Outcome) -> Iterator[Projection]:
     trained = outcome.ranking[outcome.ranking.status != "failed"].candidate.tolist()
     for candidate_id in dict.fromkeys((outcome.best.id, *trained[-1:])):
         rank = int(outcome.ranking["rank"][outcome.ranking.candidate == candidate_id].iloc[0])
-        yield project(outcome.zoo[candidate_id], rank, outcome.zoo.evidence(candidate_id)[0])
+        yield project(outcome.result.descriptions[candidate_id], rank, outcome.zoo.evidence(candidate_id)[0])
 
 
-def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
+def project(description: str, rank: int, evidence: Evidence) -> Projection:
     """A candidate's embeddings on the first two principal components of all of them together.
 
     Args:
-        candidate: The candidate.
+        description: The candidate in words.
         rank: Its rank.
         evidence: Its evidence; embeddings that it lacks are not drawn.
     """
@@ -332,7 +332,7 @@ def project(candidate: Candidate, rank: int, evidence: Evidence) -> Projection:
         pieces.append(pd.DataFrame({"set": name, "x": shown[:, 0], "y": shown[:, 1]}))
     explained = tuple(np.nan_to_num(pca.explained_variance_ratio_).tolist())
     thinned = any(len(rows) > POINTS for rows in sets.values())
-    return Projection(rank, candidate.describe(), pd.concat(pieces, ignore_index=True), explained, thinned)
+    return Projection(rank, description, pd.concat(pieces, ignore_index=True), explained, thinned)
 
 
 def _most_unusual(table: pd.DataFrame) -> np.ndarray:

@@ -12,7 +12,11 @@ def answer(outcome: Outcome) -> list[str]:
     store = outcome.zoo.store
     few = sample_size_warnings(outcome.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
     warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few)]
-    return [*sentences(outcome.result, outcome.best, second), *recommendation(outcome.members), *warnings]
+    return [
+        *sentences(outcome.result, outcome.best, second),
+        *recommendation(outcome.result, outcome.members),
+        *warnings,
+    ]
 
 
 def explanation_of(outcome: Outcome) -> Explanation:

@@ -1,7 +1,7 @@
 """Why the first of a ranking is first: what each criterion prefers, how far they agree, and what mattered."""
 
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +12,6 @@ from selector import consensus
 from selector.ranking.ranking import Ranking
 from selector.verdict.importance import EVERY, importances
 from selector.verdict.verdict import number
-from selector.zoo.candidates import describe
 
 WIDTH = 100  # characters of a line in a terminal
 FEW = "needs two candidates with status ok"
@@ -104,7 +103,7 @@ def explain(ranking: Ranking, test_scores: Mapping[str, Tensor], seed: int = 0) 
     shares, reasons = importances(rows)
     absent |= {importance_of(augmentation): reason for augmentation, reason in reasons.items()}
     return Explanation(
-        preferred=_preferred(trusted, values, higher, ranking.rule.names),
+        preferred=_preferred(trusted, values, higher, ranking),
         agreement=agreement(ordered) if len(trusted) > 1 else pd.DataFrame(dtype=float),
         importances=shares,
         deciding=deciding,
@@ -135,22 +134,19 @@ def _consensus(
     return pd.DataFrame({name: value.numpy() for name, value in values.items()}, index=ids), {}
 
 
-def _preferred(
-    trusted: pd.DataFrame, values: pd.DataFrame, higher: pd.DataFrame, deciding: Collection[str]
-) -> pd.DataFrame:
+def _preferred(trusted: pd.DataFrame, values: pd.DataFrame, higher: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     rows = []
     for name in higher.columns[higher.notna().any()]:
         candidate = higher[name].idxmax()  # the first of equals, and rows are in the order of the ranking
-        chosen = trusted.loc[candidate]
         rows.append(
             {
                 "criterion": name,
                 "kind": "consensus" if name in consensus.CONSENSUS else "criterion",
-                "decides": name in deciding,
+                "decides": name in ranking.rule.names,
                 "value": float(values[name][candidate]),
                 "candidate": candidate,
-                "rank": int(chosen["rank"]),
-                "description": describe(chosen.detector, chosen.augmentation, chosen.hyperparameters),
+                "rank": int(trusted["rank"][candidate]),
+                "description": ranking.descriptions[candidate],
             }
         )
     return pd.DataFrame(rows, columns=list(PREFERRED))

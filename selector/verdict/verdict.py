@@ -7,7 +7,7 @@ from augmentations.errors import first_few
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import UNDER_SHIFT, Rule
-from selector.zoo.candidates import Candidate, describe
+from selector.zoo.candidates import Candidate
 
 
 def number(value: float) -> str:
@@ -15,11 +15,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "none"
 
 
-def recommendation(members: Sequence[Candidate]) -> list[str]:
+def recommendation(ranking: Ranking, members: Sequence[Candidate]) -> list[str]:
     """What the recommended detector is made of, where it is more than the best candidate."""
     if len(members) < 2:
         return []
-    others = first_few([member.describe() for member in members[1:]])
+    others = first_few([ranking.descriptions[member.id] for member in members[1:]])
     return [
         f"Recommended: the best {len(members)} together; the score of an image is the maximum of their normalised "
         f"scores. The others are {others}."
@@ -35,7 +35,7 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     ]
     among = f"{len(table)} candidates" + (f" ({', '.join(dropped)})" if dropped else "")
     first = table.iloc[0]
-    lines = [f"Best of {among}: {best.describe()}, {rule.describe()} = {number(first.criterion)}."]
+    lines = [f"Best of {among}: {ranking.descriptions[best.id]}, {rule.describe()} = {number(first.criterion)}."]
     if first.status != "ok":
         return [*lines, f"No candidate can be trusted: the best one {first.status} ({first.reason})."]
     if second is None or len(trained) < 2:
@@ -43,17 +43,14 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
         return [*lines, alone, *_compared(ranking)]
     settled = ranking.margin > ranking.margin_spread
     lines.append(
-        f"Its margin over the second, {second.describe()}, is {number(ranking.margin)}, "
+        f"Its margin over the second, {ranking.descriptions[second.id]}, is {number(ranking.margin)}, "
         f"{'more' if settled else 'not more'} than the margin's spread over {RESAMPLES} draws of the "
         f"pseudo anomalies and of the images ({number(ranking.margin_spread)}); "
         f"it came first in {ranking.share_first:.0%} of them."
     )
     if not settled:
         lines.append("So first and second can't be distinguished; either is a fair choice.")
-    tied = [
-        describe(row["detector"], row["augmentation"], row["hyperparameters"])
-        for row in table[table.tied].to_dict("records")[1:]
-    ]
+    tied = [ranking.descriptions[i] for i in table.candidate[table.tied][1:]]
     if tied:
         lines.append(
             f"{len(tied)} of the others can't be distinguished from the best one, being at least as good in "

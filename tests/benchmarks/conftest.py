@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks.evaluation.evaluate import Judged
-from benchmarks.suites.baselines import FLOORS
+from benchmarks.evaluation.stored_zoo import StoredZoo
+from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.definitions import SUITES, DataSet, Suite
 from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
@@ -38,8 +38,8 @@ def tiny_suite(tiny, stripes, scratched):
 
 @pytest.fixture(scope="session")
 def made_zoo():
-    """Makes a judged zoo without training: of ``specialists``, each finds one kind of anomaly alone (so the fewer, the
-    better each one's AUROC), and ``blind`` ones, which find nothing; all tell their pseudo anomalies."""
+    """Makes a stored zoo without training: ``specialists``, each of which detects one kind of anomaly only (so the
+    fewer, the better the AUROC of each), and ``blind`` ones, which detect none; all detect their pseudo anomalies."""
 
     def make(specialists=6, blind=6, seed=0, group="made", task="made"):
         source = np.random.default_rng((seed, specialists, blind))
@@ -61,15 +61,17 @@ def made_zoo():
         candidates = pd.DataFrame(
             {"augmentation": ["cutout", "cutpaste"] * len(names), "hyperparameters": [{}] * 2 * len(names)}
         )[: len(names)].set_axis(names)
-        measured = [
+        values = [
             (task, ratio, trial, name, "dsv", source.uniform())
             for ratio, trial, _ in view.trials((0.2, 0.5), seed)
             for name in names
         ]
         columns = ["task", "anomaly_ratio", "trial", "candidate", "criterion", "value"]
-        floors = pd.DataFrame(np.exp(source.normal(size=(normal + anomalous, len(FLOORS)))), columns=list(FLOORS))
-        of_embeddings = pd.DataFrame(measured, columns=columns)
+        baselines = pd.DataFrame(
+            np.exp(source.normal(size=(normal + anomalous, len(BASELINES)))), columns=list(BASELINES)
+        )
+        of_embeddings = pd.DataFrame(values, columns=columns)
         candidates = candidates.assign(status="ok", reason="").rename_axis("id")
-        return Judged(seed, candidates, (view,), scores, floors, of_embeddings)
+        return StoredZoo(seed, candidates, (view,), scores, baselines, of_embeddings)
 
     return make

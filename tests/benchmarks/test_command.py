@@ -1,4 +1,4 @@
-"""`ssad benchmark`: run, judge and report, as a newcomer types them."""
+"""`ssad benchmark`: run, evaluate and report, as a newcomer types them."""
 
 import shutil
 
@@ -23,9 +23,9 @@ def call(*words):
 @pytest.fixture(scope="module")
 def done(tiny_suite, tmp_path_factory):
     out = tmp_path_factory.mktemp("command") / "tiny"
-    told = call("run", "tiny", "--out", out, "--jobs", 1, "--device", "cpu")
-    assert "plain, seed 0: 3 candidates" in told
-    assert str(out / "index.html") in told
+    output = call("run", "tiny", "--out", out, "--jobs", 1, "--device", "cpu")
+    assert "plain, seed 0: 3 candidates" in output
+    assert str(out / "index.html") in output
     return out
 
 
@@ -34,16 +34,16 @@ def test_a_run_leaves_rows_and_a_leaderboard(done):
     assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
 
 
-def test_judging_again_gives_the_same_rows(done, tmp_path):
+def test_evaluating_again_gives_the_same_rows(done, tmp_path):
     copy = shutil.copytree(done, tmp_path / "copy")
     shutil.rmtree(copy / "training")
     (copy / "leaderboard.csv").unlink()
-    call("judge", copy)
+    call("evaluate", copy)
     assert (copy / "leaderboard.csv").read_bytes() == (done / "leaderboard.csv").read_bytes()
 
 
-def test_a_zoo_that_can_not_be_judged_is_no_silent_loss(done, tmp_path):
-    """It was trained before a stop; the next run judges it, and says so where it can't."""
+def test_a_zoo_that_can_not_be_evaluated_is_no_silent_loss(done, tmp_path):
+    """It was trained before a stop; the next run evaluates it, and says so where it can't."""
     copy = shutil.copytree(done, tmp_path / "copy")
     (copy / "zoos" / "plain-0" / "leaderboard.csv").unlink()
     (copy / "zoos" / "plain-0" / "criteria.parquet").write_bytes(b"damaged")
@@ -53,9 +53,9 @@ def test_a_zoo_that_can_not_be_judged_is_no_silent_loss(done, tmp_path):
 
 def test_every_data_set_is_left_out_once(done, tmp_path):
     copy = shutil.copytree(done, tmp_path / "copy")
-    told = call("leave-one-out", copy)
-    assert str(copy / "leave_one_out.md") in told
-    rows = pd.read_csv(copy / "leave_one_out.csv")
+    output = call("study", "leave-one-dataset-out", copy)
+    assert str(copy / "leave_one_dataset_out.md") in output
+    rows = pd.read_csv(copy / "leave_one_dataset_out.csv")
     assert len(rows.groupby(["task", "seed", "anomaly_ratio"])) == 12
     assert rows.groupby([rows.task.str.partition("-")[0], "criterion"]).rule.nunique().eq(1).all()
 
@@ -70,15 +70,37 @@ def test_a_report_may_go_elsewhere(done, tmp_path):
     [
         (["run", "nope", "--out", "x"], r"suite"),
         (["run", "tiny", "--out", "x", "--root", "mvtec"], r"--root mvtec.*NAME=FOLDER"),
-        (["judge", "nowhere"], r"settings.json"),
+        (["evaluate", "nowhere"], r"settings.json"),
         (["report", "nowhere"], r"settings.json"),
-        (["leave-one-out", "nowhere"], r"settings.json"),
+        (["study", "leave-one-dataset-out", "nowhere"], r"settings.json"),
     ],
 )
 def test_bad_input_is_refused(tiny_suite, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         call(*words)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("contamination", "false-alarms", "leave-one-dataset-out", "learning-curves", "localization", "sample-size"),
+        *("shifts", "supervised-probe"),
+    ],
+)
+def test_every_study_is_a_command(name):
+    assert "Usage" in call("study", name, "--help")
+
+
+def test_the_sample_size_of_a_run_is_two_tables(done):
+    lines = [line for line in call("study", "sample-size", done).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 4 + 2 + 4
+
+
+def test_shifts_of_a_run_are_tables_of_every_rule(done):
+    output = call("study", "shifts", done)
+    assert output.count("| kind | strength |") == 2
+    assert "| with fallback |" in output
 
 
 def test_the_paper_suite_reads_its_layouts_and_trains(tiny, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The demo asks the labels last."""
+"""The demo uses the labels last."""
 
 import pytest
 import torch
@@ -8,12 +8,12 @@ import benchmarks
 from benchmarks import demo
 from benchmarks.demo import aurocs
 from benchmarks.tasks.task import Task
-from detectors import settings
+from detectors import presets
 from selector import select_best
 
 
 @pytest.fixture(scope="module")
-def judged(stripes, scratched):
+def selected(stripes, scratched):
     test = torch.cat([stripes(30, 5), scratched(10)])
     labels = torch.cat([torch.zeros(30), torch.ones(10)]).to(torch.uint8)
     task = Task("stripes", stripes(40), test, labels)
@@ -22,16 +22,16 @@ def judged(stripes, scratched):
     return selection, task
 
 
-def test_aurocs_are_those_of_the_stored_scores(judged):
-    selection, task = judged
+def test_aurocs_are_those_of_the_stored_scores(selected):
+    selection, task = selected
     found = aurocs(selection, task)
     assert list(found.index) == selection.ranking.candidate.tolist()
     again = selection.zoo.detector(found.index[1]).score(task.test)
     assert found.iloc[1] == pytest.approx(roc_auc_score(task.labels, again))
 
 
-def test_the_demo_asks_the_labels_only_after_the_choice_is_on_disk(judged, monkeypatch, tmp_path, capsys):
-    _, task = judged
+def test_the_demo_uses_the_labels_only_after_the_choice_is_on_disk(selected, monkeypatch, tmp_path, capsys):
+    _, task = selected
     out = tmp_path / "run"
 
     def watched(selection, task):
@@ -42,8 +42,8 @@ def test_the_demo_asks_the_labels_only_after_the_choice_is_on_disk(judged, monke
 
     monkeypatch.setattr(benchmarks, "load", lambda name, image_size: task)
     monkeypatch.setattr(demo, "aurocs", watched)
-    monkeypatch.setattr(demo, "GRIDS", {"cutout": [{}], "rotation": [{}]})
-    monkeypatch.setitem(settings.PRESETS, "quick", settings.PRESETS["tiny"])
+    monkeypatch.setattr(demo, "DEMO_ZOO", {"cutout": [{}], "rotation": [{}]})
+    monkeypatch.setitem(presets.PRESETS, "quick", presets.PRESETS["tiny"])
     demo.demo(out=out, seed=0, jobs=1)
     printed = capsys.readouterr().out
     for word in ("chosen", "zoo mean", "worst", "best", "regret"):

@@ -6,18 +6,18 @@ import pandas as pd
 import pytest
 
 from benchmarks.evaluation.evaluate import COLUMNS
-from benchmarks.evaluation.label_oracle import decidable
+from benchmarks.evaluation.label_oracle import label_resolvable
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
-from benchmarks.studies import leave_one_dataset_out as leave_one_out
+from benchmarks.studies import leave_one_dataset_out
 from benchmarks.suites.definitions import SUITES
 from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 RAN = ("quick", "development", "held-out", "undecidable", "alignment")
-BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_labels"}
-ENSEMBLES = {"ensemble", "ensemble_ranks", "highest_all", "ensemble_all"}
+BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_label_oracle"}
+ENSEMBLES = {"ensemble", "ensemble_ranks", "max_all", "mean_rank_all"}
 
 
 @pytest.fixture(params=RAN)
@@ -41,8 +41,10 @@ def test_every_case_of_the_suite_is_there(folder):
 
 
 def test_labels_can_choose_on_every_data_set_of_development_and_on_none_that_was_put_aside():
-    """Where they can't, no choice can be judged: by the labels alone, whatever the criteria make of it."""
-    found = {name: decidable(read(RESULTS / name).rows).decidable for name in ("development", "undecidable")}
+    """Where they can't, no choice can be evaluated, whatever the criteria are."""
+    found = {
+        name: label_resolvable(read(RESULTS / name).rows).label_resolvable for name in ("development", "undecidable")
+    }
     assert found["development"].all()
     assert not found["undecidable"].any()
 
@@ -59,8 +61,10 @@ def test_the_report_is_that_of_the_rows(folder, tmp_path):
 
 def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():
     folder = RESULTS / "development"
-    rows = pd.read_csv(folder / leave_one_out.CSV, keep_default_na=False)
-    assert (folder / leave_one_out.MARKDOWN).read_text("utf-8") == leave_one_out.markdown(read(folder), rows)
+    rows = pd.read_csv(folder / leave_one_dataset_out.CSV, keep_default_na=False)
+    assert (folder / leave_one_dataset_out.MARKDOWN).read_text("utf-8") == leave_one_dataset_out.markdown(
+        read(folder), rows
+    )
 
 
 def test_the_page_on_selection_quotes_the_curves_word_for_word():

@@ -235,7 +235,7 @@ def test_killed_before_any_step_on_disk(driver, undisturbed, tmp_path):
     assert killed > 5
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.drill)])
 def test_a_search_killed_at_random_instants(driver, tmp_path, jobs):
     """Batches of two trials: the kills fall before, between and in them."""
     search = {"search": "tpe", "trials": 7}

@@ -1,9 +1,9 @@
-"""Curves: how the regret of a choice grows with fewer images, fewer anomalies, and normal images that shift.
+"""Learning curves: how the regret of a choice grows with fewer images, fewer anomalies, and a shift of normal images.
 
-``dials``: what a selection sees at each setting. ``regrets``: what its choice is worth. ``figures``: the curves drawn.
-``writing``: all of it in a folder.
+``factors``: which images a selection sees at each setting. ``regrets``: the regret of its choice. ``figures``: the
+curves drawn. ``study``: all of it in a folder.
 """
 
-from benchmarks.studies.learning_curves.writing import write
+from benchmarks.studies.learning_curves.study import write
 
 __all__ = ["write"]

@@ -1,7 +1,7 @@
-"""A figure a curve, as SVG that stands alone: mean regrets, and the bands of the default and of a random pick.
+"""One figure per curve, as a complete SVG: mean regrets, and the bands of the default and of a random pick.
 
 As elsewhere the default is green; marks differ in shape as well as in colour (Okabe & Ito's palette). A mark is hollow
-where the band of what is gained on a random pick, task by task, holds 0 or does not exist.
+where the interval of the gain on a random pick, task by task, contains 0 or does not exist.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from selector.report.figures import CHOSEN, OTHER, STYLE, TEST, panel, svg
 
-WIDTH, HEIGHT, LEGEND = 700, 380, 180  # pixels: a figure, and the room for its legend
+WIDTH, HEIGHT, LEGEND = 700, 380, 180  # pixels: a figure, and the space for its legend
 SERIES = {  # colour, mark and line, the first on top
     "default": (CHOSEN, "D", "-"),
     "ensemble": (TEST, "s", "-"),
@@ -26,17 +26,17 @@ SERIES = {  # colour, mark and line, the first on top
 ALONE = ("dsv",)  # shown in one curve only
 BANDS = ("random", "default")
 SMALLEST = 0.01  # ratio of anomalies above which its axis is logarithmic
-CAPTION = "95% bands over data sets;\nhollow: not told from random"
+CAPTION = "95% bands over data sets;\nhollow: not significantly\nbetter than random"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a curve is shown: its title, what its settings are, and the scale they lie on."""
+    """How a curve is shown: its title, the name of its factor, and the scale of its settings."""
 
     title: str
     heading: str
     scale: str = "log"
-    also: str = ""  # what is shown in this curve alone
+    also: str = ""  # the series that is shown in this curve only
 
 
 FIGURES = {
@@ -90,12 +90,12 @@ def _series(axes: Axes, rows: pd.DataFrame, name: str) -> None:
 
 
 def _shifted(axes: Axes, rows: pd.DataFrame, name: str) -> None:
-    """Tasks that shift by themselves, where there are any: marks that no line joins."""
+    """Tasks with a shift of their own, if there are any: marks without a line."""
     colour, mark, _ = SERIES[name]
     axes.plot(rows["at"], rows.regret, mark or "_", color=colour, markerfacecolor="white", markersize=8)
     if name == "default" and len(rows):
         at, regret = rows.iloc[0][["at", "regret"]]
-        axes.annotate("shifted by themselves", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
+        axes.annotate("with a shift of their own", (at, regret), xytext=(8, 0), textcoords="offset points", va="center")
 
 
 def _scale(axes: Axes, scale: str, settings: list[float]) -> None:

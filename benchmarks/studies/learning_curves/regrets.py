@@ -1,4 +1,4 @@
-"""The regret of a choice at every setting of every dial, from the scores that a run kept. Trains nothing."""
+"""The regret of a choice at every setting of every factor, from the scores of stored zoos. Trains nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from benchmarks.evaluation.ensembles import Pool
-from benchmarks.evaluation.evaluate import Judged, aurocs
+from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.statistics import bootstrap
-from benchmarks.studies.learning_curves.dials import DIALS, Dial
-from benchmarks.suites.run import OF_SCORES
+from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
+from benchmarks.studies.learning_curves.factors import FACTORS, Factor
+from benchmarks.suites.files import OF_SCORES
 from benchmarks.tasks.task import SHIFTED
 from benchmarks.tasks.view import View
 from selector import criteria
@@ -34,16 +34,16 @@ Function = Callable[[Evidence], Tensor]
 
 
 def rules(n_validation: int, is_shifted: bool) -> dict[str, Rule]:
-    """What chooses, by name.
+    """The rules whose choices are compared, by name.
 
-    Raises InputError where the default reads embeddings.
+    Raises InputError where the default needs embeddings.
     """
-    found = {"default": resolve_decision("auto", n_validation).given(is_shifted)}
-    found |= {name: Rule.of(name) for name in SINGLE}
-    unknown = {name for one in found.values() for name in one.names} - set(OF_SCORES)
+    compared = {"default": resolve_decision("auto", n_validation).given(is_shifted)}
+    compared |= {name: Rule.of(name) for name in SINGLE}
+    unknown = {name for deciding in compared.values() for name in deciding.names} - set(OF_SCORES)
     if unknown:
-        raise InputError(f"criterion {min(unknown)!r}", "reads embeddings, which no run keeps", "choose one of scores")
-    return found
+        raise InputError(f"criterion {min(unknown)!r}", "needs embeddings, which no run stores", "choose one of scores")
+    return compared
 
 
 def batched(
@@ -51,13 +51,13 @@ def batched(
 ) -> dict[str, np.ndarray]:
     """Functions of the evidence of m candidates in d selections, by name, each (d,m).
 
-    validation (d,n) and test (d,k): the places of the images that each selection sees; what was made of a validation
-    image goes with it.
+    validation (d,n) and test (d,k): the places of the images that each selection sees; pseudo anomalies go with the
+    validation image that they were made from.
     """
-    found = {name: np.empty((len(test), len(evidence))) for name in functions}
+    results = {name: np.empty((len(test), len(evidence))) for name in functions}
     alike: dict[tuple[Any, ...], list[int]] = {}
-    for place, one in enumerate(evidence):
-        shape = (one.score_is_distance, *((name, len(scores)) for name, scores in one.items()))
+    for place, item in enumerate(evidence):
+        shape = (item.score_is_distance, *((name, len(scores)) for name, scores in item.items()))
         alike.setdefault(shape, []).append(place)
     for (is_distance, *sizes), places in alike.items():
         drawn = [rows_of(evidence[places[0]], *images) for images in zip(test, validation, strict=True)]
@@ -66,48 +66,48 @@ def batched(
             scores = torch.stack([getattr(evidence[place], name) for place in places])
             fields[name] = scores[:, torch.stack([rows.get(name, torch.arange(size)) for rows in drawn])]
 
-        def values(one: dict[str, Tensor], is_distance: bool = is_distance) -> dict[str, Tensor]:
-            seen = Evidence(**one, score_is_distance=is_distance)
-            return {name: function(seen) for name, function in functions.items()}
+        def values(scores: dict[str, Tensor], is_distance: bool = is_distance) -> dict[str, Tensor]:
+            drawn_evidence = Evidence(**scores, score_is_distance=is_distance)
+            return {name: function(drawn_evidence) for name, function in functions.items()}
 
         for name, value in torch.vmap(torch.vmap(values))(fields).items():
-            found[name][:, places] = value.T.numpy()
-    return found
+            results[name][:, places] = value.T.numpy()
+    return results
 
 
-def measure(zoo: Judged) -> pd.DataFrame:
-    """task, group, seed, curve, at, reached, shift, chosen_by, regret: a row a choice, the mean over its draws.
+def measure_regrets(zoo: StoredZoo) -> pd.DataFrame:
+    """task, group, seed, curve, at, reached, shift, chosen_by, regret: one row per choice, the mean over its draws.
 
-    reached: whether there were as many images as the setting asks for. shift: the AUROC of normal test images against
+    reached: whether there were as many images as the setting requires. shift: the AUROC of normal test images against
     validation images, the mean over candidates.
     """
     evidence = [zoo.evidence(name) for name in zoo.trained]
     tables = []
     for view in zoo.views:
         auroc = aurocs(zoo, view, zoo.trusted()).set_index("candidate").auroc[zoo.trained].to_numpy()
-        of_ensemble = cache(partial(_of_ensemble, zoo.pool(view, zoo.trained), zoo.trained))
-        met: dict[bytes, pd.Series] = {}
-        for dial in DIALS.values():
-            for at in dial.settings:
-                images = _draws(zoo, view, dial, at)
-                reached = dial.counted is None or images[dial.counted].shape[1] == at
-                same = b"".join(drawn.numpy().tobytes() for drawn in images)  # where a setting asks for more than all
-                if same not in met:
-                    met[same] = pd.DataFrame(_choices(evidence, view, *images, auroc, of_ensemble)).mean()
-                of_choices, shift = met[same].drop("shift"), met[same]["shift"]
+        of_ensemble = cache(partial(_of_ensemble, zoo.ensembles(view, zoo.trained), zoo.trained))
+        known: dict[bytes, pd.Series] = {}
+        for factor in FACTORS.values():
+            for at in factor.settings:
+                images = _draws(zoo, view, factor, at)
+                reached = factor.counted is None or images[factor.counted].shape[1] == at
+                same = b"".join(drawn.numpy().tobytes() for drawn in images)  # where a setting exceeds what there is
+                if same not in known:
+                    known[same] = pd.DataFrame(_choices(evidence, view, *images, auroc, of_ensemble)).mean()
+                of_choices, shift = known[same].drop("shift"), known[same]["shift"]
                 table = pd.DataFrame({"chosen_by": of_choices.index, "regret": auroc.max() - of_choices.to_numpy()})
-                case = {"task": view.task, "group": view.group, "curve": dial.name, "at": at}
+                case = {"task": view.task, "group": view.group, "curve": factor.name, "at": at}
                 tables.append(table.assign(**case, reached=reached, shift=shift))
     return pd.concat(tables, ignore_index=True).assign(seed=zoo.seed)
 
 
-def _of_ensemble(pool: Pool, names: Sequence[str], members: frozenset[int]) -> float:
-    return pool.highest(names[place] for place in sorted(members))
+def _of_ensemble(ensembles: Ensembles, names: Sequence[str], members: frozenset[int]) -> float:
+    return ensembles.max_normalized(names[place] for place in sorted(members))
 
 
-def _draws(zoo: Judged, view: View, dial: Dial, at: float) -> tuple[Tensor, Tensor]:
+def _draws(zoo: StoredZoo, view: View, factor: Factor, at: float) -> tuple[Tensor, Tensor]:
     """The validation (d,n) and test images (d,k) of every draw, in order, so that equal ones are known for it."""
-    drawn = [dial.draw(zoo, view, at, generator(zoo.seed, "curves", view.task, number)) for number in range(DRAWS)]
+    drawn = [factor.draw(zoo, view, at, generator(zoo.seed, "curves", view.task, number)) for number in range(DRAWS)]
     validation, test = (torch.stack(images).sort(1).values for images in zip(*drawn, strict=True))
     return validation, test
 
@@ -120,25 +120,25 @@ def _choices(
     auroc: np.ndarray,
     of_ensemble: Callable[[frozenset[int]], float],
 ) -> Iterator[dict[str, float]]:
-    """The AUROC of what each rule chooses in each selection, and the shift that it met."""
+    """The AUROC of the choice of each rule in each selection, and the shift in it."""
     choosing = [rules(validation.shape[1], is_shifted) for is_shifted in (False, True)]
-    names = dict.fromkeys(name for either in choosing for one in either.values() for name in one.names)
+    names = dict.fromkeys(name for compared in choosing for rule in compared.values() for name in rule.names)
     functions: dict[str, Function] = {name: criteria.get(name) for name in names}
     values = batched(evidence, validation, test, functions | {"proxy": _proxy_auroc})
     normal = torch.isin(test, view.rows[view.labels == 0])
     of_normal = test[normal].reshape(len(test), -1)
     shift = batched(evidence, validation, of_normal, {"shift": criteria.get("pu_auc")})["shift"]
-    held, met = (
-        torch.stack([getattr(one, name) for one in evidence], 1) for name in ("validation_scores", "test_scores")
+    validation_scores, test_scores = (
+        torch.stack([getattr(item, name) for item in evidence], 1) for name in ("validation_scores", "test_scores")
     )
     for draw in range(len(test)):
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        compared = shift_test(held[validation[draw]][:, kept], met[test[draw]][:, kept])
-        deciding = choosing[compared.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
-        orders = {one: [int(place) for place in best_first(table, table, one)] for one in set(deciding.values())}
-        chosen = {name: auroc[orders[one][0]] for name, one in deciding.items()}
+        comparison = shift_test(validation_scores[validation[draw]][:, kept], test_scores[test[draw]][:, kept])
+        deciding = choosing[comparison.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
+        orders = {rule: [int(place) for place in best_first(table, table, rule)] for rule in set(deciding.values())}
+        chosen = {name: auroc[orders[rule][0]] for name, rule in deciding.items()}
         members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])
         yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
 
@@ -150,13 +150,13 @@ def _proxy_auroc(evidence: Evidence) -> Tensor:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """What ``measure`` found of many zoos as curves: mean regrets, how far below a random pick's, and 95% intervals.
+    """The rows of ``measure_regrets`` of many zoos as curves: mean regrets, gains on a random pick, and 95% intervals.
 
-    Intervals are bootstraps of whole data sets, and nan for fewer than two. The curve ``shift`` is of the tasks that
-    are not shifted by themselves, which are the curve ``shifted``; both lie at the shift that was measured.
+    Intervals are bootstraps of whole data sets, and nan for fewer than two. The curve ``shift`` is of the tasks without
+    a shift of their own; those with one are the curve ``shifted``. Both lie at the shift that was measured.
     """
-    itself = rows.task.str.contains(SHIFTED) & (rows.curve == "shift")
-    rows = rows[~itself | (rows["at"] == 0)].assign(curve=rows.curve.mask(itself, "shifted"))
+    has_own_shift = rows.task.str.contains(SHIFTED) & (rows.curve == "shift")
+    rows = rows[~has_own_shift | (rows["at"] == 0)].assign(curve=rows.curve.mask(has_own_shift, "shifted"))
     cases = ["task", "seed", "curve", "at"]
     random = rows[rows.chosen_by == "random"].set_index(cases).regret
     rows = rows.assign(gain=rows.set_index(cases).index.map(random) - rows.regret)

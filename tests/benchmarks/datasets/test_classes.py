@@ -30,7 +30,7 @@ def grays(images):
     return [round(255 * float(image[0, 0, 0])) for image in images]
 
 
-def told(task):
+def labels_by_gray(task):
     return dict(zip(grays(task.test), zip(task.labels.tolist(), task.kinds, strict=True), strict=True))
 
 
@@ -47,12 +47,12 @@ class TestFolders:
 
     def test_undivided_the_normal_class_is_split(self, pets):
         task = load("classes-cat", pets)
-        train, found = set(grays(task.train)), told(task)
+        train, found = set(grays(task.train)), labels_by_gray(task)
         normal = {gray for gray, (label, _) in found.items() if label == 0}
         assert len(train) == 7
         assert train | normal == set(range(10, 20))
         assert not train & normal
-        assert {gray: told for gray, told in found.items() if gray >= 100} == {
+        assert {gray: label for gray, label in found.items() if gray >= 100} == {
             100: (1, "dog"),
             101: (1, "dog"),
             200: (1, "bird"),
@@ -69,7 +69,7 @@ class TestFolders:
 
     def test_another_class_can_be_normal(self, pets):
         task = load("classes-dog", pets)
-        assert told(task)[10] == (1, "cat")
+        assert labels_by_gray(task)[10] == (1, "cat")
 
     def test_divided_folders_are_kept(self, pets):
         write(pets / "train" / "cat" / "a.png", 50)
@@ -79,12 +79,12 @@ class TestFolders:
         write(pets / "test" / "fish" / "a.png", 62)
         task = load("classes-cat", pets)
         assert grays(task.train) == [50]
-        assert told(task) == {60: (0, ""), 61: (1, "dog"), 62: (1, "fish")}
+        assert labels_by_gray(task) == {60: (0, ""), 61: (1, "dog"), 62: (1, "fish")}
 
     def test_hidden_folders_are_no_classes(self, pets):
         write(pets / ".ipynb_checkpoints" / "1.png", 250)
         (pets / "cat" / ".DS_Store").write_bytes(b"x")
-        assert 250 not in told(load("classes-cat", pets))
+        assert 250 not in labels_by_gray(load("classes-cat", pets))
 
     @pytest.mark.parametrize("name", ["classes-cats", "classes-", "classes-.."])
     def test_an_unknown_class_is_refused_with_those_there_are(self, pets, name):
@@ -143,12 +143,12 @@ class TestCelebA:
     def test_partitions_are_kept(self, faces, attribute, train, test):
         task = load(f"celeba-{attribute}", faces)
         assert grays(task.train) == train
-        assert told(task) == test
+        assert labels_by_gray(task) == test
 
     def test_without_partitions_faces_without_the_attribute_are_split(self, faces):
         (faces / "list_eval_partition.txt").unlink()
         task = load("celeba-Bald", faces)
-        train, found = set(grays(task.train)), told(task)
+        train, found = set(grays(task.train)), labels_by_gray(task)
         assert len(train) == round(0.7 * 6)
         assert not train & found.keys()
         assert train | found.keys() == {gray for gray, *_ in self.FACES}

@@ -77,7 +77,7 @@ def grays(images):
     return [round(255 * float(image[0, 0, 0])) for image in images]
 
 
-def told(task):
+def labels_by_gray(task):
     """What a task says of each test image, by its gray: label, kind, and the rows that its mask covers."""
     masks = task.masks if task.masks is not None else [None] * len(task.test)
     rows = [None if mask is None else mask.any(1).nonzero()[:, 0].tolist() for mask in masks]
@@ -109,7 +109,7 @@ def test_mvtec_layout(tmp_path, name):
     task = load(name, str(tmp_path))
     assert task.name == name
     assert sorted(grays(task.train)) == [10, 20]
-    assert told(task) == EXPECTED
+    assert labels_by_gray(task) == EXPECTED
     assert task.train.shape == (2, 1, SIZE, SIZE)
     assert task.train.dtype == task.test.dtype == torch.float32
     assert task.labels.dtype == task.masks.dtype == torch.uint8
@@ -119,21 +119,21 @@ def test_mvtec_layout(tmp_path, name):
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
 def test_btech_layout(tmp_path, suffix):
     write_category(tmp_path / "03", "train/ok", "ok", ending="", mask_suffix=suffix)
-    assert told(load("btech-03", tmp_path)) == EXPECTED
+    assert labels_by_gray(load("btech-03", tmp_path)) == EXPECTED
 
 
 def test_folder_layout(tmp_path):
     write_category(tmp_path, "train/monday", "normal", "masks", ending="")
     task = load("folder", tmp_path)
     assert grays(task.train) == [10, 20]
-    assert told(task) == EXPECTED
+    assert labels_by_gray(task) == EXPECTED
 
 
 def test_a_folder_without_masks_has_none(tmp_path):
     write_category(tmp_path, "train", "normal", "elsewhere")
     task = load("folder", tmp_path)
     assert task.masks is None
-    assert {gray: found[:2] for gray, found in told(task).items()} == {
+    assert {gray: found[:2] for gray, found in labels_by_gray(task).items()} == {
         gray: found[:2] for gray, found in EXPECTED.items()
     }
 
@@ -142,7 +142,7 @@ def test_visa_layout(tmp_path):
     task = load("visa-candle", write_visa(tmp_path))
     assert grays(task.train) == [10]
     assert task.train.shape[1] == 3
-    assert told(task) == {
+    assert labels_by_gray(task) == {
         30: (0, "", []),
         100: (1, "anomaly", [0]),
         110: (1, "anomaly", [1]),
@@ -155,7 +155,7 @@ def test_hidden_files_are_left_out(tmp_path):
     for path in ("train/good", "test", "test/bent", "ground_truth", "ground_truth/bent"):
         write(home / path / ".ipynb_checkpoints" / "000.png")
         (home / path / ".DS_Store").write_bytes(b"x")
-    assert told(load("mvtec-bottle", tmp_path)) == EXPECTED
+    assert labels_by_gray(load("mvtec-bottle", tmp_path)) == EXPECTED
 
 
 def test_colour_and_gray_are_brought_to_the_same_channels(tmp_path):

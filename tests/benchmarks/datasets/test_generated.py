@@ -119,7 +119,7 @@ def test_the_order_of_test_images_tells_nothing(task):
         assert 0.4 < where < 0.6
 
 
-def test_kinds_are_none_where_defects_are_not_told_apart(plain):
+def test_kinds_are_none_where_defects_have_no_kinds(plain):
     assert plain.kinds is None
     assert plain.masks is None
 

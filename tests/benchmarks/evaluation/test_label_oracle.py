@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.evaluation.label_oracle import HALVES, _aurocs, decidable, half_labels
+from benchmarks.evaluation.label_oracle import HALVES, _aurocs, half_label_oracle, label_resolvable
 
 LABELS = torch.tensor([0] * 30 + [1] * 20)
 
@@ -18,12 +18,12 @@ def noise(candidates=16, seed=0):
 def test_a_candidate_that_finds_everything_is_chosen_at_no_loss():
     scores = noise()
     scores[:, 3] = LABELS
-    assert half_labels(scores, LABELS, 0, "task") == (1.0, 0.0)
+    assert half_label_oracle(scores, LABELS, 0, "task") == (1.0, 0.0)
 
 
 def test_among_candidates_that_find_nothing_the_choice_is_worth_a_random_pick():
     """Over many zoos of noise: AUROC .5, and as much regret as the mean candidate of the other half has."""
-    found = np.array([half_labels(noise(seed=seed), LABELS, seed, "task") for seed in range(60)])
+    found = np.array([half_label_oracle(noise(seed=seed), LABELS, seed, "task") for seed in range(60)])
     assert found[:, 0].mean() == pytest.approx(0.5, abs=0.02)
     # Half of the images are 15 normal and 10 anomalous ones.
     source = np.random.default_rng(1000)
@@ -35,7 +35,7 @@ def test_among_candidates_that_find_nothing_the_choice_is_worth_a_random_pick():
 def test_the_images_that_are_judged_on_are_not_those_that_chose():
     """Each of two candidates finds one of two anomalies: the one that is chosen finds none of the other half."""
     scores = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, -1.0], [-1.0, 1.0]])
-    assert half_labels(scores, torch.tensor([0, 0, 1, 1]), 0, "task") == (0.0, 1.0)
+    assert half_label_oracle(scores, torch.tensor([0, 0, 1, 1]), 0, "task") == (0.0, 1.0)
 
 
 def test_aurocs_of_many_halves_are_those_of_scikit_learn():
@@ -51,17 +51,17 @@ def test_aurocs_of_many_halves_are_those_of_scikit_learn():
 
 def test_halves_are_the_same_again_and_others_for_another_seed_or_task():
     assert HALVES >= 20
-    found = half_labels(noise(), LABELS, 0, "task")
-    assert found == half_labels(noise(), LABELS, 0, "task")
-    assert found not in (half_labels(noise(), LABELS, 1, "task"), half_labels(noise(), LABELS, 0, "other"))
+    found = half_label_oracle(noise(), LABELS, 0, "task")
+    assert found == half_label_oracle(noise(), LABELS, 0, "task")
+    assert found not in (half_label_oracle(noise(), LABELS, 1, "task"), half_label_oracle(noise(), LABELS, 0, "other"))
 
 
 @pytest.mark.parametrize(("labels", "candidates"), [([0] * 9 + [1], 2), ([0] * 5 + [1] * 5, 0)])
 def test_without_two_images_of_a_label_or_a_candidate_there_is_no_value(labels, candidates):
-    assert np.isnan(half_labels(np.zeros((10, candidates)), torch.tensor(labels), 0, "task")).all()
+    assert np.isnan(half_label_oracle(np.zeros((10, candidates)), torch.tensor(labels), 0, "task")).all()
 
 
-def test_decidable_is_where_labels_lose_less_than_half_of_a_random_pick():
+def test_label_resolvable_is_where_labels_lose_less_than_half_of_a_random_pick():
     rows = pd.DataFrame(
         [
             (name, criterion, regret)
@@ -71,13 +71,13 @@ def test_decidable_is_where_labels_lose_less_than_half_of_a_random_pick():
                 ("even", 0.05, 0.1),
                 ("unknown", np.nan, 0.1),
             )
-            for criterion, mean in (("half_labels", half), ("random", random), ("default", 0.0))
+            for criterion, mean in (("half_label_oracle", half), ("random", random), ("default", 0.0))
             for regret in (mean - 0.01, mean + 0.01)
         ],
         columns=["data_set", "criterion", "regret"],
     )
-    found = decidable(rows)
-    assert found.decidable.to_dict() == {"z": True, "noise": False, "even": False, "unknown": False}
+    found = label_resolvable(rows)
+    assert found.label_resolvable.to_dict() == {"z": True, "noise": False, "even": False, "unknown": False}
     assert list(found.index) == ["z", "noise", "even", "unknown"]
-    assert found.half_labels["noise"] == pytest.approx(0.12)
-    assert not decidable(rows[rows.criterion != "half_labels"]).decidable.any()
+    assert found.half_label_oracle["noise"] == pytest.approx(0.12)
+    assert not label_resolvable(rows[rows.criterion != "half_label_oracle"]).label_resolvable.any()

@@ -15,7 +15,6 @@ from benchmarks.evaluation.metrics import (
     f1_max,
     false_alarm_band,
     image_metrics,
-    realised_false_alarm_rate,
 )
 from selector.detection.conformal import p_values
 
@@ -209,7 +208,7 @@ def test_image_metrics_of_perfect_and_constant_scores():
         ([1, np.nan], [0, 1], "must be finite"),
         ([1, np.inf], [0, 1], "must be finite"),
         ([1, 2, 3], [0, 1], "give them one shape"),
-        ([[1, 2]], [[0, 1]], "one score an image"),
+        ([[1, 2]], [[0, 1]], "one score per image"),
     ],
 )
 @pytest.mark.parametrize("measure", [auroc, aupr, f1_max, image_metrics])
@@ -253,12 +252,6 @@ def test_localization_needs_both_kinds_of_pixels():
 def test_a_limit_outside_the_unit_interval_is_refused(limit):
     with pytest.raises(InputError, match="limit"):
         LocalizationMetrics(limit)
-
-
-def test_the_realised_rate_counts_normal_images_only():
-    assert realised_false_alarm_rate(torch.tensor([True, False, True, True]), [0, 0, 1, 0]) == pytest.approx(2 / 3)
-    with pytest.raises(InputError, match="no normal image"):
-        realised_false_alarm_rate([1, 0], [1, 1])
 
 
 def test_the_band_of_one_split_is_the_beta_binomials():

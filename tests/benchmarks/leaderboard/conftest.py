@@ -8,7 +8,7 @@ import pytest
 
 HOSTILE = "<script>alert(1)</script>\"'&|_$%"
 CRITERIA = ("dsv", "mc", "rtm", "default")
-IDLE = ("average", "random", "ensemble_all", "untrained", "pixels")  # rows that choose nothing
+IDLE = ("average", "random", "mean_rank_all", "untrained", "pixels")  # rows that choose nothing
 AUGMENTATIONS = ("cutout", "cutpaste")
 
 

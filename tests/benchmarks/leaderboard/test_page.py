@@ -13,7 +13,18 @@ from benchmarks.leaderboard import write
 from benchmarks.leaderboard.page import order, share, signed
 from benchmarks.leaderboard.text import NONE
 
-SECTIONS = ["table", "decidable", "regret", "ranks", "tests", "tasks", "kinds", "published", "failures", "provenance"]
+SECTIONS = [
+    "table",
+    "label-resolvable",
+    "regret",
+    "ranks",
+    "tests",
+    "tasks",
+    "kinds",
+    "published",
+    "failures",
+    "provenance",
+]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +128,7 @@ def test_the_verdict_names_the_best_default_random_and_dsv_with_their_numbers(pa
         assert f"{summary.mean_regret[name]:.3f}" in headline
 
 
-def test_a_failed_row_and_a_failed_candidate_are_told_with_their_reasons(page, hostile):
+def test_a_failed_row_and_a_failed_candidate_are_shown_with_their_reasons(page, hostile):
     found = section(page, "failures")
     assert f"ValueError: {hostile}" in found
     assert "a-cutout, seed 0, ratio 5%" in found
@@ -157,55 +168,55 @@ def test_the_diagonal_is_marked_where_kind_and_augmentation_are_one(page):
 def decided(rows, candidates):
     """As if half of the labels had chosen: perfectly on a and b, no better than a random pick on c."""
     idle = rows[rows.criterion == "average"]
-    half = idle.assign(criterion="half_labels", regret=np.where(idle.task.str.startswith("c"), 0.1, 0.0))
+    half = idle.assign(criterion="half_label_oracle", regret=np.where(idle.task.str.startswith("c"), 0.1, 0.0))
     rows.loc[rows.criterion == "random", "regret"] = 0.1
     for row in half.to_dict("records"):
         rows.loc[rows.index.max() + 1] = row
 
 
-def test_all_data_sets_and_the_decidable_ones_are_shown_together(make_run):
+def test_all_data_sets_and_the_label_resolvable_ones_are_shown_together(make_run):
     folder = make_run(edit=decided)
     page = write(folder).read_text("utf-8")
-    found = section(page, "decidable")
-    assert "Not decidable: c (labels lose 0.100, a random pick 0.100)" in found
+    found = section(page, "label-resolvable")
+    assert "Not label-resolvable: c (labels lose 0.100, a random pick 0.100)" in found
     assert "Without c, where labels can't choose either: default 0." in unescape(page)
     assert re.findall(r"<td>(yes|no)</td>", found) == ["yes", "yes", "no"]
     summary = pd.read_csv(folder / "summary.csv", index_col="criterion")
     rows = pd.read_csv(folder / "leaderboard.csv")
     mean = rows[(rows.criterion == "dsv") & ~rows.task.str.startswith("c")].regret.mean()
-    assert summary.decidable_mean_regret["dsv"] == pytest.approx(mean)
+    assert summary.label_resolvable_mean_regret["dsv"] == pytest.approx(mean)
     assert summary.mean_regret["dsv"] == pytest.approx(rows[rows.criterion == "dsv"].regret.mean())
     assert page.count('<table class="sortable">') == 2
     for twin in ("leaderboard.md", "leaderboard.tex"):
-        told = (folder / twin).read_text("utf-8")
-        assert len(re.findall(r"^(?:\| )?default ", told, re.MULTILINE)) == 2
-        assert "Not decidable: c " in told
+        text = (folder / twin).read_text("utf-8")
+        assert len(re.findall(r"^(?:\| )?default ", text, re.MULTILINE)) == 2
+        assert "Not label-resolvable: c " in text
 
 
-def test_where_all_data_sets_are_decidable_there_is_one_table(make_run):
+def test_where_all_data_sets_are_label_resolvable_there_is_one_table(make_run):
     tasks = {"a": ("a", None), "b": ("b", None)}
     folder = make_run(tasks, edit=decided)
     page = write(folder).read_text("utf-8")
-    assert "All are." in section(page, "decidable")
+    assert "All are." in section(page, "label-resolvable")
     assert page.count('<table class="sortable">') == 1
-    assert "decidable_cases" not in (folder / "summary.csv").read_text()
+    assert "label_resolvable_cases" not in (folder / "summary.csv").read_text()
 
 
-def test_a_run_of_before_says_how_to_learn_what_is_decidable(page):
-    assert "ssad benchmark judge" in section(page, "decidable")
+def test_a_run_of_before_says_how_to_learn_what_is_label_resolvable(page):
+    assert "ssad benchmark evaluate" in section(page, "label-resolvable")
 
 
 def test_one_task_one_seed_one_ratio_and_no_kinds(make_run):
     folder = make_run({"only": ("only", None)}, seeds=(0,), ratios=(np.nan,))
     page = write(folder).read_text("utf-8")
     assert "Over 1 case," in page
-    assert "augmentations can't be held against kinds" in page
+    assert "augmentations can't be compared by kind" in page
     assert "Ranks need at least" in page
     assert "±&nbsp;" not in section(page, "tasks")
     assert pd.read_csv(folder / "summary.csv").mean_regret_low.isna().all()
 
 
-def test_a_run_that_failed_as_a_whole_is_told(make_run):
+def test_a_run_that_failed_as_a_whole_is_reported(make_run):
     def edit(rows, candidates):
         rows[["auroc", "regret", "rank", "spearman"]] = np.nan
         rows["reason"] = "no memory"

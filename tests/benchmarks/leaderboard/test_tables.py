@@ -237,4 +237,4 @@ def test_a_generator_that_every_augmentation_finds_is_left_out_of_the_alignment(
 
     found = tables.alignment(read(make_run(edit=edit)))
     assert found.table.set_index("generator").left_out.to_dict() == {"cutout": True, "cutpaste": False}
-    assert set(found.judged.generator) == {"cutpaste"}
+    assert set(found.compared.generator) == {"cutpaste"}

@@ -10,11 +10,12 @@ import torch
 
 from augmentations import InputError, make
 from augmentations.randomness import generator
-from benchmarks.speed import compare as speed
+from benchmarks.speed import cases, command, compare
 from benchmarks.speed import naive as references
-from benchmarks.speed.compare import Case, photographs, pictures_of
+from benchmarks.speed.cases import photographs, pictures_of
+from benchmarks.speed.compare import Case
 from benchmarks.speed.naive import PerImageAugmentation
-from benchmarks.speed.selection_cost import MadeEvidence, Size, choose
+from benchmarks.speed.selection_cost import Size, SyntheticEvidence, selection_cost
 from detectors import Classifier, preset
 from detectors.base import as_float
 from detectors.encoders import pool
@@ -33,8 +34,9 @@ def images():
 @pytest.fixture
 def no_memory(monkeypatch):
     """Nothing is started to measure memory in."""
-    monkeypatch.setattr(speed, "megabytes_of", None)
-    monkeypatch.setattr(speed, "_in_fresh_process", lambda task, *arguments: task(*arguments) if task else 0.0)
+    monkeypatch.setattr(compare, "megabytes_of", None)
+    for module in (compare, cases):
+        monkeypatch.setattr(module, "in_fresh_process", lambda task, *arguments: task(*arguments) if task else 0.0)
 
 
 def tensors(pictures):
@@ -69,9 +71,9 @@ def test_the_pil_cutpaste_of_a_patch_is_ours_where_colours_stay(images):
 
 def test_patches_of_the_reference_are_drawn_as_ours():
     (picture,) = pictures_of(photographs(1, 256))
-    reference = PerImageAugmentation("cutout", speed.AREA)
+    reference = PerImageAugmentation("cutout", cases.AREA)
     sizes = torch.tensor([reference.draw_size(picture) for _ in range(2000)]).double()
-    drawn = make("cutout", area=speed.AREA, aspect=references.ASPECT).sample(2000, (256, 256), generator(0))
+    drawn = make("cutout", area=cases.AREA, aspect=references.ASPECT).sample(2000, (256, 256), generator(0))
     ours = torch.stack([drawn["width"], drawn["height"]], 1).double()
     for of in (lambda s: s.prod(1) / 256**2, lambda s: (s[:, 0] / s[:, 1]).log()):
         spread = float(of(ours).std())
@@ -82,33 +84,37 @@ def test_patches_of_the_reference_are_drawn_as_ours():
 @pytest.mark.parametrize("name", ["cutout", "cutpaste"])
 def test_the_reference_changes_one_patch_another_each_time(images, name):
     (picture,) = pictures_of(images[:1])
-    augment = PerImageAugmentation(name, speed.AREA, jitter=0.1)
+    augment = PerImageAugmentation(name, cases.AREA, jitter=0.1)
     first, second = (as_float(images[:1]) != tensors([augment(picture)]) for _ in range(2))
     for changed in (first, second):
         rows, columns = changed[0].any(0).nonzero().T
         box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
-        # Sides are whole pixels, so that areas are as asked but for their rounding.
+        # Sides are whole pixels, so that areas are as requested but for rounding.
         assert 0.01 < box / PX**2 < 0.18
     assert not torch.equal(first, second)
 
 
 def test_the_plain_criteria_are_ours():
-    x, y, z = speed.embeddings(40, width=24)
+    x, y, z = cases.embeddings(40, width=24)
     x, y, z = x[:30], y[:35], (z + x) / 2
-    ours = criteria.evaluate(Evidence(train=x, augmented=y, test=z), speed.EMBEDDING_CRITERIA)
+    ours = criteria.evaluate(Evidence(train=x, augmented=y, test=z), cases.EMBEDDING_CRITERIA)
     plain = references.plain_criteria(x, y, z)
     assert len(ours) == 10
     assert plain == pytest.approx(ours, rel=1e-4, abs=1e-6)
 
 
 def test_scipy_pair_by_pair_is_our_model_centrality():
-    scores = np.round(speed.score_matrix(30, 6), 1)  # with ties
+    scores = np.round(cases.score_matrix(30, 6), 1)  # with ties
     np.testing.assert_allclose(references.pair_by_pair(scores), consensus.evaluate(scores, ["mc"])["mc"], atol=1e-10)
 
 
 def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
     images = as_float(photographs(12, PX))
-    detector = Classifier(make("cutout"), preset("tiny"), device="cpu").leave_untrained(images).fit_scorer(images)
+    detector = (
+        Classifier(Classifier.settings_for(preset("tiny")), make("cutout"), device="cpu")
+        .random_init(images)
+        .fit_scorer(images)
+    )
     for plain, ours in zip(references.one_at_a_time(detector, images), detector.score_and_map(images), strict=True):
         torch.testing.assert_close(plain, ours, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(pool(references.forward(detector, images)), detector.embed(images))
@@ -116,8 +122,8 @@ def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
 
 def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched, tiny):
     normal, odd = ((255 * images(32).expand(-1, 3, -1, -1)).byte() for images in (stripes, scratched))
-    settings, seen = preset(tiny), []
-    augment = PerImageAugmentation("cutout", speed.AREA)
+    settings, seen = Classifier.settings_for(preset(tiny)), []
+    augment = PerImageAugmentation("cutout", cases.AREA)
     train = pictures_of(normal)
 
     def counted(picture):
@@ -127,7 +133,7 @@ def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder, scores = references.plain_candidate(train, train + pictures_of(odd), counted, settings)
-    ours = Classifier(make("cutout"), settings, device="cpu").train(normal)
+    ours = Classifier(settings, make("cutout"), device="cpu").train(normal)
     shapes, ours_shapes = ({k: v.shape for k, v in e.state_dict().items()} for e in (encoder, ours.encoder))
     assert shapes == ours_shapes
     steps = {int(v) for e in (encoder, ours.encoder) for k, v in e.state_dict().items() if "num_batches" in k}
@@ -144,9 +150,9 @@ def test_ours_and_usual_run_in_turn_and_ratios_are_of_pairs(monkeypatch, no_memo
         run()
         return next(seconds[ran[-1]])
 
-    monkeypatch.setattr(speed, "seconds_of", timed)
+    monkeypatch.setattr(compare, "seconds_of", timed)
     case = Case(lambda: ran.append("ours"), lambda: ran.append("usual"), scale=2.0)
-    row = speed.compare("part", "setting", lambda: case, lambda: case, pairs=3)
+    row = compare.compare("part", "setting", lambda: case, lambda: case, pairs=3)
     assert ran == ["ours", "usual"] * 4  # the first pair warms up
     assert (row.ours_seconds, row.usual_seconds) == (1.0, 6.0)
     assert (row.ratio, row.ratio_low, row.ratio_high) == (3.0, 2.0, 8.0)
@@ -154,17 +160,17 @@ def test_ours_and_usual_run_in_turn_and_ratios_are_of_pairs(monkeypatch, no_memo
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_the_exponent_is_that_of_the_cost(monkeypatch, power):
-    monkeypatch.setattr(speed, "seconds_of", lambda run: 0.3 * run() ** power)
-    growth = speed.grow("", "", (1, 2, 4), lambda size: Case(lambda: size, lambda: None), repeats=1)
+    monkeypatch.setattr(compare, "seconds_of", lambda run: 0.3 * run() ** power)
+    growth = compare.grow("", "", (1, 2, 4), lambda size: Case(lambda: size, lambda: None), repeats=1)
     assert growth.exponent == pytest.approx(power)
 
 
 @pytest.mark.slow
 def test_memory_is_what_one_side_allocates():
     rows = 250
-    case, warm = partial(speed.criteria_case, rows), partial(speed.criteria_case, 20)
-    ours, usual = (speed._in_fresh_process(speed.megabytes_of, case, warm, side) for side in speed.SIDES)
-    expected = 2 * rows * rows * speed.WIDTH * 4 / 1e6  # of train and augmented against test rows, in float32
+    case, warm = partial(cases.criteria_case, rows), partial(cases.criteria_case, 20)
+    ours, usual = (compare.in_fresh_process(compare.megabytes_of, case, warm, side) for side in compare.SIDES)
+    expected = 2 * rows * rows * cases.WIDTH * 4 / 1e6  # of train and augmented against test rows, in float32
     # Importing and making the inputs peaked too, and hides a little of the rise.
     assert 0.8 * expected < usual < 1.2 * expected + 20
     assert ours < 40
@@ -182,12 +188,12 @@ def checked(path, parts):
 
 def test_the_table_has_every_row(tmp_path, capsys, no_memory):
     parts = ["augmentations", "criteria", "detection", "consensus"]
-    speed.table([*parts, "choosing"], repeat=2, out=tmp_path, tiny=True)
+    command.speed([*parts, "selection"], repeat=2, out=tmp_path, tiny=True)
     rows = checked(tmp_path / "speed.csv", parts)
     assert len(rows) == 2 + 1 + 2 + 1
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 2 + len(rows) + 4
-    (cost,) = pd.read_csv(tmp_path / "choosing.csv").to_dict("records")
+    (cost,) = pd.read_csv(tmp_path / "selection.csv").to_dict("records")
     assert f"| {cost['setting']} |" in lines[-1]
     of = ("criteria_seconds", "ranking_seconds", "consensus_seconds", "cpu_seconds", "peak_mb")
     assert min(cost[name] for name in of) > 0
@@ -198,8 +204,8 @@ def test_the_table_has_every_row(tmp_path, capsys, no_memory):
 
 @pytest.mark.slow
 def test_everything_runs_and_knows_its_memory(tmp_path, capsys):
-    speed.table(None, repeat=1, out=tmp_path, tiny=True)
-    rows = checked(tmp_path / "speed.csv", set(speed.PARTS) - {"choosing", "scaling"})
+    command.speed(None, repeat=1, out=tmp_path, tiny=True)
+    rows = checked(tmp_path / "speed.csv", set(command.PARTS) - {"selection", "scaling"})
     assert (rows[["ours_mb", "usual_mb"]] >= 0).all(axis=None)
     # Two workers, each with the libraries in memory.
     assert rows.set_index("part").ours_mb["zoo"] > 200
@@ -211,7 +217,8 @@ def test_everything_runs_and_knows_its_memory(tmp_path, capsys):
 
 
 def test_evidence_is_made_alike_each_time_and_as_large_as_said():
-    made = MadeEvidence(speed.plan(GRID, ["classifier"], ["gaussian"], preset("quick"), 0), Size(2, 14, 9, 5))
+    candidates = cases.Plan.of(GRID, ["classifier"], ["gaussian"], preset("quick")).candidates(0)
+    made = SyntheticEvidence(candidates, Size(2, 14, 9, 5))
     first, second = made
     draws, again = made[first], made[first]
     assert len(draws) == 5
@@ -226,13 +233,15 @@ def test_evidence_is_made_alike_each_time_and_as_large_as_said():
 @pytest.mark.slow
 def test_many_candidates_are_chosen_among_in_little_time_and_memory():
     """A tenth of 200 candidates with 500, 500 and 2,000 embeddings of 512: of all 200 embeddings alone take 2 GB."""
-    few, more = (speed._in_fresh_process(choose, Size(candidates, 500, 2000, 512), 1) for candidates in (4, 20))
+    few, more = (
+        compare.in_fresh_process(selection_cost, Size(candidates, 500, 2000, 512), 1) for candidates in (4, 20)
+    )
     assert (more.cpu_seconds - few.cpu_seconds) / 16 < 0.9  # quiet, on one core, it takes .4
     assert more.rise_mb < 250
     assert more.rise_mb - few.rise_mb < 60  # memory does not grow with candidates
 
 
 def test_an_unknown_part_is_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setitem(speed.PARTS, "criteria", lambda sizes, repeat: pytest.fail("ran"))
+    monkeypatch.setitem(command.PARTS, "criteria", lambda sizes, repeat: pytest.fail("ran"))
     with pytest.raises(InputError, match=r"part 'criterion'.*criteria"):
-        speed.table(["criteria", "criterion"])
+        command.speed(["criteria", "criterion"])

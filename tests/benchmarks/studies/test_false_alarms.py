@@ -7,7 +7,7 @@ import torch
 from scipy.stats import betabinom
 
 from benchmarks.evaluation.metrics import false_alarm_band
-from benchmarks.studies.false_alarms import Scores, exact_rate, outside, simulate_view
+from benchmarks.studies.false_alarms import Scores, exact_rate, share_outside, simulate_view
 from benchmarks.tasks.view import View
 from selector import criteria
 from selector.evidence.evidence import Evidence
@@ -34,7 +34,7 @@ def found(noise):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "images"), [("test images", "fresh"), ("jackknife", "used"), ("jackknife", "fresh"), ("pool", "used")]
+    ("scheme", "images"), [("test images", "fresh"), ("cross-fit", "used"), ("cross-fit", "fresh"), ("pool", "used")]
 )
 def test_what_the_choice_did_not_look_at_and_what_is_corrected_is_exact(found, scheme, images):
     n = USED if images == "used" else 120 - H - USED
@@ -65,18 +65,18 @@ def test_many_selections_at_once_choose_as_the_ranking_does(noise, criterion):
         ]
         values = pd.DataFrame([criteria.evaluate(e, deciding.names) for e in evidence])
         expected.append(best_first(values, values, deciding)[:DEFAULT_MEMBERS])
-    assert Scores(validation, pseudo, test, deciding).choose(seen).tolist() == expected
+    assert Scores(validation, pseudo, test, deciding).best_candidates(seen).tolist() == expected
 
 
-def test_images_are_decided_by_the_highest_of_their_members(noise):
+def test_images_are_decided_by_the_maximum_over_their_members(noise):
     scores, _ = noise
     calibration, images = torch.arange(20), torch.arange(20, 25)
     members = torch.tensor([[0, 1], [0, 1], [2, 3], [4, 5], [6, 7]])
     found = scores.p_values(calibration, images, members)
-    multiples = scores.test / scores.validation.mean(0)
+    normalized = scores.test / scores.validation.mean(0)
     for place, (row, both) in enumerate(zip(images, members, strict=True)):
-        own = multiples[row, both].max()
-        expected = (1 + int((multiples[calibration][:, both].amax(1) >= own).sum())) / 21
+        own = normalized[row, both].max()
+        expected = (1 + int((normalized[calibration][:, both].amax(1) >= own).sum())) / 21
         assert found[place].item() == pytest.approx(expected)
 
 
@@ -88,4 +88,4 @@ def test_the_exact_rate_is_the_mean_of_the_beta_binomial(h, rate):
 
 def test_means_outside_of_the_band_are_counted_by_twenty():
     flagged = pd.Series([0.0] * 20 + [0.1] * 20 + [0.5] * 20 + [0.9] * 5)
-    assert outside(flagged, (0.05, 0.2)) == pytest.approx(2 / 3)
+    assert share_outside(flagged, (0.05, 0.2)) == pytest.approx(2 / 3)

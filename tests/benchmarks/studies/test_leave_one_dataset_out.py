@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from augmentations import InputError
-from benchmarks.evaluation.ensembles import Pool
+from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.evaluate import higher_is_better
 from benchmarks.leaderboard.result import Result
 from benchmarks.leaderboard.text import NONE
@@ -21,11 +21,12 @@ from benchmarks.studies.leave_one_dataset_out import (
     SINGLES,
     Case,
     _compared,
+    best_on_others,
     cases,
-    choose,
-    leave_one_out,
+    leave_one_dataset_out,
     markdown,
 )
+from detectors.ensemble import Normalization
 from selector.ranking.rules import AUTO, DEFAULT_MEMBERS, UNDER_SHIFT, Rule, best_first
 
 PERFECT = OF_SCORES.index("rtm")
@@ -40,10 +41,10 @@ def case(data_set, seed, signed=None, auroc=None, m=17):
         signed[:, PERFECT] = auroc
     labels = torch.tensor([0] * 20 + [1] * 20)
     scores = {f"c{i}": torch.from_numpy(np.exp(source.normal(size=40))) for i in range(m)}
-    pool = Pool(scores, dict.fromkeys(scores, 1.0), labels)
+    ensembles = Ensembles(scores, dict.fromkeys(scores, Normalization(0.0, 1.0)), labels)
     points, places = _compared(signed)
     still = np.zeros(len(points), bool)
-    return Case(data_set, f"{data_set}-task", seed, 0.2, points, places, still, auroc, float(auroc.max()), pool)
+    return Case(data_set, f"{data_set}-task", seed, 0.2, points, places, still, auroc, float(auroc.max()), ensembles)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def given():
 
 
 def test_the_criterion_that_is_right_everywhere_is_chosen_for_each(given):
-    rows = leave_one_out(given)
+    rows = leave_one_dataset_out(given)
     single = rows[rows.criterion == "chosen_single"]
     assert set(single.rule) == {OF_SCORES[PERFECT]}
     assert np.allclose(single.regret, 0)
@@ -63,7 +64,7 @@ def test_the_criterion_that_is_right_everywhere_is_chosen_for_each(given):
 
 def test_a_criterion_that_is_right_on_the_left_out_data_set_alone_is_not_chosen_for_it():
     regrets = np.array([[0.0, 0.3, 0.25], [0.0, 0.3, 0.25], [0.5, 0.1, 0.25], [0.5, 0.1, 0.25], [0.5, 0.4, 0.3]])
-    assert choose(regrets, np.array(["a", "a", "b", "b", "c"])) == {"a": 1, "b": 0, "c": 1}
+    assert best_on_others(regrets, np.array(["a", "a", "b", "b", "c"])) == {"a": 1, "b": 0, "c": 1}
 
 
 def test_labels_of_a_data_set_have_no_part_in_what_decides_on_it(made_zoo):
@@ -81,7 +82,7 @@ def test_labels_of_a_data_set_have_no_part_in_what_decides_on_it(made_zoo):
 
 
 def _rules(zoos):
-    rows = leave_one_out([one for zoo in zoos for one in cases(zoo, (0.2,))])
+    rows = leave_one_dataset_out([one for zoo in zoos for one in cases(zoo, (0.2,))])
     return rows.groupby(rows.task.str.replace("t", "g")).rule.agg(tuple).to_dict()
 
 
@@ -124,8 +125,8 @@ def test_the_ensemble_is_of_the_best_of_the_rule():
     auroc = np.where(good, 0.9, 0.5)
     for sign, expected in ((1, 1.0), (-1, 0.5)):
         one = case("a", 0, np.tile(sign * auroc, (2, len(OF_SCORES), 1)), auroc)
-        scores = {f"c{i}": torch.exp(one.pool.labels * 9.0 * good[i]) for i in range(17)}
-        one = replace(one, pool=replace(one.pool, scores=scores))
+        scores = {f"c{i}": torch.exp(one.ensembles.labels * 9.0 * good[i]) for i in range(17)}
+        one = replace(one, ensembles=replace(one.ensembles, scores=scores))
         assert one.ensemble(BORDAS[0]) == expected
 
 
@@ -140,30 +141,30 @@ def test_cases_of_a_zoo_have_its_aurocs_and_every_trial(made_zoo):
 
 def test_one_data_set_is_refused(given):
     with pytest.raises(InputError, match="data sets"):
-        leave_one_out(given[:2])
+        leave_one_dataset_out(given[:2])
 
 
 def test_the_same_again(given):
-    pd.testing.assert_frame_equal(leave_one_out(given), leave_one_out(given))
+    pd.testing.assert_frame_equal(leave_one_dataset_out(given), leave_one_dataset_out(given))
 
 
-def test_the_tables_have_both_and_name_what_is_not_decidable(given):
+def test_the_tables_have_both_and_name_what_is_not_label_resolvable(given):
     """Of three data sets labels decide on two; means are those of the rows, by ratio and over all."""
-    rows = leave_one_out(given)
+    rows = leave_one_dataset_out(given)
     fixed = []
     for one in given:
         same = {"task": one.task, "seed": one.seed, "anomaly_ratio": one.ratio, "reason": "", "auroc": 0.5}
         half = 0.1 if one.data_set == "c" else 0.0
-        regrets = {"default": 0.05, "random": 0.1, "average": 0.1, "dsv": 0.2, "half_labels": half}
+        regrets = {"default": 0.05, "random": 0.1, "average": 0.1, "dsv": 0.2, "half_label_oracle": half}
         fixed += [same | {"criterion": name, "regret": regret} for name, regret in regrets.items()]
     board = pd.DataFrame(fixed).assign(rank=np.nan, spearman=np.nan, ratio="20%")
     board["data_set"] = board.task.str[0]
     tasks = pd.DataFrame({"data_set": list("abc")}, index=[f"{name}-task" for name in "abc"])
-    told = markdown(Result(board, pd.DataFrame({"task": []}), tasks, {"suite": "made"}), rows)
-    both = told.split("## ")[1:]
-    assert [part.splitlines()[0] for part in both] == ["All data sets", "Decidable data sets", "What was chosen"]
+    tables = markdown(Result(board, pd.DataFrame({"task": []}), tasks, {"suite": "made"}), rows)
+    both = tables.split("## ")[1:]
+    assert [part.splitlines()[0] for part in both] == ["All data sets", "Label-resolvable data sets", "What was chosen"]
     assert f"| default | 0.050 | 0.050 | 0.000 | {NONE} |" in both[0]
-    assert "Not decidable: c (labels lose 0.100, a random pick 0.100)" in both[1]
+    assert "Not label-resolvable: c (labels lose 0.100, a random pick 0.100)" in both[1]
     mean = rows[(rows.criterion == "chosen_borda") & ~rows.task.str.startswith("c")].regret.mean()
     line = next(line for line in both[1].splitlines() if line.startswith("| Borda, chosen"))
     assert f"| {mean:.3f} |" in line

@@ -1,4 +1,4 @@
-"""What pu_auc can tell apart: its standard error against simulations, and the images that a difference asks for."""
+"""Which differences pu_auc resolves: its standard error against simulations, and the images that a difference needs."""
 
 from math import sqrt
 
@@ -7,7 +7,7 @@ import torch
 from scipy.stats import mannwhitneyu, norm
 
 from augmentations import InputError
-from benchmarks.studies.sample_size import correlations, images_needed, resolution, standard_error
+from benchmarks.studies.sample_size import correlations, images_needed, smallest_difference, standard_error
 from selector.criteria import probability_above
 
 REPEATS = 4000
@@ -41,14 +41,14 @@ def test_at_one_half_it_is_the_standard_error_of_mann_and_whitney():
     assert 2 * norm.sf(z) == pytest.approx(p)
 
 
-def test_the_better_candidate_comes_first_as_often_as_told():
+def test_the_better_candidate_comes_first_as_often_as_promised():
     ratio, n_validation, n_test, shared = 0.3, 80, 120, 0.5
     worse, better = simulated([0.6, 1.4], ratio, n_validation, n_test, shared=shared)
     aurocs = torch.special.ndtr(torch.tensor([0.6, 1.4], dtype=torch.float64) / sqrt(2))
     correlation = torch.corrcoef(torch.stack([worse, better]))[0, 1].item()
     first = (better > worse).double().mean().item()
-    told = resolution(ratio, n_validation, n_test, correlation, confidence=first)
-    assert told == pytest.approx((aurocs[1] - aurocs[0]).item(), rel=0.1)
+    difference = smallest_difference(ratio, n_validation, n_test, correlation, confidence=first)
+    assert difference == pytest.approx((aurocs[1] - aurocs[0]).item(), rel=0.1)
 
 
 def test_the_correlation_of_two_candidates_is_that_of_simulations():
@@ -76,7 +76,7 @@ def test_a_candidate_agrees_with_itself_and_one_turned_round_with_its_opposite()
 @pytest.mark.parametrize("ratio", [0.05, 0.5])
 def test_so_many_images_are_just_enough(difference, ratio):
     n = images_needed(difference, ratio, 0.5)
-    assert resolution(ratio, n, n, 0.5) <= difference < resolution(ratio, n - 1, n - 1, 0.5)
+    assert smallest_difference(ratio, n, n, 0.5) <= difference < smallest_difference(ratio, n - 1, n - 1, 0.5)
 
 
 def test_half_the_ratio_needs_four_times_the_images():
@@ -90,4 +90,4 @@ def test_impossible_numbers_are_refused():
     with pytest.raises(InputError, match="probability"):
         standard_error(1.5, 10, 10)
     with pytest.raises(InputError, match="images"):
-        resolution(0.2, 0, 10, 0.5)
+        smallest_difference(0.2, 0, 10, 0.5)

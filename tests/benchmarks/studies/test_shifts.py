@@ -1,4 +1,4 @@
-"""Controlled shifts of stored scores: the dial does what it says."""
+"""Controlled shifts of stored scores have the strength and the direction of their settings."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ def gap(ranks, kind, strength, rounds=40):
     """Mean rank of the test images minus that of the validation images, over rounds."""
     gaps = []
     for seed in range(rounds):
-        held, new = divide(ranks, 40, kind, strength, torch.Generator().manual_seed(seed))
-        assert sorted(torch.cat([held, new]).tolist()) == list(range(len(ranks)))
-        assert len(held) == 40
-        gaps.append((ranks[new].mean() - ranks[held].mean()).item())
+        held_out, new = divide(ranks, 40, kind, strength, torch.Generator().manual_seed(seed))
+        assert sorted(torch.cat([held_out, new]).tolist()) == list(range(len(ranks)))
+        assert len(held_out) == 40
+        gaps.append((ranks[new].mean() - ranks[held_out].mean()).item())
     return np.array(gaps)
 
 
@@ -32,13 +32,13 @@ def test_at_strength_0_the_division_is_at_random(ranks, kind):
     assert abs(gaps.mean()) < 4 * gaps.std() / np.sqrt(len(gaps))
 
 
-def test_a_stronger_dial_shifts_more_and_in_its_direction(ranks):
-    up, more, down = (gap(ranks, *dial).mean() for dial in ((KINDS[0], 1), (KINDS[0], 4), (KINDS[1], 1)))
+def test_a_stronger_setting_shifts_more_and_in_its_direction(ranks):
+    up, more, down = (gap(ranks, *setting).mean() for setting in ((KINDS[0], 1), (KINDS[0], 4), (KINDS[1], 1)))
     assert 10 < up < more
     assert down < -10
 
 
 def test_one_candidate_sees_more_of_its_own_shift_than_the_others(ranks):
-    held, new = divide(ranks, 40, "one candidate", 4.0, torch.Generator().manual_seed(0))
-    seen = ranks[new].mean(0) - ranks[held].mean(0)
+    held_out, new = divide(ranks, 40, "one candidate", 4.0, torch.Generator().manual_seed(0))
+    seen = ranks[new].mean(0) - ranks[held_out].mean(0)
     assert seen.max() > 1.5 * seen.median()

@@ -1,8 +1,8 @@
-"""Whether anomalies can be seen, asked of a forest that is told the labels."""
+"""Whether anomalies are visible to a forest that is trained with labels."""
 
 import torch
 
-from benchmarks.studies.supervised_probe import seen_with_labels
+from benchmarks.studies.supervised_probe import supervised_auroc
 
 
 def textures(n, seed):
@@ -15,8 +15,8 @@ LABELS = torch.tensor([0] * 30 + [1] * 30)
 def test_a_spot_is_seen_where_the_texture_does_not_hide_it():
     images = 0.4 + 0.1 * textures(60, 0)
     images[30:, :, 4:8, 4:8] -= 0.2
-    assert seen_with_labels(images, LABELS) > 0.95
+    assert supervised_auroc(images, LABELS) > 0.95
 
 
 def test_nothing_is_seen_where_there_is_nothing():
-    assert abs(seen_with_labels(textures(60, 1), LABELS) - 0.5) < 0.2
+    assert abs(supervised_auroc(textures(60, 1), LABELS) - 0.5) < 0.2

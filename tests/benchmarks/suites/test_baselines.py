@@ -1,38 +1,44 @@
-"""The floors: no training where none is said, and one augmentation after another in the redrawn one."""
+"""The baselines: no training where none is named, and one augmentation per image in the random one."""
 
 import pytest
 import torch
 
 import augmentations
-from benchmarks.suites.baselines import FLOORS, PIXEL_SIDE, Redrawn
-from detectors import preset
+from benchmarks.suites.baselines import BASELINES, PIXEL_SIDE, RandomAugmentation
+from detectors import Classifier, preset
+
+
+def settings():
+    return Classifier.settings_for(preset("tiny"))
 
 
 def members():
     return [augmentations.make("cutout", area=area, aspect=1) for area in (0.04, 0.25)]
 
 
-def test_redrawn_applies_one_member_to_each_image():
+def test_a_random_augmentation_applies_one_member_to_each_image():
     images = torch.ones(400, 1, 16, 16)
-    changed = (Redrawn(members())(images, torch.Generator().manual_seed(0)) != images).float().mean((1, 2, 3))
+    changed = (
+        (RandomAugmentation(members())(images, torch.Generator().manual_seed(0)) != images).float().mean((1, 2, 3))
+    )
     small, large = changed < 0.1, changed > 0.2
     assert (small | large).all()
     assert 0.4 < small.float().mean() < 0.6
 
 
-def test_redrawn_checks_every_member():
+def test_a_random_augmentation_checks_every_member():
     class Refusing:
         def check(self, size):
             raise ValueError("too small")
 
     with pytest.raises(ValueError, match="too small"):
-        Redrawn([*members(), Refusing()]).check((16, 16))
+        RandomAugmentation([*members(), Refusing()]).check((16, 16))
 
 
-@pytest.mark.parametrize("name", FLOORS)
-def test_floors_score_every_test_image_and_repeat(name, stripes, scratched):
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_score_every_test_image_and_repeat(name, stripes, scratched):
     def scores():
-        return FLOORS[name](stripes(40), scratched(5), members(), preset("tiny"), 0, "cpu")
+        return BASELINES[name](stripes(40), scratched(5), members(), settings(), 0, "cpu")
 
     first = scores()
     assert first.shape == (5,)
@@ -45,5 +51,5 @@ def test_pixels_see_what_differs_from_all_train_images():
     noise = 0.5 + 0.05 * torch.randn(340, 1, PIXEL_SIDE, PIXEL_SIDE, generator=source)
     odd = noise[320:].clone()
     odd[:, :, 3, 3] = 1.0
-    scores = FLOORS["pixels"](noise[:300], torch.cat([noise[300:320], odd]), members(), preset("tiny"), 0, "cpu")
+    scores = BASELINES["pixels"](noise[:300], torch.cat([noise[300:320], odd]), members(), settings(), 0, "cpu")
     assert scores[:20].max() < scores[20:].min()

@@ -1,4 +1,4 @@
-"""A suite is trained once, goes on where it stopped, and keeps failures as rows."""
+"""A suite is trained once, is resumed where it stopped, and keeps failures as rows."""
 
 import json
 import shutil
@@ -10,24 +10,27 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from augmentations import InputError
-from benchmarks.evaluation.evaluate import COLUMNS, Judged, judge_folder, merge
+from benchmarks.evaluation.evaluate import COLUMNS, evaluate_folder, merge
+from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.suites import definitions as suites
-from benchmarks.suites import run as running
-from benchmarks.suites.baselines import FLOORS
-from benchmarks.suites.run import OF_EMBEDDINGS, read_table, run
+from benchmarks.suites import files as suite_files
+from benchmarks.suites import run as suite_run
+from benchmarks.suites.baselines import BASELINES
+from benchmarks.suites.files import OF_EMBEDDINGS, read_table, stored_zoos
+from benchmarks.suites.run import run
 from benchmarks.tasks.view import TRIALS
 from detectors import Classifier
 from selector import criteria
 
 
 def whole_run(suite, out):
-    """Every zoo, judged."""
-    told = []
-    for one in run(suite, out, {}, jobs=1, device="cpu"):
-        judge_folder(one.folder, one.seed, suite.ratios)
-        told.append((one.data_set.name, one.seed))
+    """Train and evaluate every zoo; returns the data sets and seeds that were trained."""
+    trained = []
+    for zoo_run in run(suite, out, {}, jobs=1, device="cpu"):
+        evaluate_folder(zoo_run.folder, zoo_run.seed, suite.ratios)
+        trained.append((zoo_run.data_set.name, zoo_run.seed))
     merge(out)
-    return told
+    return trained
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +50,27 @@ def test_every_case_has_a_row_of_every_sort(done, tiny_suite):
     assert list(table.columns) == COLUMNS
     assert not table.duplicated(["task", "seed", "anomaly_ratio", "criterion"]).any()
     assert set(table.task) == {"plain", "kinds-left", "kinds-right"}
-    rows = {"average", "random", "trained_random", "oracle", "ensemble_all", "untrained", "pixels", "default"}
-    rows |= {"highest_all", "half_labels"}
+    rows = {"average", "random", "trained_random", "oracle", "mean_rank_all", "untrained", "pixels", "default"}
+    rows |= {"max_all", "half_label_oracle"}
     for _, case in table.groupby(["task", "seed", "anomaly_ratio"]):
         assert rows | {"dsv", "rtm", "hits", "borda", "ensemble", "ensemble_ranks"} <= set(case.criterion)
         by = case.set_index("criterion")
         oracle = by.auroc["oracle"]
         chosen = by[by["rank"].notna()]
         assert (chosen.auroc <= oracle + 1e-9).all()
-        on_all = by.drop(index="half_labels")  # which is judged on half of the images
+        on_all = by.drop(index="half_label_oracle")  # which is evaluated on half of the images
         assert np.allclose(on_all.regret, oracle - on_all.auroc, atol=1e-5)
         assert by.auroc["average"] == by.auroc["random"]
     assert len(table.groupby(["task", "seed", "anomaly_ratio"])) == 3 * 2 * 2
+
+
+def test_the_stored_zoos_of_a_run_are_the_complete_ones(copy):
+    zoos = stored_zoos(copy)
+    assert [(zoo.data_set, zoo.group, zoo.seed) for zoo in zoos] == [
+        (name, name, seed) for name in ("plain", "kinds") for seed in (0, 1)
+    ]
+    (zoos[1].path / "scores.parquet").unlink()
+    assert stored_zoos(copy) == [zoos[0], *zoos[2:]]
 
 
 def test_settings_name_every_task(done):
@@ -78,7 +90,7 @@ def test_candidates_have_the_auroc_of_their_scores(done):
         for candidate in scores:
             expected = roc_auc_score(view.label, scores[candidate].to_numpy()[view.row])
             assert table.auroc[task, 1, candidate] == pytest.approx(expected, abs=1e-5)
-    assert len(scores.columns) == 3 + len(FLOORS)
+    assert len(scores.columns) == 3 + len(BASELINES)
 
 
 def test_criteria_of_embeddings_are_kept_by_trial(done):
@@ -95,8 +107,8 @@ def test_what_is_finished_is_not_trained_again(copy, tiny_suite, monkeypatch):
     assert (copy / "leaderboard.csv").read_bytes() == before
 
 
-def test_a_stopped_run_goes_on(copy, tiny_suite, monkeypatch):
-    """One candidate and one floor of one zoo are missing: they alone are made, and the rows are the same again."""
+def test_a_stopped_run_is_resumed(copy, tiny_suite, monkeypatch):
+    """One candidate and one baseline of one zoo are missing: only these are made, and the rows are the same again."""
     store = copy / "training" / "plain-1"
     lost = next((store / "candidates").iterdir()).name
     shutil.rmtree(store / "candidates" / lost)
@@ -128,11 +140,11 @@ def _training_of(store, candidate_id):
 
 
 def test_failures_are_rows(tiny_suite, tmp_path, monkeypatch):
-    """All candidates of one augmentation diverge, and a floor fails: both are told with their reason."""
+    """All candidates of one augmentation diverge, and a baseline fails: both are reported with their reason."""
     train = Classifier.train
 
     def failing(self, images, **options):
-        if self.augmentation.name in ("cutpaste", "redrawn"):
+        if self.augmentation.name in ("cutpaste", "random_augmentation"):
             raise FloatingPointError("diverged")
         return train(self, images, **options)
 
@@ -165,18 +177,18 @@ def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite
         list(run(tiny_suite, tmp_path, {}))
 
 
-def test_changes_of_the_settings_from_two_threads_are_all_kept(copy):
+def test_changes_of_the_settings_from_several_threads_are_all_kept(copy):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as threads:
         for number in range(40):
-            threads.submit(running.change_settings, copy, lambda kept, n=number: {f"change {n}": n})
-    kept = running.load_settings(copy)
-    assert all(kept[f"change {number}"] == number for number in range(40))
+            threads.submit(suite_files.update_settings, copy, lambda settings, n=number: {f"change {n}": n})
+    settings = suite_files.load_settings(copy)
+    assert all(settings[f"change {number}"] == number for number in range(40))
 
 
 def test_without_pyarrow_nothing_is_begun(tiny_suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "find_spec", lambda name: None)
+    monkeypatch.setattr(suite_run, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pyarrow"):
         list(run(tiny_suite, tmp_path / "out", {}))
     assert not (tmp_path / "out").exists()
@@ -188,17 +200,16 @@ def test_labels_stand_in_one_file_only(done):
         assert ("label" in read_table(path).columns) == (path.name == "views.parquet")
 
 
-def test_a_new_criterion_is_judged_without_training(copy, monkeypatch):
+def test_a_new_criterion_is_evaluated_without_training(copy, monkeypatch):
     new = criteria.Criterion("newest", True, ("test_scores",), "test", lambda e: e.test_scores.mean(), "The mean.")
     monkeypatch.setitem(criteria.CRITERIA, "newest", new)
-    monkeypatch.setattr(running, "OF_SCORES", [*running.OF_SCORES, "newest"])
-    monkeypatch.setattr("benchmarks.evaluation.evaluate.OF_SCORES", running.OF_SCORES)
+    monkeypatch.setattr("benchmarks.evaluation.stored_zoo.OF_SCORES", [*suite_files.OF_SCORES, "newest"])
     shutil.rmtree(copy / "training")
-    judge_folder(copy / "zoos" / "plain-0", 0, (0.5,))
+    evaluate_folder(copy / "zoos" / "plain-0", 0, (0.5,))
     assert "newest" in set(pd.read_csv(copy / "zoos" / "plain-0" / "leaderboard.csv").criterion)
 
 
-def test_what_is_judged_is_what_select_best_would_have_seen(done, tiny_suite, tmp_path):
+def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path):
     """The same train images, the same zoo: the same candidates are trusted, and score held-out images the same."""
     from selector import select_best
 
@@ -207,23 +218,23 @@ def test_what_is_judged_is_what_select_best_would_have_seen(done, tiny_suite, tm
     selection = select_best(
         task.train, task.test[rows], augmentations=tiny_suite.grids, preset=tiny_suite.preset, out=tmp_path / "run"
     )
-    judged = Judged.read(done / "zoos" / "plain-0", 0)
-    assert sorted(judged.trusted()) == sorted(selection.ranking[selection.ranking.status == "ok"].candidate)
-    for candidate in judged.trusted():
+    zoo = StoredZoo.read(done / "zoos" / "plain-0", 0)
+    assert sorted(zoo.trusted()) == sorted(selection.ranking[selection.ranking.status == "ok"].candidate)
+    for candidate in zoo.trusted():
         of_selection = selection.zoo.evidence(candidate)[0]
-        assert torch.allclose(judged.part("validation", candidate), of_selection.validation_scores, rtol=1e-4)
-        assert torch.allclose(judged.part("pseudo", candidate), of_selection.pseudo_scores, rtol=1e-4)
+        assert torch.allclose(zoo.part("validation", candidate), of_selection.validation_scores, rtol=1e-4)
+        assert torch.allclose(zoo.part("pseudo", candidate), of_selection.pseudo_scores, rtol=1e-4)
 
 
 class TestSuites:
     def test_zoos_are_as_large_as_they_must_be(self):
-        from selector.zoo.candidates import plan
+        from selector.zoo.plan import Plan
 
         for name in ("development", "held-out"):
             suite = suites.get(name)
             from detectors import preset
 
-            candidates = plan(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset), 0)
+            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
             assert len(suite.seeds) >= 2

@@ -1,4 +1,4 @@
-"""Protocols: what the train set holds, and that no image is both trained and tested on."""
+"""Contamination: which train images are anomalous, and that no image is both trained and tested on."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from augmentations import InputError, make
-from benchmarks.tasks.contamination import RATIOS, SemiSupervised, contaminated, one_class, semi_supervised
+from benchmarks.tasks.contamination import CONTAMINATION_RATIOS, SemiSupervised, contaminated, semi_supervised
 from benchmarks.tasks.task import Task
 from detectors import Classifier, preset
 
@@ -32,11 +32,7 @@ def values(images):
     return images[:, 0, 0, 0].tolist()
 
 
-def test_one_class_is_the_task_itself(task):
-    assert one_class(task) is task
-
-
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("ratio", CONTAMINATION_RATIOS)
 def test_so_many_train_images_are_anomalies_moved_from_the_test_set(task, ratio):
     made = contaminated(task, ratio, seed=0)
     train, test = values(made.train), values(made.test)
@@ -49,7 +45,7 @@ def test_so_many_train_images_are_anomalies_moved_from_the_test_set(task, ratio)
 
 
 def test_the_test_set_is_the_same_for_every_ratio(task):
-    first, *others = (contaminated(task, ratio, seed=0) for ratio in RATIOS)
+    first, *others = (contaminated(task, ratio, seed=0) for ratio in CONTAMINATION_RATIOS)
     assert int(first.labels.sum()) == ANOMALIES - N // 10
     assert int((first.labels == 0).sum()) == NORMALS
     for other in others:
@@ -65,7 +61,7 @@ def test_what_the_labels_say_moves_with_the_images(task):
 
 
 def test_more_contamination_keeps_the_anomalies_of_less(task):
-    train = [torch.tensor(values(contaminated(task, ratio, seed=0).train)) for ratio in RATIOS]
+    train = [torch.tensor(values(contaminated(task, ratio, seed=0).train)) for ratio in CONTAMINATION_RATIOS]
     clean = torch.tensor(values(task.train))
     assert torch.equal(train[0], clean)
     for less, more in pairwise(train):
@@ -132,7 +128,7 @@ def test_too_few_inliers_or_images_to_train_on_are_refused(task, n):
 def test_the_encoder_sees_the_train_images_and_the_scorer_the_inliers_only(stripes, scratched, tiny):
     task = Task("stripes", torch.cat([stripes(20), scratched(4)]), stripes(4, 5), torch.zeros(4, dtype=torch.uint8))
     inliers = stripes(16, 7)
-    fresh = [Classifier(make("cutout"), preset(tiny), seed=0, device="cpu") for _ in range(2)]
+    fresh = [Classifier(Classifier.settings_for(preset(tiny)), make("cutout"), seed=0, device="cpu") for _ in range(2)]
     fitted = SemiSupervised(task, inliers).fit(fresh[0])
     encoder = fresh[1].train(task.train)
     assert torch.equal(fitted.embed(task.test), encoder.embed(task.test))

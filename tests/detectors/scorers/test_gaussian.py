@@ -4,8 +4,8 @@ import torch
 from sklearn.covariance import LedoitWolf, ledoit_wolf
 
 from augmentations import InputError
-from detectors.scorers.gaussian import Gaussian, GaussianPerLocation, ledoit_wolf_covariances
 from detectors.scorers import gaussian as module
+from detectors.scorers.gaussian import Gaussian, GaussianPerLocation, ledoit_wolf_covariances
 
 
 def rows(n, d, seed=0):

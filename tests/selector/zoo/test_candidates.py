@@ -47,7 +47,7 @@ class TestId:
             [
                 sys.executable,
                 "-c",
-                "from tests.selector.test_candidates import planned; print(*[c.id for c in planned()])",
+                "from tests.selector.zoo.test_candidates import planned; print(*[c.id for c in planned()])",
             ],
             cwd=Path(__file__).parents[3],
             env={**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"},
