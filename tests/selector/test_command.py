@@ -14,7 +14,7 @@ from PIL import Image
 
 from selector import command, load
 
-FAST = ("--augmentation", "rotation", "--detector", "pixels", "--preset", "tiny")  # nothing to train
+FAST = ("--augmentation", "rotation", "--detector", "pixels", "--preset", "tiny", "--jobs", 1)  # nothing to train
 
 
 def write(folder: Path, images) -> Path:
@@ -78,7 +78,8 @@ def test_select_says_what_it_chose_and_what_it_wrote_where(ssad, folders, tmp_pa
 def test_select_works_without_test_images(ssad, folders, tmp_path):
     code, out, err = ssad(
         "select", "--train", folders / "good", "--out", tmp_path / "run",
-        "--augmentation", "rotation", "--augmentation", "cutout", "--detector", "pixels", "--preset", "tiny",
+        "--augmentation", "rotation", "--augmentation", "cutout", "--detector", "pixels",
+        "--preset", "tiny", "--jobs", 1,
     )  # fmt: skip
     assert code == 0, err
     assert "pseudo_auc" in out
