@@ -60,8 +60,8 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}. [default: the preset's]")
-    ] = None,
+        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's own.")
+    ] = "auto",
     grid: Annotated[
         Path | None,
         typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
