@@ -158,7 +158,7 @@ class Store:
     @cached_property
     def validation_anomalies(self) -> dict[str, Tensor]:
         """The validation anomalies, (n,C,S,S) by family."""
-        anomalies, settings = _read(self._anomalies, RUN_AGAIN)
+        anomalies, settings = _read(self._anomalies, self._redo_all)
         return {family: anomalies[family] for family in settings["families"]}
 
     @property
@@ -170,10 +170,15 @@ class Store:
     def _anomalies(self) -> Path:
         return self.root / "validation_anomalies.safetensors"
 
+    @property
+    def _redo_all(self) -> str:
+        """Other validation anomalies need not be the same, and what is known of candidates belongs to these."""
+        return f"delete it and {self.root / 'candidates'}, and {RUN_AGAIN}"
+
     @cached_property
     def families(self) -> list[str]:
         """The families of validation anomalies, in the order in which they joined the run."""
-        return _read_settings(self._anomalies, RUN_AGAIN)["families"]
+        return _read_settings(self._anomalies, self._redo_all)["families"]
 
     def add_validation_anomalies(self, anomalies: Mapping[str, Tensor]) -> None:
         """Add families to those that are there, which stay as they are."""
@@ -281,6 +286,11 @@ class Store:
         with disk_errors(self.root):
             files.write(folder / "evidence.safetensors", evidence | tensors, settings)
             _write_record(folder, {**self.record(candidate.id), "families": list(families)})
+
+    def withdraw(self, candidate: Candidate, record: Mapping[str, Any]) -> None:
+        """Replace the record of a finished candidate by that of a failure."""
+        with disk_errors(self.root):
+            _write_record(self._folder(candidate.id), {**record, "candidate": candidate.to_json()})
 
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images; one where it has none."""
