@@ -9,6 +9,7 @@ from detectors import Classifier, ScorerSpec, preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
+from selector.ranking import bootstrap
 from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
@@ -21,6 +22,12 @@ CANDIDATES = [
     for a in (0.1, 0.2, 0.3)
 ]
 RECORDS = {candidate.id: OK for candidate in CANDIDATES}
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Error bars are not looked at here."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 2)
 
 
 def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
