@@ -152,7 +152,7 @@ class PatchClassifier(Classifier):
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
-        obstacle, is_kept = self._room_for_locations(whole)
+        obstacle, is_kept = self._obstacle_to_locations(whole)
         if obstacle and density == PER_LOCATION:
             raise InputError(f"density={density!r}", f"is out of reach ({obstacle})", "leave the density out")
         rows, features = [], []
@@ -211,7 +211,7 @@ class PatchClassifier(Classifier):
         """(n,h,w,d) embeddings of patches relative to their image, of a few images at a time."""
         return map(center_per_image, self._features(self.scoring_module().eval(), images))
 
-    def _room_for_locations(self, images: Tensor) -> tuple[str, Tensor]:
+    def _obstacle_to_locations(self, images: Tensor) -> tuple[str, Tensor]:
         """What is in the way of one model for each location, if anything, and which images to keep for them (N,)."""
         _, rows, columns, d = next(self._patches(images[:1])).shape
         values = rows * columns * d

@@ -8,7 +8,7 @@ from selector.export.formats import ExportError
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
 from selector.zoo.candidates import Candidate
-from selector.zoo.store import StorageError
+from selector.zoo.disk import StorageError
 
 __all__ = [
     "Candidate",

@@ -25,7 +25,8 @@ from selector.ranking.shift import ShiftTest
 from selector.search.base import in_order
 from selector.search.study import stored_proposals
 from selector.zoo.candidates import Candidate, ensemble_id
-from selector.zoo.store import Store, disk_errors
+from selector.zoo.disk import disk_errors
+from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
 
 

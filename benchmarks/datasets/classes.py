@@ -1,4 +1,4 @@
-"""One class of images against the rest: one folder per class, as in Cats-vs-Dogs and ImageNet-10, and CelebA's attributes.
+"""One class of images against the rest: a folder for each class (Cats-vs-Dogs, ImageNet-10), and CelebA's attributes.
 
 CelebA: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """

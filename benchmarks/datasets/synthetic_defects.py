@@ -75,7 +75,7 @@ GENERATORS: dict[str, Generate] = {
 
 def _generate(draw: _Draw, images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     _check(images, donors)
-    # A seed an image: what one image needs in tries never shifts another's defect.
+    # One seed per image: the number of tries for one image does not change another's defect.
     seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
     defective, masks = images.clone(), torch.zeros(len(images), *images.shape[2:], dtype=torch.uint8)
     for i, seed in enumerate(seeds):

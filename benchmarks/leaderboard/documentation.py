@@ -126,9 +126,7 @@ def consensus_table() -> str:
 def presets_table() -> str:
     """The presets: encoder, side of the images and training steps."""
     presets = {name: preset(name) for name in ("quick", "standard", "paper")}
-    rows = [
-        [f"`{name}`", known.encoder, str(known.image_size), f"{known.steps:,}"] for name, known in presets.items()
-    ]
+    rows = [[f"`{name}`", known.encoder, str(known.image_size), f"{known.steps:,}"] for name, known in presets.items()]
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.leaderboard.tables import Ranks
 from selector.report.figures import CHOSEN, INK, OTHER, STYLE, TEST, panel, svg
 
-WIDTH, LINE, NAMES = 640, 19, 210  # pixels: a figure, a row, and the room for its name
+WIDTH, LINE, NAMES = 640, 19, 210  # pixels: a figure, a row, and the space for its name
 # What a figure draws in, and what the page's style sheet calls it. Matplotlib writes colours in lower case.
 THEME = {
     CHOSEN: "--chosen",
@@ -49,7 +49,7 @@ def regrets(table: pd.DataFrame) -> Markup:
 
 
 def critical_difference(ranks: Ranks) -> Markup:
-    """Average ranks as dots, the best on top; a bar beside them joins those that can't be distinguished."""
+    """Average ranks as dots, the best on top; a bar beside them joins those that do not differ significantly."""
     names = list(ranks.names)
     shown = ranks.average[names]
     gap = 11

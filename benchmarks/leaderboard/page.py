@@ -13,7 +13,7 @@ from benchmarks.leaderboard.result import read
 from detectors import files
 from selector.report.leaderboard import Directed
 from selector.report.page import environment, inlined
-from selector.zoo.store import disk_errors
+from selector.zoo.disk import disk_errors
 
 PACKAGE = "benchmarks.leaderboard"
 

@@ -166,7 +166,7 @@ def of_criteria(sizes: Sizes, pairs: int) -> list[Comparison]:
 
 
 def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
-    """A zoo from nothing to its stored evidence, on 64 normal images, 32 held out and 32 to be judged on.
+    """A zoo from nothing to its stored evidence, on 64 normal images, 32 held out and 32 test images.
 
     Ours also holds out, calibrates, draws its pseudo anomalies five times and writes all of it to disk.
     """
@@ -176,7 +176,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
     fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
     images = {"train": fit, "validation": validation, "calibration": calibration, "test": test}
     images = {role: as_float(kept) for role, kept in images.items()}
-    train, judged = pictures_of(fit), pictures_of(test)
+    train, tested = pictures_of(fit), pictures_of(test)
     grids: dict[str, list[dict[str, Any]]] = {}
     for name, hyperparameters in recipes:
         grids.setdefault(name, []).append(hyperparameters)
@@ -196,7 +196,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
         threads = torch.get_num_threads()
         torch.set_num_threads(jobs)
         for name, hyperparameters in recipes:
-            plain_candidate(train, judged, PerImageAugmentation(name, **hyperparameters), settings)
+            plain_candidate(train, tested, PerImageAugmentation(name, **hyperparameters), settings)
         torch.set_num_threads(threads)
 
     return Case(ours, usual, workers=jobs if jobs > 1 else 0)

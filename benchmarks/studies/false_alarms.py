@@ -29,7 +29,6 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from benchmarks.datasets import load
-from benchmarks.evaluation.borda import borda_points
 from benchmarks.evaluation.metrics import false_alarm_band
 from benchmarks.evaluation.statistics import bootstrap
 from benchmarks.evaluation.stored_zoo import StoredZoo
@@ -40,6 +39,7 @@ from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
 from selector import Selection, criteria, select_best
 from selector.evidence.evidence import Evidence
+from selector.ranking.borda import borda_points
 from selector.ranking.cross_fit import FOLDS
 from selector.ranking.rules import DEFAULT_MEMBERS, Rule, resolve_decision
 

@@ -19,7 +19,6 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from augmentations import InputError
-from benchmarks.evaluation.borda import borda_points
 from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.evaluate import COLUMNS, FLOAT, higher_is_better
 from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
@@ -28,6 +27,7 @@ from benchmarks.leaderboard.content import unresolved
 from benchmarks.leaderboard.markdown import markdown_table
 from benchmarks.suites.files import OF_SCORES, load_settings, stored_zoos
 from detectors import files
+from selector.ranking.borda import borda_points
 from selector.ranking.rules import DEFAULT_MEMBERS, UNDER_SHIFT
 
 # What the criteria of scores measure: how far test scores lie above validation scores, how they are distributed, and

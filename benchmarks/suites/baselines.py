@@ -8,9 +8,7 @@ from torch import Tensor
 from augmentations import Augmentation
 from augmentations.base import Hyperparameters, Parameters, Trial
 from detectors import Classifier, ClassifierSettings
-from detectors.scorers import Gaussian
-
-PIXEL_SIDE = 16  # px, to which images are averaged: a Gaussian of raw pixels must not have more dimensions than images
+from detectors.pixels import Pixels, PixelsSettings
 
 
 class RandomAugmentation(Augmentation):
@@ -65,9 +63,8 @@ def untrained(
 def pixels(
     fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) by the same density of raw pixels, averaged to 16 px a side: no encoder, no training."""
-    fit, test = (torch.nn.functional.adaptive_avg_pool2d(images, PIXEL_SIDE).flatten(1) for images in (fit, test))
-    return Gaussian().fit(fit).score(test)
+    """Scores (k,) by a Gaussian of raw pixels, averaged to 16 px per side: no encoder, no training."""
+    return Pixels(PixelsSettings(settings.image_size), device=device).fit(fit).score(test)
 
 
 def trained_random(

@@ -159,7 +159,7 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "undecidable",
-            "Where labels can't choose either, so that no choice can be judged: tiles of grass and gravel.",
+            "Where labels can't choose either, so that no choice can be evaluated: tiles of grass and gravel.",
             (_photo("grass"), _photo("gravel"), _photo("grass-shifted")),
             ZOO,
         ),

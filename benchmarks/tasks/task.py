@@ -53,5 +53,5 @@ class Task:
         )
 
 
-# Called with the task's name, the folder of its data or None, and the image size in pixels a side.
+# Called with the task's name, the folder of its data or None, and the side of the images in pixels.
 Loader = Callable[[str, str | Path | None, int], Task]

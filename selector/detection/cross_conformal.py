@@ -20,7 +20,8 @@ from selector.detection.conformal import cross_p_values
 from selector.detection.regions import map_threshold
 from selector.execution import Engine
 from selector.zoo.candidates import Candidate, ensemble_id
-from selector.zoo.store import Store, disk_errors
+from selector.zoo.disk import disk_errors
+from selector.zoo.store import Store
 
 FOLDS = 5
 

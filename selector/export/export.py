@@ -30,7 +30,7 @@ from selector.export.formats import (
     torch_program,
 )
 from selector.outcome import Outcome
-from selector.zoo.store import disk_errors
+from selector.zoo.disk import disk_errors
 
 DESCRIPTION = "model.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -57,7 +57,7 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     """
     _require_packages()
     folder = Path(path)
-    _require_room(folder, overwrite)
+    _require_space(folder, overwrite)
     settings, detector = outcome.zoo.store.run["settings"], outcome.detector
     members = [member.id for member in outcome.members]
     calibration = outcome.zoo.calibration(members)["scores"]
@@ -190,7 +190,7 @@ def _require_packages() -> None:
         raise InputError("export", f"needs {', '.join(missing)}, not installed here", "pip install 'ssad[export]'")
 
 
-def _require_room(folder: Path, overwrite: bool) -> None:
+def _require_space(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "is a file", "name a folder for the exported programs")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:

@@ -1,6 +1,6 @@
 """What decides: one criterion by its value, or several by Borda; and the order that it puts candidates in."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from selector import consensus, criteria
 from selector.criteria import Criterion, custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES
 from selector.execution.threads import MOST_THREADS
+from selector.ranking.borda import borda
 
 # A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
 # on the suite `development`.
@@ -199,34 +200,6 @@ def _inductive(n_validation: int) -> Rule:
         return Rule.of("pseudo_auc", reason=f"auto: no test images were given; {few}")
     reason = "auto: no test images were given, so pseudo anomalies of other kinds decide"
     return Rule.of("pseudo_auc", "npd", reason=reason)
-
-
-def borda(
-    values: pd.DataFrame, higher_is_better: Mapping[str, bool], reference: pd.DataFrame | None = None
-) -> pd.Series:
-    """The Borda share of each row: the mean over columns of the share of other rows beaten, a tie counting half.
-
-    Args:
-        values: one row per candidate, with a column for every key of ``higher_is_better``; nan beats nothing.
-        higher_is_better: the columns that count, and their direction.
-        reference: the rows to compare with; a row is not compared with the one of its own index. None: ``values``.
-
-    Returns:
-        The shares, in [0, 1].
-    """
-    reference = values if reference is None else reference
-    other = values.index.to_numpy()[:, None] != reference.index.to_numpy()
-    # Points are halves, whose sum is exact: equal shares are equal, and their tie is broken as ``best_first`` says.
-    points = np.sum(
-        [_points(values[name], reference[name], other, higher) for name, higher in higher_is_better.items()], axis=0
-    )
-    return pd.Series(points / (len(higher_is_better) * np.maximum(other.sum(1), 1)), values.index)
-
-
-def _points(values: pd.Series, reference: pd.Series, other: np.ndarray, higher_is_better: bool) -> np.ndarray:
-    sign = 1 if higher_is_better else -1
-    rows, columns = sign * values.to_numpy()[:, None], sign * reference.to_numpy()
-    return (((rows > columns) + 0.5 * (rows == columns)) * other).sum(1)
 
 
 def deciding_values(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> pd.Series:

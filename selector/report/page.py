@@ -24,7 +24,8 @@ from selector.report.score_threshold import CONFIDENCE
 from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
-from selector.zoo.store import disk_errors, nan_to_none
+from selector.zoo.disk import disk_errors
+from selector.zoo.store import nan_to_none
 from selector.zoo.training import DRAWS
 
 CONSTANTS = {

@@ -18,7 +18,8 @@ from selector.ranking.rules import Decision
 from selector.search.base import Judged, Proposal, Search, in_order
 from selector.search.optuna import write_study
 from selector.zoo.candidates import Candidate
-from selector.zoo.store import RUN_AGAIN, Store, disk_errors
+from selector.zoo.disk import RUN_AGAIN, disk_errors
+from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
 
 STUDY = "study.log"  # a journal, which takes Optuna a hundredth of the time of a database

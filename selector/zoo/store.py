@@ -15,12 +15,11 @@
 A name that starts with a dot is the lock or a draft.
 """
 
-import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,13 +35,11 @@ from augmentations import InputError
 from detectors import Kind, files
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.disk import RUN_AGAIN, disk_errors
 from selector.zoo.result import PSEUDO_SCORES, Result
 from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-BROKEN = {errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 # What a process that was killed while writing may have left, by the names that this file and files.write give.
 DRAFTS = (
     *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
@@ -51,26 +48,6 @@ DRAFTS = (
 )
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
-RUN_AGAIN = "run the same command again"
-
-
-class StorageError(OSError):
-    """The run folder can't be written to. What was finished before is kept."""
-
-
-@contextmanager
-def disk_errors(root: Path, kept: str = "every finished candidate is kept") -> Iterator[None]:
-    """Turn a full or read-only disk into one clear sentence, which ends with what is ``kept``."""
-    try:
-        yield
-    except OSError as error:
-        # safetensors writes through us, so that every failure to store arrives here with its errno.
-        if isinstance(error, StorageError) or error.errno not in FULL | CLOSED | BROKEN:
-            raise
-        remedy = "free space there" if error.errno in FULL else "make it writable, or choose another folder,"
-        raise StorageError(
-            f"{root}: can't be written to ({os.strerror(error.errno or 0)}); {remedy} and {RUN_AGAIN}: {kept}"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +99,7 @@ class Store:
         Raises InputError when the folder holds another run or anything else.
         """
         if self.exists:
-            self.require_format()
-            self._require_same(run)
+            self.require_same(run)
             self._remove_partial_files()
             if not self._holds(images):
                 with disk_errors(self.root):
@@ -140,7 +116,9 @@ class Store:
             files.write(self.root / "images.safetensors", images)
             self.write_json("run.json", {"format": FORMAT, **run})
 
-    def _require_same(self, run: dict[str, Any]) -> None:
+    def require_same(self, run: dict[str, Any]) -> None:
+        """Refuse to resume a run of another format, or of other settings. Raises InputError."""
+        self.require_format()
         there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
         differing = [key for key in {**now, **there} if there.get(key) != now.get(key)]
         if differing:
@@ -180,7 +158,7 @@ class Store:
     @cached_property
     def validation_anomalies(self) -> dict[str, Tensor]:
         """The validation anomalies, (n,C,S,S) by family."""
-        anomalies, settings = _read(self._anomalies, RUN_AGAIN)
+        anomalies, settings = _read(self._anomalies, self._redo_all)
         return {family: anomalies[family] for family in settings["families"]}
 
     @property
@@ -192,10 +170,15 @@ class Store:
     def _anomalies(self) -> Path:
         return self.root / "validation_anomalies.safetensors"
 
+    @property
+    def _redo_all(self) -> str:
+        """Other validation anomalies need not be the same, and what is known of candidates belongs to these."""
+        return f"delete it and {self.root / 'candidates'}, and {RUN_AGAIN}"
+
     @cached_property
     def families(self) -> list[str]:
         """The families of validation anomalies, in the order in which they joined the run."""
-        return _read_settings(self._anomalies, RUN_AGAIN)["families"]
+        return _read_settings(self._anomalies, self._redo_all)["families"]
 
     def add_validation_anomalies(self, anomalies: Mapping[str, Tensor]) -> None:
         """Add families to those that are there, which stay as they are."""
@@ -304,6 +287,11 @@ class Store:
             files.write(folder / "evidence.safetensors", evidence | tensors, settings)
             _write_record(folder, {**self.record(candidate.id), "families": list(families)})
 
+    def withdraw(self, candidate: Candidate, record: Mapping[str, Any]) -> None:
+        """Replace the record of a finished candidate by that of a failure."""
+        with disk_errors(self.root):
+            _write_record(self._folder(candidate.id), {**record, "candidate": candidate.to_json()})
+
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images; one where it has none."""
         tensors, settings = self._read(candidate_id, "evidence")
@@ -376,28 +364,6 @@ class Store:
 
     def forget_progress(self) -> None:
         shutil.rmtree(self.root / "progress", ignore_errors=True)
-
-
-class StoredEvidence(Mapping[str, list[Evidence]]):
-    """The evidence of these candidates, read when it is asked for and not kept: that of all may exceed memory."""
-
-    def __init__(self, store: Store, candidate_ids: Collection[str]) -> None:
-        self._store = store
-        self._ids = dict.fromkeys(candidate_ids)
-
-    def __getitem__(self, candidate_id: str) -> list[Evidence]:
-        if candidate_id not in self._ids:
-            raise KeyError(candidate_id)
-        return self._store.evidence(candidate_id)
-
-    def __contains__(self, candidate_id: object) -> bool:
-        return candidate_id in self._ids
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:

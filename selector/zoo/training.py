@@ -127,7 +127,11 @@ def _complete(store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor
         return
     detector = store.detector(candidate, torch.device(device))
     scores = anomaly_scores(detector, {family: anomalies[family] for family in missing}, candidate.training.family)
-    store.extend_evidence(candidate, finite(_named(scores)), list(anomalies))
+    try:
+        store.extend_evidence(candidate, finite(_named(scores)), list(anomalies))
+    except FloatingPointError as error:
+        reason = f"{type(error).__name__}: {error}"
+        store.withdraw(candidate, failure(reason, record["seconds"], traceback.format_exc()))
 
 
 def gather_evidence(

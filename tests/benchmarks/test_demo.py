@@ -52,5 +52,5 @@ def test_the_demo_uses_the_labels_only_after_the_choice_is_on_disk(selected, mon
 
 
 def test_the_demos_zoo_is_as_large_as_promised():
-    assert len(demo.GRIDS) >= 3
-    assert sum(map(len, demo.GRIDS.values())) >= 12
+    assert len(demo.DEMO_ZOO) >= 3
+    assert sum(map(len, demo.DEMO_ZOO.values())) >= 12

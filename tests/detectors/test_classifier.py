@@ -119,7 +119,7 @@ def test_a_detector_made_from_a_state_is_a_copy(fitted, striped):
     assert torch.equal(fitted.score(striped(5)), before)
 
 
-def test_trained_anew_the_old_scorer_is_gone(striped, brief):
+def test_trained_again_the_old_scorer_is_gone(striped, brief):
     images = striped(8)
     detector = make(brief).fit(images)
     detector.train(images)
@@ -148,7 +148,7 @@ def test_a_failed_training_leaves_the_detector_as_it_was(striped, brief, monkeyp
         fresh.embed(images)
 
 
-def test_divergence_is_told(striped):
+def test_divergence_is_reported(striped):
     settings = ClassifierSettings("small", 32, head=(8,), steps=30, batch=4, learning_rate=1e9)
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         make(settings).fit(striped(8))
@@ -191,11 +191,11 @@ def test_pseudo_anomalies_need_no_training_and_no_gradients(striped, brief):
 
 
 def test_an_image_too_small_for_the_augmentation_is_refused_before_training(brief):
-    told = []
+    reported = []
     detector = Classifier(brief, augmentations.make("cutpaste", area=0.6, aspect=1), device="cpu")
     with pytest.raises(InputError, match="fit in the 4x32"):
-        detector.fit(torch.rand(8, 1, 4, 32), on_progress=lambda *progress: told.append(progress))
-    assert not told
+        detector.fit(torch.rand(8, 1, 4, 32), on_progress=lambda *progress: reported.append(progress))
+    assert not reported
 
 
 def test_device_may_be_auto_and_must_exist(brief):

@@ -40,10 +40,12 @@ def test_supports_bf16_on_a_cpu_that_has_it(monkeypatch, avx512, amx):
 
 
 def test_bf16_on_a_gpu_is_not_emulated(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
+    requested = []
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: requested.append(including_emulation)
+    )
     devices.supports_bf16(torch.device("cuda"))
-    assert asked == [False]
+    assert requested == [False]
     assert not devices.supports_bf16(torch.device("mps"))
 
 

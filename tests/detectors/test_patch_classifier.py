@@ -425,10 +425,10 @@ class TestChoose:
         assert layout == SHARED
         assert "can't be fitted" in reason
 
-    @pytest.mark.parametrize(("n", "held"), [(11, 2), (100, 25), (1000, 64)])
-    def test_a_quarter_is_held_out_and_no_more_than_64(self, n, held):
+    @pytest.mark.parametrize(("n", "n_held_out"), [(11, 2), (100, 25), (1000, 64)])
+    def test_a_quarter_is_held_out_and_no_more_than_64(self, n, n_held_out):
         first, again, other = (held_out_mask(n, generator(seed)) for seed in (0, 0, 1))
-        assert first.sum() == held
+        assert first.sum() == n_held_out
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
@@ -554,10 +554,10 @@ class TestDetector:
         assert torch.equal(loaded.score_map(images), detector.score_map(images))
 
     def test_images_smaller_than_a_patch_are_refused_before_training(self):
-        told = []
+        reported = []
         with pytest.raises(InputError, match="patch=16: must fit in the 12x32 px"):
-            patch_detector().fit(torch.rand(8, 1, 12, 32), on_progress=lambda *progress: told.append(progress))
-        assert not told
+            patch_detector().fit(torch.rand(8, 1, 12, 32), on_progress=lambda *progress: reported.append(progress))
+        assert not reported
 
     def test_another_scorer_shares_the_encoder(self, by_location, monkeypatch):
         monkeypatch.setitem(detectors.SCORERS, "other", Shared)

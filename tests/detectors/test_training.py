@@ -38,7 +38,7 @@ def bright(n=12, channels=1):
 
 
 def numbered(n):
-    """Images that can be told apart by their brightness."""
+    """Images that can be distinguished by their brightness."""
     return ((torch.arange(n) + 1.0) / n).view(n, 1, 1, 1).expand(n, 1, 16, 16).contiguous()
 
 
@@ -143,16 +143,18 @@ def test_optimizer_has_the_settings_and_its_cosine_ends_at_0(optimizers):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19, 20, 21, 50])
-def test_progress_is_told_at_most_20_times(steps):
-    told = []
+def test_progress_is_reported_at_most_20_times(steps):
+    reported = []
     settings = dataclasses.replace(SETTINGS, steps=steps)
-    losses = train(Spy(), bright(), CUTOUT.parts, settings, seed=0, on_progress=lambda *progress: told.append(progress))
-    at = [step for step, _ in told]
-    assert len(told) == min(20, steps)
+    losses = train(
+        Spy(), bright(), CUTOUT.parts, settings, seed=0, on_progress=lambda *progress: reported.append(progress)
+    )
+    at = [step for step, _ in reported]
+    assert len(reported) == min(20, steps)
     assert at == sorted(set(at))
     assert at[-1] == steps
     starts = [0, *at[:-1]]
-    for (step, loss), start in zip(told, starts, strict=True):
+    for (step, loss), start in zip(reported, starts, strict=True):
         assert loss == pytest.approx(losses[start:step].mean().item())
 
 
@@ -221,7 +223,7 @@ def test_images_smaller_than_a_patch_are_refused():
 
 
 @pytest.mark.parametrize("rate", [1e9, 1e30])
-def test_divergence_is_told(rate):
+def test_divergence_is_reported(rate):
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(576, 2)
     )
@@ -230,7 +232,7 @@ def test_divergence_is_told(rate):
         train(model, bright(), CUTOUT.parts, settings, seed=0)
 
 
-def test_divergence_in_the_last_step_is_told():
+def test_divergence_in_the_last_step_is_reported():
     settings = dataclasses.replace(SETTINGS, steps=1, learning_rate=1e38)
     model = Spy()
     with torch.no_grad():

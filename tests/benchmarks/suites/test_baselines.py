@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import augmentations
-from benchmarks.suites.baselines import BASELINES, PIXEL_SIDE, RandomAugmentation
+from benchmarks.suites.baselines import BASELINES, RandomAugmentation
 from detectors import Classifier, preset
 
 
@@ -48,7 +48,7 @@ def test_baselines_score_every_test_image_and_repeat(name, stripes, scratched):
 
 def test_pixels_see_what_differs_from_all_train_images():
     source = torch.Generator().manual_seed(0)
-    noise = 0.5 + 0.05 * torch.randn(340, 1, PIXEL_SIDE, PIXEL_SIDE, generator=source)
+    noise = 0.5 + 0.05 * torch.randn(340, 1, 16, 16, generator=source)
     odd = noise[320:].clone()
     odd[:, :, 3, 3] = 1.0
     scores = BASELINES["pixels"](noise[:300], torch.cat([noise[300:320], odd]), members(), settings(), 0, "cpu")

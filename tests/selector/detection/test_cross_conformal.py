@@ -1,11 +1,15 @@
 """Split- and cross-conformal calibration of a finished selection."""
 
+import shutil
+
 import pytest
 import torch
 
-from selector import select_best
-from selector.detection import cross_conformal as calibration
+from augmentations import InputError
+from detectors import Classifier
+from selector import outcome, select_best
 from selector.detection.cross_conformal import FOLDS
+from selector.execution import Serial
 
 
 @pytest.fixture(scope="module")
@@ -15,14 +19,24 @@ def run(stripes, scratched, tmp_path_factory):
     return select_best(stripes(24), test, augmentations={"cutout": [{}]}, preset="tiny", jobs=1, out=out)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Trained in this process: a worker that imports torch costs more than these trainings."""
-    from selector.execution.execution import ThisProcess
+    monkeypatch.setattr(outcome, "resolve_engine", lambda *_: Serial())
 
-    from selector import selection
 
-    monkeypatch.setattr(selection, "engine", lambda jobs, device: ThisProcess())
+@pytest.fixture
+def fitted_to(monkeypatch):
+    """The images that every detector is fitted to, as bytes."""
+    sets = []
+    fit = Classifier.fit
+
+    def watched(self, images, **rest):
+        sets.append({image.numpy().tobytes() for image in images})
+        return fit(self, images, **rest)
+
+    monkeypatch.setattr(Classifier, "fit", watched)
+    return sets
 
 
 def test_split_calibration_is_the_held_out_part(run, stripes):
@@ -35,11 +49,11 @@ def test_split_calibration_is_the_held_out_part(run, stripes):
     assert found.p_values(images, scores).tolist() == expected
 
 
-def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, here, stripes):
+def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, stripes):
     found = run.calibration(cross=True)
-    kept = run.zoo.store.images
+    stored = run.zoo.store.images
     assert len(found.folds) == FOLDS
-    assert found.n == len(kept["train"]) + len(kept["calibration"]) == 20
+    assert found.n == len(stored["train"]) + len(stored["calibration"]) == 20
     images = stripes(6, 9)
     p = found.p_values(images, run.detector.score(images))
     by_hand = torch.ones(6)
@@ -48,56 +62,38 @@ def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, 
     assert torch.allclose(p, by_hand.double() / 21)
 
 
-def test_folds_never_learned_from_what_they_hold_out(run, here, monkeypatch):
+def test_folds_never_learned_from_what_they_hold_out(run, fitted_to):
     """Scores of a fold's held-out images are those of images its detector was not fitted to."""
-    seen = []
-    fit = calibration.detectors.Classifier.fit
-
-    def watched(self, images, **rest):
-        seen.append({image.numpy().tobytes() for image in images})
-        return fit(self, images, **rest)
-
-    monkeypatch.setattr(calibration.detectors.Classifier, "fit", watched)
-    import shutil
-
     shutil.rmtree(run.path / "cross", ignore_errors=True)
     run.calibration(cross=True)
-    kept = run.zoo.store.images
-    normals = {image.numpy().tobytes() for image in torch.cat([kept["train"], kept["calibration"]])}
-    held_out = [normals - learned for learned in seen]
+    images = run.zoo.store.images
+    normals = {image.numpy().tobytes() for image in torch.cat([images["train"], images["calibration"]])}
+    held_out = [normals - learned for learned in fitted_to]
     assert len(held_out) == FOLDS
-    assert all(learned < normals for learned in seen)  # and so no validation image among them
+    assert all(learned < normals for learned in fitted_to)  # and so no validation image among them
     assert sum(map(len, held_out)) == len(normals) == len(set().union(*held_out))
 
 
-def test_a_group_is_held_out_whole(here, stripes, tmp_path, monkeypatch):
+def test_a_group_is_held_out_whole(stripes, tmp_path, fitted_to):
     options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
     grouped = select_best(stripes(40), groups=[i // 4 for i in range(40)], **options)
-    store, seen = grouped.zoo.store, []
-    fit = calibration.detectors.Classifier.fit
-
-    def watched(self, images, **rest):
-        seen.append({image.numpy().tobytes() for image in images})
-        return fit(self, images, **rest)
-
-    monkeypatch.setattr(calibration.detectors.Classifier, "fit", watched)
+    store = grouped.zoo.store
+    fitted_to.clear()
     found = grouped.calibration(cross=True)
     group_of = {
         image.numpy().tobytes(): group
         for split in ("train", "calibration")
         for image, group in zip(store.images[split], store.groups(split), strict=True)
     }
-    assert len(seen) == FOLDS
+    assert len(fitted_to) == FOLDS
     assert found.n == len(group_of)
-    for learned in seen:
+    for learned in fitted_to:
         held_out = group_of.keys() - learned
         assert held_out
         assert not {group_of[image] for image in learned} & {group_of[image] for image in held_out}
 
 
-def test_too_few_groups_for_folds_are_refused(here, stripes, tmp_path):
-    from augmentations import InputError
-
+def test_too_few_groups_for_folds_are_refused(stripes, tmp_path):
     options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
     few = select_best(stripes(40), groups=[i // 8 for i in range(40)], **options)
     assert few.detect(stripes(3, 9)).n_calibration == 8
@@ -105,16 +101,14 @@ def test_too_few_groups_for_folds_are_refused(here, stripes, tmp_path):
         few.detect(stripes(3, 9), cross=True)
 
 
-def test_folds_are_trained_once(run, here, monkeypatch):
+def test_folds_are_trained_once(run, monkeypatch):
     first = run.calibration(cross=True)
-    monkeypatch.setattr(calibration.detectors.Classifier, "fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(Classifier, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = run.calibration(cross=True)
     assert [fold.scores.tolist() for fold in again.folds] == [fold.scores.tolist() for fold in first.folds]
 
 
-def test_cross_calibration_supports_a_rate_that_split_calibration_refuses(run, here, stripes, scratched):
-    from augmentations import InputError
-
+def test_cross_calibration_supports_a_rate_that_split_calibration_refuses(run, stripes, scratched):
     images = torch.cat([stripes(10, 9), scratched(10, 10)])
     with pytest.raises(InputError, match="--cross"):
         run.detect(images, false_alarm_rate=0.05)

@@ -1,4 +1,4 @@
-"""Candidates: ids that last, plans that refuse before training, and the way to JSON and back."""
+"""Candidates: ids that last, what they are called, and the way to JSON and back."""
 
 import json
 import os
@@ -11,34 +11,28 @@ from pathlib import Path
 import pytest
 
 import augmentations
-from augmentations import InputError
-from detectors import Settings, patch_settings
-from selector.zoo.candidates import Candidate, Training, interval, plan
+from detectors import ClassifierSettings, PatchSettings, Preset, ScorerSpec
+from selector.zoo.candidates import NO_AUGMENTATION, Candidate, Training, describe, ensemble_id, interval
+from selector.zoo.plan import Plan
 
-SETTINGS = Settings("small", 64, head=(64,), steps=200, batch=16)
+PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
+SETTINGS = ClassifierSettings("small", 64, head=(64,), steps=200, batch=16)
 GRID = {"cutout": [{"area": (0.02, 0.1)}], "cutpaste_3way": [{}]}
+GAUSSIAN = ScorerSpec("gaussian")
 
 
-def planned(grids=None, detectors=("classifier",), scorers=("gaussian",), settings=SETTINGS, seed=0):
-    return plan(GRID if grids is None else grids, detectors, scorers, settings, seed)
-
-
-@pytest.fixture
-def two_scorers(monkeypatch):
-    from detectors import scorers
-
-    monkeypatch.setitem(scorers.SCORERS, "other", scorers.SCORERS["gaussian"])
-    return ("gaussian", "other")
+def planned(grids=None, preset=PRESET, seed=0):
+    return Plan.of(GRID if grids is None else grids, ("classifier",), ("gaussian",), preset).candidates(seed)
 
 
 class TestId:
     FIXED = Candidate(
-        Training("cutout", (("area", (0.02, 0.1)), ("aspect", (0.3, 3.3))), "classifier", SETTINGS, 0), "gaussian"
+        Training("classifier", SETTINGS, "cutout", (("area", (0.02, 0.1)), ("aspect", (0.3, 3.3))), 0), GAUSSIAN
     )
 
     def test_it_is_what_it_was(self):
         """Of a run folder that was written before; changing it makes finished candidates unfinished."""
-        assert self.FIXED.id == "6754afb49286"
+        assert self.FIXED.id == "65fbe8ec5368"
         assert self.FIXED.training_id == "f019e57455b4"
 
     @pytest.mark.slow
@@ -61,6 +55,7 @@ class TestId:
         "change",
         [
             {"augmentation": "cutpaste"},
+            {"augmentation": None, "hyperparameters": ()},
             {"hyperparameters": (("area", (0.02, 0.2)),)},
             {"detector": "other"},
             {"seed": 1},
@@ -68,17 +63,24 @@ class TestId:
             {"settings": replace(SETTINGS, image_size=32)},
             {"settings": replace(SETTINGS, head=(64, 64))},
             {"settings": replace(SETTINGS, jitter=0.1)},
+            {"settings": PatchSettings("unpadded", 64, head=(64,), steps=200, batch=16)},
         ],
     )
     def test_it_changes_with_whatever_decides_the_weights(self, change):
-        other = Candidate(replace(self.FIXED.training, **change), "gaussian")
+        other = Candidate(replace(self.FIXED.training, **change), GAUSSIAN)
         assert other.training_id != self.FIXED.training_id
         assert other.id != self.FIXED.id
 
-    def test_the_scorer_is_no_part_of_the_training(self):
-        other = Candidate(self.FIXED.training, "other")
+    @pytest.mark.parametrize("scorer", [ScorerSpec("other"), ScorerSpec("gaussian", {"k": 3})])
+    def test_the_scorer_and_its_settings_are_no_part_of_the_training(self, scorer):
+        other = Candidate(self.FIXED.training, scorer)
         assert other.training_id == self.FIXED.training_id
         assert other.id != self.FIXED.id
+
+    def test_candidates_that_differ_in_their_seed_alone_have_one_configuration(self):
+        other = Candidate(replace(self.FIXED.training, seed=3), GAUSSIAN)
+        assert other.configuration_id == self.FIXED.configuration_id
+        assert Candidate(other.training, ScorerSpec("other")).configuration_id != other.configuration_id
 
     def test_equal_numbers_are_one_candidate(self):
         grids = {"cutpaste": [{"angle": (-45, 45)}, {"angle": (-45.0, 45.0)}, {"angle": [-45, 45]}]}
@@ -91,11 +93,16 @@ class TestId:
     def test_it_is_a_file_name(self):
         assert all(candidate.id.isalnum() and len(candidate.id) == 12 for candidate in planned())
 
+    def test_an_ensemble_has_one_whatever_the_order_of_its_members(self):
+        assert ensemble_id(["a", "b"]) == ensemble_id(["b", "a"])
+        assert ensemble_id(["a", "b"]) not in {"a", "b", ensemble_id(["a", "c"])}
+        assert ensemble_id(["a"]) == "a"
+
 
 class TestRoundTrip:
     @pytest.mark.parametrize("name", augmentations.names())
     def test_json_and_back(self, name):
-        for candidate in planned([name], settings=replace(SETTINGS, head=(64, 32), jitter=0.1)):
+        for candidate in planned([name], preset=replace(PRESET, head=(64, 32), jitter=0.1)):
             text = json.dumps(candidate.to_json(), allow_nan=False)
             again = Candidate.from_json(json.loads(text))
             assert again == candidate
@@ -114,65 +121,39 @@ class TestRoundTrip:
 
     def test_it_is_frozen(self):
         with pytest.raises(FrozenInstanceError):
-            planned()[0].scorer = "other"
+            planned()[0].scorer = GAUSSIAN
 
 
-class TestPlan:
-    def test_names_mean_their_default_grids(self):
-        expected = sum(len(augmentations.grid(name)) for name in ("cutout", "cutpaste"))
-        assert len(planned(["cutout", "cutpaste"])) == expected
-        assert planned("cutout") == planned(["cutout"])
+class TestWithoutAugmentation:
+    """A training of a kind that learns from normal images alone."""
 
-    def test_it_is_the_product_in_order_each_once(self, two_scorers):
-        twice = {"cutout": [{"area": (0.02, 0.1)}, {}, {"area": (0.02, 0.1)}]}
-        found = planned(twice, scorers=(*two_scorers, "gaussian"))
-        assert [(c.hyperparameters["area"], c.scorer) for c in found] == [
-            (area, scorer) for area in ((0.02, 0.1), (0.02, 0.15)) for scorer in two_scorers
-        ]
+    ALONE = Candidate(Training("classifier", SETTINGS, None, (), 0), GAUSSIAN)
 
-    def test_each_detector_has_its_own_settings(self):
-        whole, patches = planned({"cutout": [{}]}, detectors=("classifier", "patch"))
-        settings = whole.training.settings
-        assert patches.training.settings == patch_settings(settings, settings.image_size)
+    def test_it_has_no_augmentation_and_no_family(self):
+        assert self.ALONE.training.make_augmentation() is None
+        assert self.ALONE.training.family is None
+        assert self.ALONE.augmentation == NO_AUGMENTATION
+        assert self.ALONE.hyperparameters == {}
 
-    def test_a_set_of_names_has_one_order(self):
-        assert planned({"cutpaste", "cutout"}) == planned(["cutout", "cutpaste"])
+    def test_it_is_described_by_its_kind(self):
+        assert self.ALONE.describe() == "classifier"
+        assert describe("mine:Average", NO_AUGMENTATION, {}) == "Average"
 
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            ({"grids": ["cutot"]}, "did you mean.*cutout"),
-            ({"grids": {"cutot": [{}]}}, "did you mean.*cutout"),
-            ({"grids": []}, "augmentations"),
-            ({"grids": {}}, "augmentations"),
-            ({"grids": {"cutout": []}}, "'cutout': is empty"),
-            ({"grids": {"cutout": {"area": (0.1, 0.2)}}}, "'cutout': must be a list of dicts"),
-            ({"grids": {"cutout": "area"}}, "'cutout': must be a list of dicts"),
-            ({"grids": {"cutout": [("area", (0.1, 0.2))]}}, "'cutout': must be a list of dicts"),
-            ({"grids": {"cutout": 3}}, "'cutout': must be a list of dicts"),
-            ({"grids": {"cutout": [{"size": 3}]}}, "hyperparameter of cutout 'size'"),
-            ({"grids": {"cutout": [{"area": (0.5, 0.1)}]}}, "low must not exceed high"),
-            ({"grids": {"cutout": [{"area": 0}]}}, r"area=0: must be in \(0, 1\]"),
-            ({"detectors": ()}, "detectors"),
-            ({"detectors": "classifier"}, "detectors='classifier'"),
-            ({"detectors": ("nope",)}, "detector 'nope'"),
-            ({"scorers": ()}, "scorers"),
-            ({"scorers": "gaussian"}, "scorers='gaussian'"),
-            ({"scorers": ("gausian",)}, "did you mean gaussian"),
-        ],
-    )
-    def test_what_cannot_be_planned_is_refused(self, changes, said):
-        with pytest.raises(InputError, match=said):
-            planned(**changes)
-
-    def test_cells_that_no_image_of_the_size_can_hold_are_refused(self):
-        grids = {"cutpaste": [{"area": (0.9, 1.0), "aspect": (8, 10)}]}
-        with pytest.raises(InputError):
-            planned(grids)
+    def test_json_and_back(self):
+        assert Candidate.from_json(json.loads(json.dumps(self.ALONE.to_json()))) == self.ALONE
 
 
 def test_description_in_a_few_words():
-    found = planned({"cutout": [{"area": (0.02, 0.1), "aspect": 1}]})[0].describe()
-    assert found.startswith("cutout (area 0.02 to 0.1, aspect 1")
+    candidate = planned({"cutout": [{"area": (0.02, 0.1), "aspect": 1}]})[0]
+    assert candidate.describe().startswith("cutout (area 0.02 to 0.1, aspect 1")
+    assert describe("classifier", "mine:Fog", {"blend": "mean"}) == "Fog (blend mean)"
+    assert describe("classifier", "flip", {}) == "flip"
     assert interval((0.25, 0.25)) == "0.25"
     assert interval((1 / 3, 3)) == "0.333 to 3"
+    assert interval(90.0) == "90"
+    assert interval(True) == "True"
+
+
+def test_the_family_is_that_of_the_augmentation():
+    family = {name: Training("classifier", SETTINGS, name, (), 0).family for name in ("cutpaste_scar", "cutpaste")}
+    assert set(family.values()) == {"cutpaste"}

@@ -10,11 +10,16 @@ from rich.console import Console
 
 from selector.zoo import progress
 from selector.zoo.progress import display
+from selector.zoo.result import Result, failure
 from selector.zoo.store import Store
-from selector.zoo.zoo import Zoo, failure
+from selector.zoo.zoo import Zoo
 
 CPU = torch.device("cpu")
 OK = {"status": "ok", "reason": ""}
+
+
+def shown(zoo, n_pending=0):
+    return display(zoo, lambda: n_pending, enabled=True)
 
 
 @pytest.fixture
@@ -29,21 +34,21 @@ def clock(monkeypatch):
     return now
 
 
-def test_nothing_is_shown_unless_asked(zoo, capfd):
-    with display(zoo, enabled=False) as tell:
-        tell(zoo.candidates[0])
+def test_nothing_is_shown_by_default(zoo, capfd):
+    with display(zoo, lambda: 0, enabled=False) as on_done:
+        on_done(zoo.candidates[0])
     assert capfd.readouterr() == ("", "")
 
 
-def test_elsewhere_than_on_a_terminal_it_is_one_line_a_candidate(zoo, capfd, clock):
+def test_elsewhere_than_on_a_terminal_it_is_one_line_per_candidate(zoo, capfd, clock):
     first, second = zoo.candidates
-    with display(zoo, enabled=True) as tell:
+    with shown(zoo) as on_done:
         clock[0] = 20
-        zoo.store.keep(first, OK)
-        tell(first)
+        zoo.store.save(Result(first, OK))
+        on_done(first)
         clock[0] = 240
-        zoo.store.keep(second, OK)
-        tell(second)
+        zoo.store.save(Result(second, OK))
+        on_done(second)
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -53,30 +58,30 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_a_candidate(zoo, capfd, clo
 
 
 def test_a_line_is_there_at_once(zoo, capfd):
-    with display(zoo, enabled=True) as tell:
-        zoo.store.keep(zoo.candidates[0], OK)
-        tell(zoo.candidates[0])
+    with shown(zoo) as on_done:
+        zoo.store.save(Result(zoo.candidates[0], OK))
+        on_done(zoo.candidates[0])
         assert capfd.readouterr().err.startswith("1 of 2")
 
 
 def test_candidates_of_an_earlier_run_are_no_measure_of_what_is_left(zoo, capfd, clock):
     first, second = zoo.candidates
-    zoo.store.keep(first, OK)
-    with display(zoo, enabled=True) as tell:
-        tell(first)
+    zoo.store.save(Result(first, OK))
+    with shown(zoo) as on_done:
+        on_done(first)
         clock[0] = 30
-        zoo.store.keep(second, OK)
-        tell(second)
+        zoo.store.save(Result(second, OK))
+        on_done(second)
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == f"1 of 2 candidates: {first.describe()}"
     assert lines[1].startswith("2 of 2 candidates after 30 s")
 
 
-def test_a_failure_is_told_with_its_reason(zoo, capfd):
-    with display(zoo, enabled=True) as tell:
+def test_a_failure_is_shown_with_its_reason(zoo, capfd):
+    with shown(zoo) as on_done:
         for candidate in zoo.candidates:
-            zoo.store.keep(candidate, failure("TrainingDivergedError: the loss was nan"))
-            tell(candidate)
+            zoo.store.save(Result(candidate, failure("TrainingDivergedError: the loss was nan")))
+            on_done(candidate)
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].endswith(", failed: TrainingDivergedError: the loss was nan")
     assert "2 of them failed" in lines[1]
@@ -93,21 +98,28 @@ def terminal(monkeypatch):
 
 def test_a_terminal_shows_what_is_in_flight_and_then_one_line(zoo, terminal):
     first, second = zoo.candidates
-    with display(zoo, enabled=True) as tell:
+    with shown(zoo) as on_done:
         Store(zoo.store.root).report_progress(first.training_id, 6, 0.5)
         deadline = time.monotonic() + 20
         while "step 6 of 12" not in terminal.getvalue():
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for candidate in (first, second):
-            zoo.store.keep(candidate, OK)
-            tell(candidate)
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
-    assert re.search(r"step 6 of 12, loss 0\.500", shown)
-    assert "2 of 2 candidates after" in shown.splitlines()[-1]
+            zoo.store.save(Result(candidate, OK))
+            on_done(candidate)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search(r"step 6 of 12, loss 0\.500", text)
+    assert "2 of 2 candidates after" in text.splitlines()[-1]
 
 
 def test_a_terminal_is_left_in_order_after_an_error(zoo, terminal):
-    with pytest.raises(KeyboardInterrupt), display(zoo, enabled=True):
+    with pytest.raises(KeyboardInterrupt), shown(zoo):
         raise KeyboardInterrupt
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is shown again
+
+
+def test_candidates_that_a_search_is_still_to_propose_are_counted(zoo, capfd):
+    with shown(zoo, n_pending=5) as on_done:
+        zoo.store.save(Result(zoo.candidates[0], OK))
+        on_done(zoo.candidates[0])
+    assert capfd.readouterr().err.startswith("1 of 7 candidates")

@@ -1,0 +1,144 @@
+"""Worker processes: what they do beyond the contract of engines, and what they survive."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from selector.execution import LocalWorkers, WorkerDiedError, local
+from selector.testing.engine import EngineContract
+
+ITEMS = list(range(5))
+
+
+@pytest.fixture(autouse=True)
+def light(request, monkeypatch):
+    """Workers that do not load torch first: a tenth of a second each, not several. Not where threads are counted."""
+    if "records" not in request.fixturenames:
+        monkeypatch.setattr(local, "_begin_worker", lambda parent: None)
+
+
+class TestLocalWorkers(EngineContract):
+    survives_killed_workers = True
+
+    def engine(self):
+        return LocalWorkers(2)
+
+    def test_it_works_in_other_processes(self, records):
+        pids = {record["pid"] for record in records}
+        assert os.getpid() not in pids
+        assert len(pids) <= 2
+        assert {record["openmp"] for record in records} == {"1"}
+
+
+def test_no_more_workers_are_started_than_there_are_items(monkeypatch):
+    sizes, pool = [], local._pool
+    monkeypatch.setattr(local, "_pool", lambda jobs: sizes.append(jobs) or pool(jobs))
+    list(LocalWorkers(64).run(lambda item: None, [1]))
+    assert sizes == [1]
+
+
+def test_an_exception_that_cannot_travel_is_no_dead_worker():
+    def function(item):
+        class OddError(Exception):
+            def __init__(self, one, two):
+                super().__init__(one)
+
+        raise OddError("one", "two")
+
+    with pytest.raises(Exception, match="un-serialize"):
+        list(LocalWorkers(1).run(function, [1]))
+
+
+class TestWorkInFlight:
+    def test_it_ends_when_the_consumer_stops_early(self, tmp_path):
+        def function(item):
+            (tmp_path / f"pid {os.getpid()}").touch()
+            if item > 0:
+                time.sleep(60)
+
+        started = time.monotonic()
+        outcomes = LocalWorkers(2).run(function, ITEMS)
+        assert next(outcomes) == (0, None)
+        outcomes.close()
+        assert time.monotonic() - started < 20
+        assert_ended(tmp_path)
+
+    def test_it_ends_after_an_interrupt(self, tmp_path, monkeypatch):
+        def function(item):
+            (tmp_path / f"pid {os.getpid()}").touch()
+            time.sleep(60)
+
+        def interrupted(futures, return_when):
+            until(lambda: len(list(tmp_path.iterdir())) == 2, seconds=60)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(LocalWorkers(2).run(function, ITEMS))
+        assert_ended(tmp_path)
+
+
+class TestDeadWorkers:
+    def test_a_worker_killed_once_costs_a_retry(self, tmp_path):
+        def function(item):
+            with (tmp_path / str(item)).open("a") as file:
+                file.write("tried ")
+            if item == 2 and (tmp_path / "2").read_text() == "tried ":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        outcomes = list(LocalWorkers(2).run(function, ITEMS))
+        assert sorted(item for item, _ in outcomes) == ITEMS
+        assert all(error is None for _, error in outcomes)
+        assert (tmp_path / "2").read_text() == "tried tried "
+        tries = [len((tmp_path / str(item)).read_text().split()) for item in ITEMS]
+        assert sum(tries) <= len(ITEMS) + 2  # the killer and, at most, the one that was in flight beside it
+
+    def test_what_was_done_before_the_crash_is_not_done_again(self, tmp_path):
+        """An item that came through just before its neighbour's worker died, both noticed at once."""
+
+        def function(item):
+            with (tmp_path / str(item)).open("a") as file:
+                file.write("tried ")
+            if item == 0:
+                time.sleep(1)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        outcomes = LocalWorkers(2).run(function, [0, 1])
+        first = next(outcomes)
+        time.sleep(2)
+        assert first == (1, None)
+        rest = dict(outcomes)
+        assert isinstance(rest[0], WorkerDiedError)
+        assert (tmp_path / "1").read_text() == "tried "
+
+    def test_all_items_kill_their_workers(self):
+        def function(item):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        outcomes = dict(LocalWorkers(2).run(function, [0, 1]))
+        assert all(isinstance(error, WorkerDiedError) for error in outcomes.values())
+        assert set(outcomes) == {0, 1}
+
+
+def until(holds, seconds):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+def assert_ended(folder):
+    pids = [int(path.name.removeprefix("pid ")) for path in folder.iterdir()]
+    assert pids
+    until(lambda: not any(map(alive, pids)), seconds=10)
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

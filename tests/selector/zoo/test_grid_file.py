@@ -1,0 +1,62 @@
+"""Files of grids: the arguments of a selection, written down."""
+
+import json
+
+import pytest
+
+from augmentations import InputError
+from detectors import Preset
+from selector.zoo.grid_file import EXAMPLE, read_grid_file
+from selector.zoo.plan import Plan
+
+TOML = """
+detectors = ["classifier"]
+[augmentations]
+cutout = [{ area = [0.02, 0.1] }, {}]
+[scorers]
+gaussian = [{}]
+"""
+
+
+def test_toml_and_json_say_the_same(tmp_path):
+    toml, text = tmp_path / "grid.toml", tmp_path / "grid.json"
+    toml.write_text(TOML)
+    grids = read_grid_file(toml)
+    assert grids == {
+        "detectors": ["classifier"],
+        "augmentations": {"cutout": [{"area": [0.02, 0.1]}, {}]},
+        "scorers": {"gaussian": [{}]},
+    }
+    text.write_text(json.dumps(grids))
+    assert read_grid_file(text) == grids
+    plan = Plan.of(grids["augmentations"], grids["detectors"], grids["scorers"], Preset("small", 32, (8,), 3, 4))
+    assert len(plan.candidates(0)) == 2
+
+
+def test_the_example_of_the_messages_can_be_read(tmp_path):
+    path = tmp_path / "grid.json"
+    path.write_text(EXAMPLE)
+    assert list(read_grid_file(path)) == ["augmentations"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("grid.json", b"{", "is no JSON or TOML"),
+        ("grid.json", b"\xff\xfe", "is no JSON or TOML"),
+        ("grid.toml", b"[augmentations", "is no JSON or TOML"),
+        ("grid.json", b"[]", "must hold tables named"),
+        ("grid.json", b"{}", "must hold tables named"),
+        ("grid.json", b'{"augmentation": {}}', "must hold tables named"),
+        ("grid.json", b'{"augmentations": "cutout"}', "grid.json: augmentations: must map names to lists"),
+    ],
+)
+def test_what_is_no_file_of_grids_is_refused(tmp_path, name, content, rule):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rule):
+        read_grid_file(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="can't be read"):
+        read_grid_file(tmp_path / "grid.json")

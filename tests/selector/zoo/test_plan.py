@@ -1,0 +1,167 @@
+"""Plans: every combination of what was named, once, and a refusal before any training."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+import augmentations
+import detectors
+from augmentations import InputError
+from detectors import Kind, Preset, ScorerSpec
+from detectors.scorers import Gaussian
+from selector.zoo.plan import Plan
+
+PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
+GRID = {"cutout": [{"area": (0.02, 0.1)}]}
+
+
+@dataclass(frozen=True)
+class AverageSettings:
+    image_size: int
+
+
+class Average(Kind):
+    """Learns from normal images alone."""
+
+    name = "average"
+    Settings = AverageSettings
+    uses_augmentation = False
+
+    def build_encoder(self, channels):
+        return torch.nn.AvgPool2d(8)
+
+
+class Other(Gaussian):
+    """A second scorer."""
+
+    name = "other"
+
+
+class Weighted(Gaussian):
+    """A scorer with a setting."""
+
+    name = "weighted"
+
+    def __init__(self, weight=1.0):
+        super().__init__(weight=weight)
+
+
+def planned(grids=None, kinds=("classifier",), scorers=("gaussian",), preset=PRESET, encoder=None, seed=0):
+    return Plan.of(GRID if grids is None else grids, kinds, scorers, preset, encoder).candidates(seed)
+
+
+def test_names_mean_their_default_grids():
+    expected = sum(len(augmentations.grid(name)) for name in ("cutout", "cutpaste"))
+    assert len(planned(["cutout", "cutpaste"])) == expected
+    assert planned("cutout") == planned(["cutout"])
+
+
+def test_classes_mean_the_same_as_their_names():
+    classes = planned([augmentations.get("cutout")], [detectors.Classifier], [Gaussian])
+    assert classes == planned(["cutout"], ["classifier"], ["gaussian"])
+    assert planned(kinds="classifier", scorers="gaussian") == planned(kinds=detectors.Classifier, scorers=Gaussian)
+
+
+def test_classes_from_outside_are_referred_to_by_their_module():
+    (candidate,) = planned(kinds=[Average], scorers=[Other])
+    assert candidate.training.detector == f"{__name__}:Average"
+    assert candidate.scorer.name == f"{__name__}:Other"
+    assert detectors.get(candidate.training.detector) is Average
+
+
+def test_it_is_the_product_in_order_each_once():
+    twice = {"cutout": [{"area": (0.02, 0.1)}, {}, {"area": (0.02, 0.1)}]}
+    candidates = planned(twice, scorers=("gaussian", Other, "gaussian"))
+    assert [(c.hyperparameters["area"], c.scorer.describe()) for c in candidates] == [
+        (area, scorer) for area in ((0.02, 0.1), (0.02, 0.15)) for scorer in ("gaussian", "Other")
+    ]
+
+
+def test_kinds_without_an_augmentation_come_last_and_once():
+    candidates = planned({"cutout": [{}], "cutpaste": [{}]}, kinds=[Average, "classifier"])
+    assert [c.augmentation for c in candidates] == ["cutout", "cutpaste", "none"]
+
+
+def test_the_seed_is_that_of_every_training():
+    assert {candidate.training.seed for candidate in planned(["cutout"], seed=7)} == {7}
+
+
+class TestSettings:
+    def test_each_kind_has_its_own_from_the_preset(self):
+        candidates = planned({"cutout": [{}]}, kinds=("classifier", "patch"))
+        for candidate, kind in zip(candidates, (detectors.Classifier, detectors.PatchClassifier), strict=True):
+            assert candidate.training.settings == kind.settings_for(PRESET)
+
+    def test_those_that_are_given_differ_from_the_presets(self):
+        whole, wide = planned(kinds={"classifier": [{}, {"steps": 30, "head": (16,)}]})
+        assert wide.training.settings == replace(whole.training.settings, steps=30, head=(16,))
+
+    def test_an_encoder_is_that_of_the_kinds_that_have_one(self):
+        whole, average = planned(kinds=["classifier", Average], encoder="resnet18")
+        assert whole.training.settings.encoder == "resnet18"
+        assert not hasattr(average.training.settings, "encoder")
+
+    def test_an_encoder_that_is_given_for_a_kind_is_stronger(self):
+        (candidate,) = planned(kinds={"classifier": [{"encoder": "small"}]}, encoder="resnet18")
+        assert candidate.training.settings.encoder == "small"
+
+    def test_those_of_a_scorer_tell_candidates_apart(self):
+        candidates = planned(scorers={Weighted: [{"weight": 1.0}, {"weight": 2.0}, {}]})
+        assert [candidate.scorer.settings for candidate in candidates] == [{"weight": 1.0}, {"weight": 2.0}]
+        assert candidates[0].training == candidates[1].training
+        assert candidates[1].scorer == ScorerSpec.of(Weighted, {"weight": 2.0})
+        assert candidates[1].scorer.make().settings == {"weight": 2.0}
+
+
+def test_a_set_of_names_has_one_order():
+    assert planned({"cutpaste", "cutout"}) == planned(["cutout", "cutpaste"])
+
+
+def local_class():
+    @dataclass(frozen=True)
+    class Local(augmentations.get("cutout")):
+        name = "local"
+
+    return Local
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"grids": ["cutot"]}, "did you mean.*cutout"),
+        ({"grids": {"cutot": [{}]}}, "did you mean.*cutout"),
+        ({"grids": []}, "augmentations"),
+        ({"grids": {}}, "augmentations"),
+        ({"grids": 3}, "augmentations=3: must be a non-empty sequence"),
+        ({"grids": {"cutout": []}}, "'cutout': is empty"),
+        ({"grids": {"cutout": {"area": (0.1, 0.2)}}}, "'cutout': must be a list of dicts"),
+        ({"grids": {"cutout": "area"}}, "'cutout': must be a list of dicts"),
+        ({"grids": {"cutout": [("area", (0.1, 0.2))]}}, "'cutout': must be a list of dicts"),
+        ({"grids": {"cutout": 3}}, "'cutout': must be a list of dicts"),
+        ({"grids": {"cutout": [{"size": 3}]}}, "hyperparameter of cutout 'size'"),
+        ({"grids": {"cutout": [{"area": (0.5, 0.1)}]}}, "low must not exceed high"),
+        ({"grids": {"cutout": [{"area": 0}]}}, r"area=0: must be in \(0, 1\]"),
+        ({"grids": [local_class()]}, "is defined inside a function"),
+        ({"kinds": ()}, "detectors"),
+        ({"kinds": ("nope",)}, "detector 'nope'"),
+        ({"kinds": {"classifier": []}}, "'classifier': is empty"),
+        ({"kinds": {"classifier": [{"stepps": 3}]}}, "setting of detector 'classifier' 'stepps'.*did you mean steps"),
+        ({"kinds": {"classifier": [{"steps": 0}]}}, "steps=0: must be at least 1"),
+        ({"kinds": [Average], "encoder": "small"}, "encoder='small': is a setting of none of the detectors"),
+        ({"encoder": "smal"}, "did you mean small"),
+        ({"scorers": ()}, "scorers"),
+        ({"scorers": ("gausian",)}, "did you mean gaussian"),
+        ({"scorers": {"gaussian": [{"k": 3}]}}, "takes no settings, and k was given"),
+        ({"scorers": {Weighted: [{"weigth": 3}]}}, "scorer 'weighted'.*weigth"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(changes, rule):
+    with pytest.raises(InputError, match=rule):
+        planned(**changes)
+
+
+def test_cells_that_no_image_of_the_size_can_hold_are_refused():
+    grids = {"cutpaste": [{"area": (0.9, 1.0), "aspect": (8, 10)}]}
+    with pytest.raises(InputError):
+        planned(grids)
