@@ -148,10 +148,12 @@ class TestFamilies:
     def test_a_call_that_leaves_candidates_out_is_refused_and_names_them(self, grown, data, options):
         before = times(grown.path, "*", "*/*", "*/*/*")
         cells = options["augmentations"]
-        for fewer, name in (({"cutout": cells["cutout"]}, "cutpaste_3way"), (cells | {"cutout": [{}]}, "cutout")):
+        fewer_of_one, others = cells | {"cutout": [{}]}, {"cutout": cells["cutout"], "rotation": [{}]}
+        for fewer, name in ((others, "cutpaste_3way"), (fewer_of_one, "cutout")):
             with pytest.raises(InputError, match=rf"leaves out \({name}.*, seed 0\).*name them too"):
                 select_best(*data, **options | {"augmentations": fewer}, out=grown.path)
         assert times(grown.path, *before) == before
+        assert Store(grown.path).families == ["cutout", "cutpaste"]  # that of rotation did not join
 
 
 class TestOtherParts:
