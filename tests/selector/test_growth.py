@@ -193,10 +193,14 @@ class TestOtherParts:
         assert len(grown.ranking) == 1
         assert_equal_runs(grown, select_best(*data, **usual, seeds=2))
 
-    def test_a_scorer_shares_the_training(self, grow, own_parts):
-        grown = grow(scorers=["gaussian", own_parts.Knn])
+    def test_a_scorer_shares_the_training(self, grow, own_parts, data, usual):
+        scorers = ["gaussian", own_parts.Knn]
+        grown = grow(scorers=scorers)
         assert self.n_trainings(grown) == 1
         assert sorted(grown.ranking.scorer) == ["Knn (k 1)", "gaussian"]
+        assert_equal_runs(grown, select_best(*data, **usual, scorers=scorers))
+        with pytest.raises(InputError, match="leaves out"):
+            select_best(*data, **usual, scorers=[own_parts.Knn], out=grown.path)
 
     def test_another_kind_is_trained(self, grow, data, usual):
         kinds = ["classifier", "pixels"]

@@ -82,13 +82,13 @@ class TestShift:
 
     def test_a_shift_that_candidates_see_is_reported_and_auto_falls_back(self, pool, ranked):
         shifted = {c: [replace(e, test_scores=e.test_scores * 20) for e in draws] for c, draws in pool.items()}
-        found = evaluation.test_for_shift(shifted.values(), seed=0)
-        assert found.is_shifted
-        assert found.is_higher
-        assert (found.n_shifted, found.n_candidates) == (3, 3)
-        decide = resolve_decision("auto", 30).given(found.is_shifted)
+        shift = evaluation.test_for_shift(shifted.values(), seed=0)
+        assert shift.is_shifted
+        assert shift.is_higher
+        assert (shift.n_shifted, shift.n_candidates) == (3, 3)
+        decide = resolve_decision("auto", 30).given(shift.is_shifted)
         assert decide.names == UNDER_SHIFT
-        result = replace(ranked(shifted, decide), comparison=found)
+        result = replace(ranked(shifted, decide), comparison=shift)
         message = sentences(result, *list(pool)[:2])[-1]
         assert message.startswith("Warning: validation images do not resemble the normal test images")
         left = "to Borda over rtm, npd and score_skewness, which does not compare their level"
@@ -103,10 +103,10 @@ class TestShift:
             c: [replace(e, test_scores=e.test_scores * 3.0**place) for e in draws]
             for place, (c, draws) in enumerate(pool.items())
         }
-        usual, shifted = (ranked(given, Rule.of(*UNDER_SHIFT)).table for given in (pool, moved))
+        usual, shifted = (ranked(candidates, Rule.of(*UNDER_SHIFT)).table for candidates in (pool, moved))
         assert usual.candidate.tolist() == shifted.candidate.tolist()
         assert usual.criterion.tolist() == shifted.criterion.tolist()
-        levels = [ranked(given, Rule.of("score_q95")).table for given in (pool, moved)]
+        levels = [ranked(candidates, Rule.of("score_q95")).table for candidates in (pool, moved)]
         assert levels[0].criterion.tolist() != levels[1].criterion.tolist()
 
     def test_without_one_auto_is_what_it_was(self, pool):
@@ -117,9 +117,9 @@ class TestShift:
 
     def test_no_evidence_of_anomalies_is_reported(self, pool, evidence, ranked):
         usual = {c.id: evidence(shift=0.0, seed=3) for c in pool}
-        found = evaluation.test_for_shift(usual.values(), seed=0)
-        assert found.no_evidence_of_anomalies
-        result = replace(ranked(pool, Rule.of("rtm")), comparison=found)
+        shift = evaluation.test_for_shift(usual.values(), seed=0)
+        assert shift.no_evidence_of_anomalies
+        result = replace(ranked(pool, Rule.of("rtm")), comparison=shift)
         assert sentences(result, *list(pool)[:2])[-1].startswith("There is no evidence of anomalies in the test images")
         clear = evaluation.test_for_shift(pool.values(), seed=0)
         assert not clear.no_evidence_of_anomalies

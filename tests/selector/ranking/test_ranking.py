@@ -157,36 +157,36 @@ def test_ranking_is_the_same_twice(pool, ranked):
 class Lazy(Mapping):
     """Evidence that is created again at every access; ``most`` is how much of it was in memory at once."""
 
-    def __init__(self, made):
-        self.made, self.accessed, self.alive, self.most = made, [], weakref.WeakSet(), 0
+    def __init__(self, evidence):
+        self.evidence, self.accessed, self.alive, self.most = evidence, [], weakref.WeakSet(), 0
 
     def __getitem__(self, candidate_id):
-        draws = [replace(draw) for draw in self.made[candidate_id]]
+        draws = [replace(draw) for draw in self.evidence[candidate_id]]
         self.accessed.append(candidate_id)
         self.alive.update(draws)
         self.most = max(self.most, len(self.alive))
         return draws
 
     def __contains__(self, candidate_id):
-        return candidate_id in self.made
+        return candidate_id in self.evidence
 
     def __iter__(self):
-        return iter(self.made)
+        return iter(self.evidence)
 
     def __len__(self):
-        return len(self.made)
+        return len(self.evidence)
 
 
 @pytest.mark.parametrize("names", [AUTO, ("dsv",)])
 def test_evidence_is_read_one_candidate_at_a_time(names, monkeypatch, candidate, evidence, ranked):
-    made = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
+    by_candidate = {candidate(0.01 * i): evidence(0.5 * i, seed=i) for i in range(1, 7)}
     monkeypatch.setattr("selector.ranking.rules.MOST_THREADS", 1)
-    lazy = Lazy({c.id: draws for c, draws in made.items()})
+    lazy = Lazy({c.id: draws for c, draws in by_candidate.items()})
     records = dict.fromkeys(lazy, OK)
-    result = rank(list(made), records, lazy, Rule.of(*names), seed=0)
+    result = rank(list(by_candidate), records, lazy, Rule.of(*names), seed=0)
     assert lazy.most <= 2 * 3  # draws: of the candidate that is read, and of one that is let go of
-    assert len(lazy.accessed) <= 3 * len(made) + 1
-    assert result.table.equals(ranked(made, Rule.of(*names)).table)
+    assert len(lazy.accessed) <= 3 * len(by_candidate) + 1
+    assert result.table.equals(ranked(by_candidate, Rule.of(*names)).table)
 
 
 def test_where_scores_decide_resamples_read_no_embeddings(pool, monkeypatch, ranked):
@@ -296,24 +296,24 @@ def test_of_a_borda_those_criteria_decide_that_every_candidate_supports(pool, ra
     assert ranked(pool, Rule.of(*AUTO)).rule.names == AUTO
     lacking = next(iter(pool))
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
-    found = ranked(pool, Rule.of(*AUTO))
-    assert found.rule.names == tuple(name for name in AUTO if name not in ("pseudo_auc", "npd"))
-    assert set(found.table.status) == {"ok"}
-    assert found.table.equals(ranked(pool, Rule(found.rule.criteria)).table)
+    result = ranked(pool, Rule.of(*AUTO))
+    assert result.rule.names == tuple(name for name in AUTO if name not in ("pseudo_auc", "npd"))
+    assert set(result.table.status) == {"ok"}
+    assert result.table.equals(ranked(pool, Rule(result.rule.criteria)).table)
 
 
 @pytest.mark.parametrize("criterion", ["npd", ("npd", "rtm")])
 def test_a_criterion_that_the_user_named_is_not_left_out(pool, criterion, ranked):
     lacking = next(iter(pool))
     pool[lacking] = [replace(draw, pseudo_scores=None) for draw in pool[lacking]]
-    found = ranked(pool, resolve_decision(criterion, 30).normal).table.set_index("candidate")
-    assert found.status[lacking.id] == "failed"
+    table = ranked(pool, resolve_decision(criterion, 30).normal).table.set_index("candidate")
+    assert table.status[lacking.id] == "failed"
 
 
 def test_several_names_decide_by_their_borda(pool, ranked):
-    found = resolve_decision(["dsv", "score_shift"], 30).normal
-    assert (found.names, found.is_borda) == (("dsv", "score_shift"), True)
-    assert ranked(pool, found).table.equals(ranked(pool, Rule.of("dsv", "score_shift")).table)
+    rule = resolve_decision(["dsv", "score_shift"], 30).normal
+    assert (rule.names, rule.is_borda) == (("dsv", "score_shift"), True)
+    assert ranked(pool, rule).table.equals(ranked(pool, Rule.of("dsv", "score_shift")).table)
     assert resolve_decision(("rtm",), 30).normal.names == ("rtm",)
 
 
