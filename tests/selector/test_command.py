@@ -39,6 +39,7 @@ def ssad(monkeypatch, capsys):
 
     def call(*arguments: object):
         monkeypatch.setattr(sys, "argv", ["ssad", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds the working folder
         with pytest.raises(SystemExit) as stop:
             command.main()
         output = capsys.readouterr()
@@ -126,6 +127,14 @@ class TestParts:
         assert [(c.training.detector, c.scorer.name) for c in candidates] == [
             (kind, scorer) for kind in ("pixels", "own_parts:Frozen") for scorer in ("gaussian", "own_parts:Knn")
         ]
+
+    def test_a_users_own_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
+        (tmp_path / "parts_here.py").write_text(
+            "from own_parts import Knn\n\n\nclass Nearest(Knn):\n    name = 'nearest'\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        (candidate,) = select("--augmentation", "cutout", "--detector", "pixels", "--scorer", "parts_here:Nearest")
+        assert candidate.scorer.name == "parts_here:Nearest"
 
     @pytest.mark.parametrize(
         ("name", "content"),

@@ -148,10 +148,12 @@ class TestFamilies:
     def test_a_call_that_leaves_candidates_out_is_refused_and_names_them(self, grown, data, options):
         before = times(grown.path, "*", "*/*", "*/*/*")
         cells = options["augmentations"]
-        for fewer, name in (({"cutout": cells["cutout"]}, "cutpaste_3way"), (cells | {"cutout": [{}]}, "cutout")):
+        fewer_of_one, others = cells | {"cutout": [{}]}, {"cutout": cells["cutout"], "rotation": [{}]}
+        for fewer, name in ((others, "cutpaste_3way"), (fewer_of_one, "cutout")):
             with pytest.raises(InputError, match=rf"leaves out \({name}.*, seed 0\).*name them too"):
                 select_best(*data, **options | {"augmentations": fewer}, out=grown.path)
         assert times(grown.path, *before) == before
+        assert Store(grown.path).families == ["cutout", "cutpaste"]  # that of rotation did not join
 
 
 class TestOtherParts:
@@ -191,10 +193,14 @@ class TestOtherParts:
         assert len(grown.ranking) == 1
         assert_equal_runs(grown, select_best(*data, **usual, seeds=2))
 
-    def test_a_scorer_shares_the_training(self, grow, own_parts):
-        grown = grow(scorers=["gaussian", own_parts.Knn])
+    def test_a_scorer_shares_the_training(self, grow, own_parts, data, usual):
+        scorers = ["gaussian", own_parts.Knn]
+        grown = grow(scorers=scorers)
         assert self.n_trainings(grown) == 1
         assert sorted(grown.ranking.scorer) == ["Knn (k 1)", "gaussian"]
+        assert_equal_runs(grown, select_best(*data, **usual, scorers=scorers))
+        with pytest.raises(InputError, match="leaves out"):
+            select_best(*data, **usual, scorers=[own_parts.Knn], out=grown.path)
 
     def test_another_kind_is_trained(self, grow, data, usual):
         kinds = ["classifier", "pixels"]

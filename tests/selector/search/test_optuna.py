@@ -40,9 +40,9 @@ def judged(proposals, value):
     ]
 
 
-def proposed(search, value=lambda candidate: 0.0, begun=(), higher_is_better=True):
+def proposed(search, value=lambda candidate: 0.0, earlier=(), higher_is_better=True):
     """Every proposal of a search whose trials are worth ``value``."""
-    proposals = list(begun)
+    proposals = list(earlier)
     while len(proposals) < search.n_trials:
         start = search.batch_start(len(proposals))
         proposals += search.propose(judged(proposals[:start], value), proposals[start:], higher_is_better)
@@ -132,7 +132,7 @@ class TestRepetition:
     def test_more_trials_later_are_those_of_more_at_once(self, kind, before):
         """Also when the shorter search ended within a batch."""
         shorter = proposed(sampled(kind, before), worth)
-        assert proposed(sampled(kind, 17), worth, begun=shorter) == proposed(sampled(kind, 17), worth)
+        assert proposed(sampled(kind, 17), worth, earlier=shorter) == proposed(sampled(kind, 17), worth)
 
     def test_a_proposal_does_not_depend_on_the_values_of_its_own_batch(self, kind):
         whole = proposed(sampled(kind, 15), worth)

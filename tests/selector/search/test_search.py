@@ -23,9 +23,9 @@ def resolved(name, trials=None, choices=NAMES, seeds=(0,)):
 def test_names_resolve_to_searches():
     assert isinstance(resolved("grid", choices={"cutout": [{}]}), Grid)
     for name in ("random", "tpe"):
-        found = resolved(name, 7, seeds=range(2))
-        assert isinstance(found, Sampled)
-        assert (found.sampler, found.n_trials, found.seeds) == (name, 7, (0, 1))
+        sampled = resolved(name, 7, seeds=range(2))
+        assert isinstance(sampled, Sampled)
+        assert (sampled.sampler, sampled.n_trials, sampled.seeds) == (name, 7, (0, 1))
     assert set(search.SEARCHES) == {"grid", "random", "tpe"}
 
 
