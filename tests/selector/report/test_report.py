@@ -20,7 +20,7 @@ from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit
 from selector.ranking.rules import DEFAULT_MEMBERS
-from selector.report import figures, write_report
+from selector.report import content, figures, write_report
 from selector.report.content import hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
 from selector.report.score_threshold import apply_threshold
@@ -55,13 +55,13 @@ def without_values(table, row, status, reason):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "run"
-    select_best(noise(40), noise(12, seed=1), GRIDS, image_size=32, jobs=1, device="cpu", out=folder)
+    select_best(noise(40), noise(12, seed=1), GRIDS, preset="tiny", jobs=1, device="cpu", out=folder)
     # Names of files are the user's, and no file system is needed to have nasty ones.
-    kept = json.loads((folder / "run.json").read_text())
-    kept["names"]["test"] = [HOSTILE.replace("1", str(i)) for i in range(12)]
-    kept["skipped"] = [{"role": "test", "name": HOSTILE, "reason": f"is corrupt: {HOSTILE}"}]
-    kept["notes"] = [f"test: {HOSTILE}"]
-    (folder / "run.json").write_text(json.dumps(kept))
+    described = json.loads((folder / "run.json").read_text())
+    described["names"]["test"] = [HOSTILE.replace("1", str(i)) for i in range(12)]
+    described["skipped"] = [{"role": "test", "name": HOSTILE, "reason": f"is corrupt: {HOSTILE}"}]
+    described["notes"] = [f"test: {HOSTILE}"]
+    (folder / "run.json").write_text(json.dumps(described))
     return folder
 
 
@@ -171,12 +171,11 @@ def test_why_shows_what_every_criterion_and_consensus_prefers_and_how_far_they_a
     assert len(labels) == shown
 
 
-def test_names_in_the_explanation_are_escaped(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
+def test_names_in_the_explanation_are_escaped(selection, tmp_path, monkeypatch):
     why = selection.why()
     hostile = {why.deciding: HOSTILE}
     shares = pd.DataFrame([(HOSTILE, HOSTILE, 1.0)], columns=["augmentation", "hyperparameter", "importance"])
-    changed.__dict__["_why"] = replace(
+    changed = replace(
         why,
         preferred=why.preferred.assign(description=HOSTILE).replace({"criterion": hostile}),
         agreement=why.agreement.rename(hostile, axis=0).rename(hostile, axis=1),
@@ -184,18 +183,19 @@ def test_names_in_the_explanation_are_escaped(selection, tmp_path):
         deciding=HOSTILE,
         absent={HOSTILE: HOSTILE},
     )
-    page = write_report(changed, tmp_path).read_text("utf-8")
+    monkeypatch.setattr(content, "explanation_of", lambda outcome: changed)
+    page = write_report(selection, tmp_path).read_text("utf-8")
     assert "<script>alert" not in page
     assert section(page, "why").count("&lt;script&gt;alert") >= 8
     json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
 
 
-def test_importances_are_shown_with_their_bars(selection, tmp_path):
-    changed = Selection(selection.zoo, selection.result, selection.result.first(DEFAULT_MEMBERS))
+def test_importances_are_shown_with_their_bars(selection, tmp_path, monkeypatch):
     rows = [("all", "augmentation", 0.75), ("all", "hyperparameters", 0.25), ("cutout", "area", 0.9)]
     shares = pd.DataFrame(rows, columns=["augmentation", "hyperparameter", "importance"])
-    changed.__dict__["_why"] = replace(selection.why(), importances=shares)
-    text = section(write_report(changed, tmp_path).read_text("utf-8"), "why")
+    changed = replace(selection.why(), importances=shares)
+    monkeypatch.setattr(content, "explanation_of", lambda outcome: changed)
+    text = section(write_report(selection, tmp_path).read_text("utf-8"), "why")
     assert re.findall(r"<caption>(.*?)</caption>", text) == ["Importance of augmentations", "Importance within cutout"]
     assert re.findall(r"</span> ([\d.]+)%</td>", text) == ["75", "25", "90"]
     widths = [float(width) for width in re.findall(r'class="bar" style="width: ([\d.]+)%"', text)]
@@ -289,12 +289,12 @@ def test_two_writes_are_the_same(run, selection, page):
 
 def test_a_failed_and_a_collapsed_candidate_are_listed_with_their_reasons(selection, tmp_path):
     table = without_values(selection.ranking, 2, "failed", f"ValueError: {HOSTILE}")
-    table.loc[1, ["status", "reason"]] = "collapsed", "pseudo anomalies are not told from normal images"
+    table.loc[1, ["status", "reason"]] = "collapsed", "pseudo anomalies are not distinguished from normal images"
     changed = with_table(selection, table, margin=math.nan, margin_spread=math.nan, share_first=math.nan)
     page = write_report(changed, tmp_path).read_text("utf-8")
     assert "<script>alert" not in page
     assert page.count("ValueError") >= 2  # in the leaderboard and under training
-    assert page.count("pseudo anomalies are not told from normal images") >= 2
+    assert page.count("pseudo anomalies are not distinguished from normal images") >= 2
     json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
     assert not re.search(r"\bnan\b", page[page.index("<body>") : page.index("<svg")])
 
@@ -331,7 +331,7 @@ def test_color_images_few_test_images_and_a_single_rule(tmp_path):
         noise(3, channels=3, seed=1),
         {"cutout": [{"area": (0.02, 0.05)}]},
         criterion="pu_auc",
-        image_size=32,
+        preset="tiny",
         jobs=1,
         device="cpu",
     )
@@ -434,29 +434,53 @@ def test_a_run_without_a_selection_is_refused(tmp_path):
         load(tmp_path)
 
 
-def test_a_kind_that_learns_against_nothing_is_shown_without_an_augmentation(selection, tmp_path, monkeypatch):
-    """No augmentation, no losses, no pseudo anomalies and no scores of them."""
-    detector, evidence, record = selection.zoo.detector, selection.zoo.evidence, selection.zoo.store.record
+KIND = '''
+from dataclasses import dataclass
+from torch import nn
+from detectors import Kind
 
-    def without_anomalies(candidate_id):
-        loaded = detector(candidate_id)
-        loaded.pseudo_anomalies = lambda images, generator: None
-        return loaded
 
-    absent = {"augmented": None, "augmented_scores": None}
-    monkeypatch.setattr(selection.zoo, "detector", without_anomalies)
-    monkeypatch.setattr(selection.zoo, "evidence", lambda i: tuple(replace(draw, **absent) for draw in evidence(i)))
-    monkeypatch.setattr(selection.zoo.store, "record", lambda i: {k: v for k, v in record(i).items() if k != "losses"})
-    table = selection.ranking.assign(detector="autoencoder", augmentation="none")
-    changed = with_table(selection, table)
-    changed.__dict__["_why"] = selection.why()
-    page = write_report(changed, tmp_path).read_text("utf-8")
-    assert "<title>Selection report: autoencoder</title>" in page
+@dataclass(frozen=True)
+class Settings:
+    image_size: int
+    side: int = 8
+
+
+class Average(Kind):
+    """A scorer on the means of squares."""
+
+    name = "average"
+    Settings = Settings
+    uses_augmentation = False
+
+    def build_encoder(self, channels):
+        return nn.Sequential(nn.AvgPool2d(self.settings.side), nn.PixelUnshuffle(2))
+'''
+
+
+@pytest.mark.parametrize("n_test", [0, 12])
+def test_kinds_that_learn_against_nothing_are_shown_without_augmentations(tmp_path, monkeypatch, n_test):
+    """No augmentation, no losses and no pseudo anomalies: neither theirs nor, in evidence, any but the run's."""
+    (tmp_path / "average_kind.py").write_text(KIND)
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds = {"average_kind:Average": [{"side": 4}, {"side": 8}]}
+    test = noise(n_test, seed=1) if n_test else None
+    out = tmp_path / "run"
+    made = select_best(noise(40), test, GRIDS, kinds, preset="tiny", jobs=1, device="cpu", out=out)
+    selection = load(out, device="cpu")
+    pd.testing.assert_frame_equal(selection.ranking, made.ranking)
+    page = write_report(selection, tmp_path / "report").read_text("utf-8")
+    table = selection.ranking
+    assert len(table) == 2
+    assert set(table.augmentation) == {"none"}
+    assert set(table.status) == {"ok"}
+    assert "<title>Selection report: average_kind:Average</title>" in page
     assert section(page, "leaderboard").count('<span class="clip" title="none">none</span>') == len(table)
     assert "learns from normal images alone" in section(page, "samples")
     assert "<img" not in section(page, "samples")
     assert "no losses to show" in section(page, "training")
     assert ">augmented</text>" not in section(page, "embeddings")
+    json.loads((tmp_path / "report" / "report.json").read_text("utf-8"), parse_constant=refuse)
 
 
 def test_losses_of_several_kinds_have_a_panel_each_and_may_be_negative():
