@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-import detectors as detectors_package
 from augmentations import InputError
 from augmentations.errors import whole_number
+from detectors import get_preset, resolve_device
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
 from selector.execution import resolve_engine
@@ -116,9 +116,9 @@ def select_best(
     """
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
         whole_number(name, value, minimum, f"try {remedy}")
-    chosen = detectors_package.preset(preset)
+    chosen = get_preset(preset)
     chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
-    place = detectors_package.resolve(device)
+    place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
     plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))

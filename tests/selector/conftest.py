@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detectors import preset
+from detectors import get_preset
 from selector import select_best
 from selector.zoo.plan import Plan
 from selector.zoo.prepare import prepare
@@ -26,7 +26,7 @@ def images(stripes, scratched):
 def candidates(tiny):
     """Two of one augmentation, so two trainings."""
     grid = {"cutout": [{"area": (0.02, 0.1)}, {"area": (0.1, 0.2)}]}
-    return Plan.of(grid, ("classifier",), ("gaussian",), preset(tiny)).candidates(seed=0)
+    return Plan.of(grid, ("classifier",), ("gaussian",), get_preset(tiny)).candidates(seed=0)
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from detectors import Classifier, ScorerSpec, preset
+from detectors import Classifier, ScorerSpec, get_preset
 from selector.evidence.evidence import Evidence
 from selector.ranking.ranking import rank
 from selector.ranking.rules import Rule
 from selector.zoo.candidates import Candidate, Training
 
-SETTINGS = Classifier.settings_for(preset("quick"))
+SETTINGS = Classifier.settings_for(get_preset("quick"))
 OK = {"status": "ok", "reason": ""}
 
 

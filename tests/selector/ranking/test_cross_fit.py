@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectors import Classifier, ScorerSpec, preset
+from detectors import Classifier, ScorerSpec, get_preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
@@ -15,7 +15,7 @@ from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
 
-SETTINGS = Classifier.settings_for(preset("quick"))
+SETTINGS = Classifier.settings_for(get_preset("quick"))
 OK = {"status": "ok", "reason": ""}
 CANDIDATES = [
     Candidate(Training("classifier", SETTINGS, "cutout", (("area", (a, a)),), 0), ScorerSpec("gaussian"))

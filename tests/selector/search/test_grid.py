@@ -3,7 +3,7 @@
 import pytest
 
 from augmentations import InputError
-from detectors import preset
+from detectors import get_preset
 from selector.search import Grid
 from selector.search.base import in_order
 from selector.zoo.plan import Plan
@@ -12,7 +12,7 @@ CELLS = [{}, {"area": (0.1, 0.2)}]
 
 
 def grid(augmentations, seeds=(0,), kinds=("classifier",), scorers=("gaussian",)):
-    return Grid(Plan.of(augmentations, kinds, scorers, preset("quick")), seeds)
+    return Grid(Plan.of(augmentations, kinds, scorers, get_preset("quick")), seeds)
 
 
 def ids(proposals):
@@ -22,7 +22,7 @@ def ids(proposals):
 def test_it_is_the_plan_in_one_batch():
     cells = {"cutout": CELLS, "rotation": [{}]}
     search = grid(cells, seeds=(0, 1))
-    plan = Plan.of(cells, ("classifier",), ("gaussian",), preset("quick"))
+    plan = Plan.of(cells, ("classifier",), ("gaussian",), get_preset("quick"))
     proposals = search.propose([], [], True)
     assert len(proposals) == search.n_trials == 3
     assert in_order(proposals) == plan.candidates(0) + plan.candidates(1)

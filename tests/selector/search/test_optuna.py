@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import augmentations
-from detectors import preset
+from detectors import get_preset
 from selector.search import Grid, Judged, Sampled
 from selector.search.base import in_order
 from selector.search.optuna import trial_of, write_study
@@ -24,7 +24,7 @@ NAMES = ("cutout", "cutpaste", "rotation")
 
 
 def planned(names=NAMES, kinds=("classifier", "patch")):
-    return Plan.of(names, kinds, ("gaussian",), preset("quick"))
+    return Plan.of(names, kinds, ("gaussian",), get_preset("quick"))
 
 
 def sampled(sampler, trials, seed=0, names=NAMES, seeds=1):

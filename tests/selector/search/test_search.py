@@ -5,7 +5,7 @@ import json
 import pytest
 
 from augmentations import InputError
-from detectors import preset
+from detectors import get_preset
 from selector import search
 from selector.search import DEFAULT_TRIALS, Grid, Proposal, Sampled, resolve_search
 from selector.search.base import in_order
@@ -16,7 +16,7 @@ NAMES = ("cutout", "cutpaste", "rotation")
 
 
 def resolved(name, trials=None, choices=NAMES, seeds=(0,)):
-    plan = Plan.of(choices, ("classifier",), ("gaussian",), preset("quick"))
+    plan = Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))
     return resolve_search(name, trials, plan, choices, seeds)
 
 

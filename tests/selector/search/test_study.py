@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 import selector
 from augmentations import InputError
-from detectors import preset
+from detectors import get_preset
 from selector import select_best
 from selector.evidence.evidence import Evidence
 from selector.execution import Serial
@@ -85,7 +85,7 @@ class TestCheaply:
         """A study of a number of trials in one run folder."""
 
         def begin(sampler="tpe", trials=14, seeds=1, criterion="auto", root=None):
-            plan = Plan.of(NAMES, ("classifier",), ("gaussian",), preset(tiny))
+            plan = Plan.of(NAMES, ("classifier",), ("gaussian",), get_preset(tiny))
             search = Sampled(sampler, trials, plan, tuple(range(seeds)))
             return Study(search, Zoo(Store(root or store.root), (), CPU), resolve_decision(criterion, 24))
 

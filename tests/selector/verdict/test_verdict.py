@@ -5,13 +5,13 @@ import math
 import pandas as pd
 import pytest
 
-from detectors import Classifier, ScorerSpec, preset
+from detectors import Classifier, ScorerSpec, get_preset
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import Rule
 from selector.verdict.verdict import recommendation
 from selector.zoo.candidates import Candidate, Training
 
-SETTINGS = Classifier.settings_for(preset("quick"))
+SETTINGS = Classifier.settings_for(get_preset("quick"))
 
 
 def candidate(area: float, scorer: str = "gaussian") -> Candidate:
