@@ -18,7 +18,7 @@ def have(monkeypatch, cuda, mps):
 )
 def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda, mps, taken):
     have(monkeypatch, cuda, mps)
-    assert devices.resolve_device("auto") == devices.resolve() == torch.device(taken)
+    assert devices.resolve_device("auto") == devices.resolve_device() == torch.device(taken)
 
 
 def test_a_named_device_is_taken():
