@@ -8,12 +8,12 @@ from augmentations import InputError
 from detectors import files
 from detectors.base import Detector
 from detectors.classifier import Classifier, ClassifierSettings
-from detectors.devices import resolve
+from detectors.devices import resolve_device
 from detectors.encoders import ENCODERS
 from detectors.ensemble import Ensemble
 from detectors.kind import Kind
 from detectors.patch_classifier import PatchClassifier, PatchSettings
-from detectors.presets import PRESETS, Preset, preset
+from detectors.presets import PRESETS, Preset, get_preset
 from detectors.registry import KINDS, get, names
 from detectors.scorers import SCORERS, Scorer, ScorerSpec
 from detectors.scorers import get as scorer
@@ -38,10 +38,10 @@ __all__ = [
     "ScoringModule",
     "TwoStageModule",
     "get",
+    "get_preset",
     "load",
     "names",
-    "preset",
-    "resolve",
+    "resolve_device",
     "scorer",
     "scorer_names",
 ]
@@ -54,4 +54,4 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Detector:
         raise InputError(str(path), "holds no detector", "name a file that Detector.save wrote")
     state = files.State(settings, tensors, tensors)
     kind = Ensemble if settings["detector"] == Ensemble.name else get(settings["detector"])
-    return kind.from_state(state, resolve(device))
+    return kind.from_state(state, resolve_device(device))

@@ -7,7 +7,7 @@ import torch
 from augmentations.errors import InputError
 
 
-def resolve(device: str | torch.device = "auto") -> torch.device:
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """The device to use; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises InputError for a device that this machine lacks or torch does not know.

@@ -13,7 +13,7 @@ from augmentations import Augmentation, InputError, make, reference
 from augmentations.randomness import generator
 from augmentations.references import reference_of
 from detectors.base import Detector, Progress
-from detectors.devices import resolve
+from detectors.devices import resolve_device
 from detectors.files import State
 from detectors.images import Images, as_float, as_images, pieces
 from detectors.presets import Preset
@@ -67,7 +67,7 @@ class Kind(Detector):
         self.scorer_spec = ScorerSpec.of(scorer)
         self.score_is_distance = self.scorer_spec.kind.score_is_distance
         self.seed = seed
-        self.device = resolve(device)
+        self.device = resolve_device(device)
         self.losses: Tensor | None = None
 
     @classmethod

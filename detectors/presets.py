@@ -46,7 +46,7 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Preset:
+def get_preset(name: str) -> Preset:
     """The preset of that name. Raises InputError for an unknown one."""
     if name not in PRESETS:
         raise unknown_name("preset", name, list(PRESETS))

@@ -1,5 +1,6 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
+import os
 import sys
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -59,8 +60,8 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}. [default: the preset's]")
-    ] = None,
+        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's own.")
+    ] = "auto",
     grid: Annotated[
         Path | None,
         typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
@@ -294,6 +295,7 @@ def _add_commands() -> None:
 
 def main() -> None:
     """Run the command: bad input is one sentence on standard error and exit code 2, never a traceback."""
+    sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     _add_commands()
     try:
         app()

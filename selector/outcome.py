@@ -143,7 +143,7 @@ class Outcome:
             candidates = in_order(stored_proposals(store))
             result = _ranking(saved)
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
-            return cls(Zoo(store, candidates, detectors.resolve(device)), result, saved["members"], images)
+            return cls(Zoo(store, candidates, detectors.resolve_device(device)), result, saved["members"], images)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-import detectors as detectors_package
 from augmentations import InputError
 from augmentations.errors import whole_number
+from detectors import get_preset, resolve_device
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
 from selector.execution import resolve_engine
@@ -25,7 +25,7 @@ from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
 from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
-from selector.search.study import Study
+from selector.search.study import Study, stored_proposals
 from selector.selection import Selection
 from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
@@ -46,9 +46,9 @@ class NothingToSelectError(RuntimeError):
 def select_best(
     train: Any,
     test: Any = None,
-    augmentations: Choices = ("cutout", "cutpaste"),
-    detectors: Choices = ("classifier",),
-    scorers: Choices = ("gaussian",),
+    augmentations: Choices = "auto",
+    detectors: Choices = "auto",
+    scorers: Choices = "auto",
     criterion: str | Sequence[str] | Criterion | Callable[[Evidence], float] = "auto",
     preset: str = "quick",
     image_size: int | None = None,
@@ -64,7 +64,7 @@ def select_best(
     search: str = "grid",
     trials: int | None = None,
     engine: Any = None,
-    encoder: str | None = None,
+    encoder: str = "auto",
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
 
@@ -73,10 +73,10 @@ def select_best(
             in [0,1] or uint8.
         test: unlabeled images, likewise, or None: candidates are then judged by how they score pseudo anomalies of
             other families than their own (``selector.criteria.inductive()``).
-        augmentations: names or classes, or {name: [hyperparameters]}.
+        augmentations: names or classes, or {name: [hyperparameters]}; "auto": cutout and cutpaste.
         detectors: kinds, by name or class, or {name: [settings that differ from the preset's]}. A class must be
-            importable by worker processes.
-        scorers: names or classes, or {name: [settings]}.
+            importable by worker processes. "auto": the classifier.
+        scorers: names or classes, or {name: [settings]}; "auto": the Gaussian.
         criterion: a name in ``selector.criteria.names()``, several names, whose Borda decides, "auto", or your own: a
             function of a candidate's ``Evidence`` that returns a number, higher = better, or a ``Criterion``. It gets a
             column under its name; a candidate for which it raises or gives no number has failed.
@@ -100,7 +100,7 @@ def select_best(
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
-        encoder: of the kinds that have one, in place of the preset's: "small", "resnet18" or "unpadded".
+        encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
         engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
@@ -116,9 +116,9 @@ def select_best(
     """
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
         whole_number(name, value, minimum, f"try {remedy}")
-    chosen = detectors_package.preset(preset)
+    chosen = get_preset(preset)
     chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
-    place = detectors_package.resolve(device)
+    place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
     plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
@@ -135,6 +135,9 @@ def select_best(
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
     with store.locked():
+        if store.exists:  # refused before anything is added to it
+            store.require_same(run)
+            searched.resume(stored_proposals(store))
         prepare(store, run, pixels, searched.augmentations, seed)
         zoo = Zoo(store, (), place)
         study = Study(searched, zoo, decision)

@@ -13,7 +13,7 @@ import typer
 
 from augmentations.errors import unknown_name
 from benchmarks.leaderboard.text import markdown_escaped
-from detectors import preset
+from detectors import get_preset
 from selector import consensus, criteria
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -125,7 +125,7 @@ def consensus_table() -> str:
 
 def presets_table() -> str:
     """The presets: encoder, side of the images and training steps."""
-    presets = {name: preset(name) for name in ("quick", "standard", "paper")}
+    presets = {name: get_preset(name) for name in ("quick", "standard", "paper")}
     rows = [[f"`{name}`", known.encoder, str(known.image_size), f"{known.steps:,}"] for name, known in presets.items()]
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 

@@ -31,7 +31,7 @@ from benchmarks.speed.naive import (
     plain_criteria,
 )
 from benchmarks.speed.selection_cost import Cost, Size, selection_cost
-from detectors import Classifier, preset
+from detectors import Classifier, get_preset
 from detectors.base import as_float
 from selector import Evidence
 from selector.consensus import evaluate as evaluate_consensus
@@ -170,7 +170,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
 
     Ours also holds out, calibrates, draws its pseudo anomalies five times and writes all of it to disk.
     """
-    chosen = replace(preset("quick"), steps=steps, image_size=px)
+    chosen = replace(get_preset("quick"), steps=steps, image_size=px)
     settings = Classifier.settings_for(chosen)
     recipes = RECIPES[:candidates]
     fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
@@ -212,7 +212,7 @@ def of_zoo(sizes: Sizes, pairs: int) -> list[Comparison]:
 def detection_case(encoder_only: bool, n: int, px: int) -> Case:
     """Scores and maps of n images; ``encoder_only``: against the encoder's forward pass, a lower bound."""
     images = as_float(photographs(n, px))
-    settings = Classifier.settings_for(replace(preset("quick"), image_size=px))
+    settings = Classifier.settings_for(replace(get_preset("quick"), image_size=px))
     # What its weights are makes no difference to the time.
     detector = Classifier(settings, augmentations.make("cutout"), device=CPU).random_init(images).fit_scorer(images)
     return Case(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from augmentations.randomness import generator
-from detectors import preset
+from detectors import get_preset
 from selector import consensus, criteria
 from selector.evidence.evidence import Evidence
 from selector.execution.threads import in_threads
@@ -116,7 +116,7 @@ def selection_cost(size: Size, threads: int) -> Cost:
     torch.set_num_threads(threads)
     areas = [(0.01 + 0.0002 * place, 0.1) for place in range(size.candidates)]
     candidates = Plan.of(
-        {"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], preset("quick")
+        {"cutout": [{"area": area} for area in areas]}, ["classifier"], ["gaussian"], get_preset("quick")
     ).candidates(0)
     evidence = SyntheticEvidence(candidates, size)
     records = {i: {"status": "ok", "reason": ""} for i in evidence}

@@ -21,14 +21,14 @@ from benchmarks.evaluation.metrics import image_metrics
 from benchmarks.leaderboard.markdown import print_table
 from benchmarks.tasks.contamination import CONTAMINATION_RATIOS, contaminated, semi_supervised
 from benchmarks.tasks.task import Task
-from detectors import Classifier, preset
+from detectors import Classifier, get_preset
 
 
 def scores_of(task: Task, ratio: float, seed: int, settings: str = "quick") -> dict[str, tuple[Task, Tensor]]:
     """By protocol, the contaminated task and the scores (k,) of its test images."""
 
     def detector() -> Classifier:
-        chosen = replace(preset(settings), image_size=task.train.shape[-1])
+        chosen = replace(get_preset(settings), image_size=task.train.shape[-1])
         augmentation = augmentations.make("cutpaste")
         return Classifier(Classifier.settings_for(chosen), augmentation, seed=seed, device="cpu")
 

@@ -22,7 +22,7 @@ from benchmarks.datasets import load
 from benchmarks.evaluation.metrics import LocalizationMetrics
 from benchmarks.leaderboard.markdown import print_table
 from benchmarks.tasks.task import Task
-from detectors import Classifier, PatchClassifier, preset
+from detectors import Classifier, PatchClassifier, get_preset
 from detectors.patch_density import PER_LOCATION
 from detectors.scoring import upsample
 from selector.execution.threads import one_thread
@@ -42,7 +42,7 @@ def pixel_distance(task: Task) -> Tensor:
 
 def maps_of(task: Task, seed: int) -> dict[str, Callable[[], Tensor]]:
     """By name, functions that make the (k,H,W) maps: of the detectors, of the same untrained, and of raw pixels."""
-    settings = replace(preset("quick"), image_size=task.train.shape[-1])
+    settings = replace(get_preset("quick"), image_size=task.train.shape[-1])
     augmentation = augmentations.make("cutpaste")
 
     def detector_map(kind: type[Classifier], trained: bool) -> Tensor:

@@ -194,11 +194,11 @@ def run(
     Raises:
         InputError: for a folder with another run, or for missing data, before any training.
     """
-    preset = detectors.preset(suite.preset)
+    preset = detectors.get_preset(suite.preset)
     preset = replace(preset, steps=suite.steps or preset.steps)
     if find_spec("pyarrow") is None:
         raise InputError("Parquet files", "need the package pyarrow", "pip install 'ssad[benchmarks]'")
-    place = detectors.resolve(device)
+    place = detectors.resolve_device(device)
     workers = resolve_engine(None, jobs, place)
     started = time.monotonic()
     _begin(suite, preset, out, command)

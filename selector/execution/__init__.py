@@ -29,7 +29,7 @@ def resolve_engine(engine: Any, jobs: int | None, device: torch.device) -> Engin
             raise InputError(
                 f"jobs={jobs!r}", "is the number of local workers, and an engine was given", "leave one out"
             )
-        if not isinstance(engine, Engine):
+        if isinstance(engine, type) or not isinstance(engine, Engine):  # a class has the method too
             remedy = "leave it out, or see selector.execution.Engine"
             raise InputError(f"engine={engine!r}", "must be an object with run(function, items)", remedy)
         return engine

@@ -11,7 +11,8 @@ from augmentations.errors import unknown_name
 from detectors import Kind, Preset, ScorerSpec
 from selector.zoo.candidates import Candidate, Training
 
-# Names or classes, each with what it is by default, or {name or class: [settings]}.
+AUTO = {"augmentations": ("cutout", "cutpaste"), "detectors": ("classifier",), "scorers": ("gaussian",)}
+# Names or classes, each with what it is by default, or {name or class: [settings]}; or "auto".
 Choices = Mapping[Any, Sequence[Mapping[str, Any]]] | Iterable[Any]
 
 
@@ -25,7 +26,7 @@ class Plan:
 
     @classmethod
     def of(
-        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: str | None = None
+        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: str = "auto"
     ) -> "Plan":
         """Check a request.
 
@@ -34,7 +35,7 @@ class Plan:
             kinds: names or classes of detectors, or {name or class: [settings that differ from the preset's]}.
             scorers: names or classes, or {name or class: [settings]}.
             preset: what every kind takes its settings from.
-            encoder: of the kinds that have a setting for it, in place of their own.
+            encoder: of the kinds that have a setting for it; "auto": their own.
         Raises:
             InputError: for unknown names and for grids that are empty, ill-formed or infeasible.
         """
@@ -77,15 +78,15 @@ def _augmentations(choices: Choices, image_size: int) -> Iterable[Augmentation]:
         yield augmentation
 
 
-def _kinds(choices: Choices, preset: Preset, encoder: str | None) -> list[tuple[type[Kind], Any]]:
-    kinds, is_used = [], encoder is None
+def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Kind], Any]]:
+    kinds, is_used = [], encoder == "auto"
     for name, cell in _cells("detectors", choices):
         kind = detectors.get(name)
         settings = kind.settings_for(preset)
         for setting in cell:
             if not hasattr(settings, setting):
                 raise unknown_name(f"setting of detector {kind.name!r}", setting, list(vars(settings)))
-        if encoder is not None and hasattr(settings, "encoder"):
+        if encoder != "auto" and hasattr(settings, "encoder"):
             is_used, cell = True, {"encoder": encoder, **cell}
         kinds.append((kind, replace(settings, **cell)))
     if not is_used:
@@ -96,7 +97,7 @@ def _kinds(choices: Choices, preset: Preset, encoder: str | None) -> list[tuple[
 def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> list[tuple[Any, Mapping[str, Any]]]:
     """Every name or class with each of its settings, in order."""
     if isinstance(choices, (str, type)):
-        choices = [choices]
+        choices = AUTO[what] if choices == "auto" else [choices]
     if isinstance(choices, (set, frozenset)):
         choices = sorted(choices, key=str)  # the order of a set differs from process to process
     listed = dict(choices) if isinstance(choices, Mapping) else {name: default(name) for name in _names(what, choices)}

@@ -99,8 +99,7 @@ class Store:
         Raises InputError when the folder holds another run or anything else.
         """
         if self.exists:
-            self.require_format()
-            self._require_same(run)
+            self.require_same(run)
             self._remove_partial_files()
             if not self._holds(images):
                 with disk_errors(self.root):
@@ -117,7 +116,9 @@ class Store:
             files.write(self.root / "images.safetensors", images)
             self.write_json("run.json", {"format": FORMAT, **run})
 
-    def _require_same(self, run: dict[str, Any]) -> None:
+    def require_same(self, run: dict[str, Any]) -> None:
+        """Refuse to resume a run of another format, or of other settings. Raises InputError."""
+        self.require_format()
         there, now = self.run["settings"], json.loads(json.dumps(run["settings"]))
         differing = [key for key in {**now, **there} if there.get(key) != now.get(key)]
         if differing:

@@ -18,18 +18,18 @@ def have(monkeypatch, cuda, mps):
 )
 def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda, mps, taken):
     have(monkeypatch, cuda, mps)
-    assert devices.resolve("auto") == devices.resolve() == torch.device(taken)
+    assert devices.resolve_device("auto") == devices.resolve_device() == torch.device(taken)
 
 
 def test_a_named_device_is_taken():
-    assert devices.resolve("cpu") == torch.device("cpu")
-    assert devices.resolve(torch.device("cpu")) == torch.device("cpu")
+    assert devices.resolve_device("cpu") == torch.device("cpu")
+    assert devices.resolve_device(torch.device("cpu")) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:4711", 1.5, None], ids=str)
 def test_refuses_what_this_machine_lacks(device):
     with pytest.raises(InputError, match="auto"):
-        devices.resolve(device)
+        devices.resolve_device(device)
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])

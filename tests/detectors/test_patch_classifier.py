@@ -15,7 +15,7 @@ import augmentations
 import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, PatchClassifier, PatchSettings, ScorerSpec, dense, preset
+from detectors import Classifier, PatchClassifier, PatchSettings, ScorerSpec, dense, get_preset
 from detectors import images as images_module
 from detectors import patch_classifier as localization
 from detectors.dense import center_per_image, dense_embeddings, dense_map, positions
@@ -265,7 +265,7 @@ def shifted(n, size=48, channels=1, seed=0):
     )
 
 
-QUICK = dataclasses.replace(preset("quick"), image_size=48, steps=10)
+QUICK = dataclasses.replace(get_preset("quick"), image_size=48, steps=10)
 TOY = PatchClassifier.settings_for(QUICK)
 
 

@@ -1,4 +1,4 @@
-"""The command line, as a newcomer meets it."""
+"""The command line, as a newcomer encounters it."""
 
 import csv
 import json
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from selector import command
+from selector import command, load
+
+FAST = ("--augmentation", "rotation", "--detector", "pixels", "--preset", "tiny", "--jobs", 1)  # nothing to train
 
 
 def write(folder: Path, images) -> Path:
@@ -36,6 +39,7 @@ def ssad(monkeypatch, capsys):
 
     def call(*arguments: object):
         monkeypatch.setattr(sys, "argv", ["ssad", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds the working folder
         with pytest.raises(SystemExit) as stop:
             command.main()
         output = capsys.readouterr()
@@ -75,7 +79,8 @@ def test_select_says_what_it_chose_and_what_it_wrote_where(ssad, folders, tmp_pa
 def test_select_works_without_test_images(ssad, folders, tmp_path):
     code, out, err = ssad(
         "select", "--train", folders / "good", "--out", tmp_path / "run",
-        "--augmentation", "rotation", "--augmentation", "cutout", "--preset", "tiny", "--jobs", 1,
+        "--augmentation", "rotation", "--augmentation", "cutout", "--detector", "pixels",
+        "--preset", "tiny", "--jobs", 1,
     )  # fmt: skip
     assert code == 0, err
     assert "pseudo_auc" in out
@@ -87,7 +92,7 @@ def test_sub_folders_are_groups_only_on_request(ssad, folders, tmp_path):
         lot = tmp_path / "lots" / f"lot {i // 3}" / "deeper"
         lot.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, lot / path.name)
-    arguments = ["--augmentation", "rotation", "--preset", "tiny", "--jobs", 1, "--group-by-folder"]
+    arguments = [*FAST, "--group-by-folder"]
     code, _, err = ssad("select", "--train", tmp_path / "lots", "--out", tmp_path / "run", *arguments)
     assert code == 0, err
     names = json.loads((tmp_path / "run" / "run.json").read_text())["names"]
@@ -99,7 +104,88 @@ def test_sub_folders_are_groups_only_on_request(ssad, folders, tmp_path):
     assert "lies in no sub-folder" in err
 
 
-def test_detect_writes_a_row_and_a_heatmap_an_image(ssad, run, folders, tmp_path):
+class TestParts:
+    """Which kinds, scorers and encoders there are to choose among, and with which settings."""
+
+    @pytest.fixture
+    def select(self, ssad, folders, tmp_path):
+        """Run `ssad select`; returns its candidates."""
+
+        def select(*arguments):
+            base = ("--train", folders / "good", "--out", tmp_path / "run", "--preset", "tiny", "--jobs", 1)
+            code, _, err = ssad("select", *base, *arguments)
+            assert code == 0, err
+            return load(tmp_path / "run").zoo.candidates
+
+        return select
+
+    def test_kinds_and_scorers_are_repeatable_and_may_be_a_users_own(self, select, own_parts):
+        candidates = select(
+            "--augmentation", "cutout", "--detector", "pixels", "--detector", "own_parts:Frozen",
+            "--scorer", "gaussian", "--scorer", "own_parts:Knn",
+        )  # fmt: skip
+        assert [(c.training.detector, c.scorer.name) for c in candidates] == [
+            (kind, scorer) for kind in ("pixels", "own_parts:Frozen") for scorer in ("gaussian", "own_parts:Knn")
+        ]
+
+    def test_a_users_own_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
+        (tmp_path / "parts_here.py").write_text(
+            "from own_parts import Knn\n\n\nclass Nearest(Knn):\n    name = 'nearest'\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        (candidate,) = select("--augmentation", "cutout", "--detector", "pixels", "--scorer", "parts_here:Nearest")
+        assert candidate.scorer.name == "parts_here:Nearest"
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("grid.json", '{"augmentations": {"cutout": [{"area": [0.1, 0.2]}]}, "detectors": ["pixels"]}'),
+            ("grid.toml", 'detectors = ["pixels"]\n[[augmentations.cutout]]\narea = [0.1, 0.2]\n'),
+        ],
+    )
+    def test_a_grid_is_read_from_a_file(self, select, own_parts, tmp_path, name, content):
+        (tmp_path / name).write_text(content)
+        candidates = select("--grid", tmp_path / name, "--scorer", "own_parts:Knn")
+        assert [(c.training.detector, c.scorer.name) for c in candidates] == [("pixels", "own_parts:Knn")]
+        assert load(tmp_path / "run").zoo.store.families == ["cutout"]
+
+    def test_settings_of_a_kind_and_its_encoder(self, select, tmp_path):
+        grid = {"augmentations": {"cutout": [{"area": [0.1, 0.2]}]}, "detectors": {"classifier": [{"steps": 2}]}}
+        (tmp_path / "grid.json").write_text(json.dumps(grid))
+        (candidate,) = select("--grid", tmp_path / "grid.json", "--encoder", "unpadded")
+        assert (candidate.training.settings.encoder, candidate.training.settings.steps) == ("unpadded", 2)
+        assert candidate.hyperparameters["area"] == (0.1, 0.2)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("no json.json", "{not json", "is no JSON or TOML"),
+            ("no toml.toml", "= 3", "is no JSON or TOML"),
+            ("json as.toml", '{"detectors": ["pixels"]}', "is no JSON or TOML"),
+            ("binary.json", b"\xff\xfe\x00", "is no JSON or TOML"),
+            ("empty.json", "{}", "must hold tables named augmentations, detectors, scorers"),
+            ("list.json", "[]", "must hold tables named"),
+            ("other.json", '{"augmentation": ["cutout"]}', "must hold tables named"),
+            ("a name.json", '{"detectors": "pixels"}', "must map names to lists of settings, or list names"),
+            ("twice.json", '{"detectors": ["pixels"]}', "has detectors, which an option names too"),
+            ("no cells.json", '{"augmentations": {"cutout": []}}', "is empty"),
+            ("no list.json", '{"augmentations": {"cutout": {"area": [0.1, 0.2]}}}', "must be a list of dicts"),
+            ("unknown.json", '{"augmentations": {"cutpast": [{}]}}', "did you mean cutpaste"),
+            ("setting.json", '{"scorers": {"gaussian": [{"k": 3}]}}', "gaussian"),
+        ],
+    )
+    def test_a_bad_grid_is_one_sentence(self, ssad, folders, tmp_path, name, content, message):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        arguments = ("--train", folders / "good", "--out", tmp_path / "run", "--detector", "pixels", "--preset", "tiny")
+        code, _, err = ssad("select", *arguments, "--grid", path)
+        assert code == 2
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_detect_writes_one_row_and_one_heatmap_per_image(ssad, run, folders, tmp_path):
     code, out, _ = ssad("detect", run, folders / "parts", "--out", tmp_path / "result")
     assert code == 0
     with (tmp_path / "result" / "detections.csv").open(encoding="utf-8") as file:
@@ -185,7 +271,7 @@ def test_detect_resumes_where_it_was_stopped(ssad, run, folders, tmp_path, monke
     assert "another run or rate" in err
 
 
-def test_detect_tells_where_in_pixels_of_the_original(ssad, run, tmp_path, scratched):
+def test_detect_says_where_in_pixels_of_the_original(ssad, run, tmp_path, scratched):
     """A 32 px image shown at 320 x 640: boxes lie in the large image, and the mask has its size."""
     large = tmp_path / "large"
     large.mkdir()
@@ -204,6 +290,32 @@ def test_detect_tells_where_in_pixels_of_the_original(ssad, run, tmp_path, scrat
             assert 0 < area <= (right - left) * (bottom - top)
     assert any(row["boxes"] for row in flagged)
     assert all(row["mask"] == "" and row["boxes"] == [] for row in rows if row["verdict"] == "normal")
+
+
+def verdicts(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8") as file:
+        return {row["name"]: row["verdict"] for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("fdr", [0.05, 0.4, 0.6])
+def test_detect_with_an_fdr_decides_over_all_images_together(ssad, run, tmp_path, stripes, scratched, monkeypatch, fdr):
+    from selector import selection
+
+    mixed = write(tmp_path / "mixed", torch.cat([stripes(6, 9), scratched(6, 10)]))
+    expected = load(run).detect(mixed, fdr=fdr).table
+    monkeypatch.setattr(selection, "DETECTION_PIXELS", 5 * 32**2)  # in three batches
+    code, out, err = ssad("detect", run, mixed, "--out", tmp_path / "result", "--fdr", fdr)
+    assert code == 0, err
+    assert f"false discovery rate of {fdr}" in out
+    written = verdicts(tmp_path / "result" / "detections.csv")
+    assert written == dict(zip(expected.name, expected.verdict, strict=True))
+    n_anomalies = list(written.values()).count("anomaly")
+    assert f"{n_anomalies} of 12 images" in out
+    assert (n_anomalies > 0) == (fdr > 0.05)
+    (tmp_path / "result" / "detections.csv").unlink()
+    code, _, err = ssad("detect", run, mixed, "--out", tmp_path / "result")
+    assert code == 2
+    assert "another run or rate" in err
 
 
 def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
@@ -274,7 +386,7 @@ def test_report_is_written_again_anywhere(ssad, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["select", "--train", "nowhere", "--test", "nowhere", "--out", "run"], "nowhere"),
         (["select", "--train", "{good}", "--test", "{good}", "--out", "run", "--augmentation", "cutot"], "cutout"),
@@ -283,15 +395,21 @@ def test_report_is_written_again_anywhere(ssad, run, tmp_path):
         (["detect", "nowhere", "{parts}", "--out", "result"], "holds no run.json"),
         (["detect", "{run}", "nowhere", "--out", "result"], "nowhere"),
         (["detect", "{run}", "{parts}", "--out", "result", "--false-alarm-rate", "0.001"], "support"),
+        (["detect", "{run}", "{parts}", "--out", "result", "--fdr", "1.5"], "fdr"),
+        (["detect", "{run}", "{parts}", "--out", "result", "--fdr", "0.1", "--watch"], "--fdr with --watch"),
+        (["select", "--train", "{good}", "--out", "run", "--detector", "clasifier"], "did you mean classifier"),
+        (["select", "--train", "{good}", "--out", "run", "--scorer", "gausian"], "did you mean gaussian"),
+        (["select", "--train", "{good}", "--out", "run", "--encoder", "resnet19"], "did you mean resnet18"),
+        (["select", "--train", "{good}", "--out", "run", "--grid", "nowhere.json"], "nowhere.json: can't be read"),
         (["report", "nowhere"], "holds no run.json"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path, monkeypatch, arguments, told):
+def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     places = {"good": folders / "good", "parts": folders / "parts", "run": run}
     code, _, err = ssad(*(argument.format(**places) for argument in arguments))
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -304,8 +422,7 @@ def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, 
         (good / path.name).write_bytes(path.read_bytes())
     (good / "notes.png").write_text("not a picture")
     (good / "empty.png").touch()
-    arguments = ["select", "--train", good, "--test", folders / "incoming", "--out", tmp_path / "run",
-                 "--augmentation", "rotation", "--preset", "tiny", "--jobs", 1]  # fmt: skip
+    arguments = ["select", "--train", good, "--test", folders / "incoming", "--out", tmp_path / "run", *FAST]
     code, _, err = ssad(*arguments)
     assert code == 2
     assert "notes.png" in err

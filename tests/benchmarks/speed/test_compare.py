@@ -16,7 +16,7 @@ from benchmarks.speed.cases import photographs, pictures_of
 from benchmarks.speed.compare import Case
 from benchmarks.speed.naive import PerImageAugmentation
 from benchmarks.speed.selection_cost import Size, SyntheticEvidence, selection_cost
-from detectors import Classifier, preset
+from detectors import Classifier, get_preset
 from detectors.base import as_float
 from detectors.encoders import pool
 from selector import Evidence, consensus, criteria
@@ -111,7 +111,7 @@ def test_scipy_pair_by_pair_is_our_model_centrality():
 def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
     images = as_float(photographs(12, PX))
     detector = (
-        Classifier(Classifier.settings_for(preset("tiny")), make("cutout"), device="cpu")
+        Classifier(Classifier.settings_for(get_preset("tiny")), make("cutout"), device="cpu")
         .random_init(images)
         .fit_scorer(images)
     )
@@ -122,7 +122,7 @@ def test_images_one_at_a_time_and_the_encoder_alone_are_our_detection():
 
 def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched, tiny):
     normal, odd = ((255 * images(32).expand(-1, 3, -1, -1)).byte() for images in (stripes, scratched))
-    settings, seen = Classifier.settings_for(preset(tiny)), []
+    settings, seen = Classifier.settings_for(get_preset(tiny)), []
     augment = PerImageAugmentation("cutout", cases.AREA)
     train = pictures_of(normal)
 
@@ -217,7 +217,7 @@ def test_everything_runs_and_knows_its_memory(tmp_path, capsys):
 
 
 def test_evidence_is_made_alike_each_time_and_as_large_as_said():
-    candidates = cases.Plan.of(GRID, ["classifier"], ["gaussian"], preset("quick")).candidates(0)
+    candidates = cases.Plan.of(GRID, ["classifier"], ["gaussian"], get_preset("quick")).candidates(0)
     made = SyntheticEvidence(candidates, Size(2, 14, 9, 5))
     first, second = made
     draws, again = made[first], made[first]

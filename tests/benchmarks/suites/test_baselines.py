@@ -5,11 +5,11 @@ import torch
 
 import augmentations
 from benchmarks.suites.baselines import BASELINES, RandomAugmentation
-from detectors import Classifier, preset
+from detectors import Classifier, get_preset
 
 
 def settings():
-    return Classifier.settings_for(preset("tiny"))
+    return Classifier.settings_for(get_preset("tiny"))
 
 
 def members():

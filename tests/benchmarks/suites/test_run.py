@@ -232,9 +232,9 @@ class TestSuites:
 
         for name in ("development", "held-out"):
             suite = suites.get(name)
-            from detectors import preset
+            from detectors import get_preset
 
-            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), preset(suite.preset)).candidates(0)
+            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), get_preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
             assert len(suite.seeds) >= 2

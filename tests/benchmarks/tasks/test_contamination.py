@@ -9,7 +9,7 @@ import torch
 from augmentations import InputError, make
 from benchmarks.tasks.contamination import CONTAMINATION_RATIOS, SemiSupervised, contaminated, semi_supervised
 from benchmarks.tasks.task import Task
-from detectors import Classifier, preset
+from detectors import Classifier, get_preset
 
 N, NORMALS, ANOMALIES = 200, 30, 40
 
@@ -128,7 +128,9 @@ def test_too_few_inliers_or_images_to_train_on_are_refused(task, n):
 def test_the_encoder_sees_the_train_images_and_the_scorer_the_inliers_only(stripes, scratched, tiny):
     task = Task("stripes", torch.cat([stripes(20), scratched(4)]), stripes(4, 5), torch.zeros(4, dtype=torch.uint8))
     inliers = stripes(16, 7)
-    fresh = [Classifier(Classifier.settings_for(preset(tiny)), make("cutout"), seed=0, device="cpu") for _ in range(2)]
+    fresh = [
+        Classifier(Classifier.settings_for(get_preset(tiny)), make("cutout"), seed=0, device="cpu") for _ in range(2)
+    ]
     fitted = SemiSupervised(task, inliers).fit(fresh[0])
     encoder = fresh[1].train(task.train)
     assert torch.equal(fitted.embed(task.test), encoder.embed(task.test))

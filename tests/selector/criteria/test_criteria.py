@@ -444,7 +444,7 @@ def test_any_module_can_be_imported_first():
 MEASURE = """
 import resource, sys, time, torch
 from selector import criteria
-from selector.evidence import Evidence
+from selector.evidence.evidence import Evidence
 
 # The processor time of one thread, which others on the machine hardly change, bounds the wall time of two.
 torch.set_num_threads(1)

@@ -13,5 +13,5 @@ def test_what_was_made_of_a_validation_image_goes_with_it():
     test, validation = (rows[0] for rows in _bootstraps(whole, torch.Generator().manual_seed(0)))
     again = whole.subset(**rows_of(whole, test, validation, SCORES))
     assert again.test_scores is None
-    for made, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
-        assert torch.equal(made, again.validation_scores + offset)
+    for scores, offset in ((again.augmented_scores, 10), (again.pseudo_scores[:6], 20), (again.pseudo_scores[6:], 30)):
+        assert torch.equal(scores, again.validation_scores + offset)

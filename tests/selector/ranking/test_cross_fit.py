@@ -5,22 +5,29 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectors import Classifier, ScorerSpec, preset
+from detectors import Classifier, ScorerSpec, get_preset
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
+from selector.ranking import bootstrap
 from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
 
-SETTINGS = Classifier.settings_for(preset("quick"))
+SETTINGS = Classifier.settings_for(get_preset("quick"))
 OK = {"status": "ok", "reason": ""}
 CANDIDATES = [
     Candidate(Training("classifier", SETTINGS, "cutout", (("area", (a, a)),), 0), ScorerSpec("gaussian"))
     for a in (0.1, 0.2, 0.3)
 ]
 RECORDS = {candidate.id: OK for candidate in CANDIDATES}
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Error bars are not looked at here."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 2)
 
 
 def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
@@ -40,38 +47,38 @@ def evidence(n_test: int, seed: int = 0) -> dict[str, list[Evidence]]:
     return by_candidate
 
 
-def without(given: dict[str, list[Evidence]], row: int) -> dict[str, list[Evidence]]:
-    kept = torch.arange(len(given[CANDIDATES[0].id][0].test_scores)) != row
-    return {i: [one.subset(test=kept, test_scores=kept) for one in draws] for i, draws in given.items()}
+def without(evidence_of: dict[str, list[Evidence]], row: int) -> dict[str, list[Evidence]]:
+    others = torch.arange(len(evidence_of[CANDIDATES[0].id][0].test_scores)) != row
+    return {i: [one.subset(test=others, test_scores=others) for one in draws] for i, draws in evidence_of.items()}
 
 
-def selections(given, criterion, members):
+def selections(evidence_of, criterion, members):
     decision = resolve_decision(criterion, 30)
-    return selections_without_fold(CANDIDATES, RECORDS, given, decision, seed=0, members=members)
+    return selections_without_fold(CANDIDATES, RECORDS, evidence_of, decision, seed=0, members=members)
 
 
-def best(given, criterion, members):
-    return rank(CANDIDATES, RECORDS, given, resolve_decision(criterion, 30).normal, seed=0).first(members)
+def best(evidence_of, criterion, members):
+    return rank(CANDIDATES, RECORDS, evidence_of, resolve_decision(criterion, 30).normal, seed=0).first(members)
 
 
 @pytest.mark.parametrize(
     ("criterion", "members", "seed"), [("auto", 1, 0), ("auto", 2, 4), ("rtm", 1, 0), ("rtm", 2, 0)]
 )
 def test_of_few_images_each_is_left_out_alone(criterion, members, seed):
-    given = evidence(FOLDS, seed)
-    expected = [best(without(given, row), criterion, members) for row in range(FOLDS)]
-    assert selections(given, criterion, members) == expected
+    evidence_of = evidence(FOLDS, seed)
+    expected = [best(without(evidence_of, row), criterion, members) for row in range(FOLDS)]
+    assert selections(evidence_of, criterion, members) == expected
     assert len(set(expected)) > 1
 
 
 def test_an_image_has_no_say_in_what_decides_on_it():
-    given = evidence(90)
-    before, first = selections(given, "score_shift", 1), best(given, "score_shift", 1)
+    evidence_of = evidence(90)
+    before, first = selections(evidence_of, "score_shift", 1), best(evidence_of, "score_shift", 1)
     other = next(c.id for c in CANDIDATES if c.id != first[0])
     for row in (0, 40, 89):
-        (one, *_), pushed = given[other], given[other][0].test_scores.clone()
+        (one, *_), pushed = evidence_of[other], evidence_of[other][0].test_scores.clone()
         pushed[row] *= 1e36
-        moved = given | {other: 2 * [Evidence(**dict(one.items()) | {"test_scores": pushed})]}
+        moved = evidence_of | {other: 2 * [Evidence(**dict(one.items()) | {"test_scores": pushed})]}
         assert best(moved, "score_shift", 1) == (other,)
         assert selections(moved, "score_shift", 1)[row] == before[row]
 
@@ -101,19 +108,21 @@ def test_where_more_than_scores_may_decide_nothing_is_cross_fitted(criterion):
 
 
 def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_their_pixels():
-    given, images = evidence(3), torch.rand(3, 1, 4, 4)
+    evidence_of, images = evidence(3), torch.rand(3, 1, 4, 4)
     a, b, c = (candidate.id for candidate in CANDIDATES)
     calibration = {i: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, i in enumerate((a, b, c))}
-    affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, given, calibration.get)
-    scores = torch.stack([given[i][0].test_scores / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
-    of_calibration = torch.stack([calibration[i] / given[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
+    affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, evidence_of, calibration.get)
+    scores = torch.stack(
+        [evidence_of[i][0].test_scores / evidence_of[i][0].validation_scores.mean() for i in (b, c)]
+    ).amax(0)
+    of_calibration = torch.stack([calibration[i] / evidence_of[i][0].validation_scores.mean() for i in (b, c)]).amax(0)
     assert affected == (CrossFitPValue(1, image_digest(images[1].clone()), p_values(of_calibration, scores)[1].item()),)
     assert len({image_digest(image) for image in images}) == 3
 
 
 def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():
-    given = evidence(FOLDS)
+    evidence_of = evidence(FOLDS)
     lacking = CANDIDATES[1].id
-    mixed = given | {lacking: [replace(given[lacking][0], augmented_scores=None)]}
-    assert selections(mixed, "rtm", 1) == selections(given, "rtm", 1)
-    assert selections(mixed, "auto", 2) == selections(given, "auto", 2)
+    mixed = evidence_of | {lacking: [replace(evidence_of[lacking][0], augmented_scores=None)]}
+    assert selections(mixed, "rtm", 1) == selections(evidence_of, "rtm", 1)
+    assert selections(mixed, "auto", 2) == selections(evidence_of, "auto", 2)

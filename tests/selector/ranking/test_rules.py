@@ -65,8 +65,8 @@ def test_borda_shares_are_those_counted_pair_by_pair():
                 sign = 1 if higher else -1
                 mine, theirs = sign * values[name][row], sign * others[name][against]
                 points += (mine > theirs).sum() + (mine == theirs).sum() / 2
-            found = borda(values, directions, others)[row]
-            assert found == pytest.approx(points / (2 * len(against)))
+            share = borda(values, directions, others)[row]
+            assert share == pytest.approx(points / (2 * len(against)))
     assert borda(values, directions).equals(borda(values, directions, values))
 
 
@@ -82,7 +82,7 @@ def test_a_decision_holds_both_rules():
 
 class TestCustomCriterion:
     @pytest.mark.parametrize(
-        ("given", "message"),
+        ("criterion", "message"),
         [
             (lambda evidence: 1.0, "no name.*def"),
             (partial(spread_of_tests), "no name.*def"),
@@ -93,9 +93,9 @@ class TestCustomCriterion:
             (3, "is not a criterion"),
         ],
     )
-    def test_what_can_have_no_column_is_refused(self, given, message):
+    def test_what_can_have_no_column_is_refused(self, criterion, message):
         with pytest.raises(InputError, match=message):
-            resolve_decision(given, 30)
+            resolve_decision(criterion, 30)
 
     def test_a_built_in_criterion_can_be_given_itself(self):
         assert resolve_decision(get("dsv"), 30).normal == resolve_decision("dsv", 30).normal

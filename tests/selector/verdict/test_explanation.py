@@ -55,95 +55,95 @@ def scores():
 
 def test_agreement_is_scipys_kendall_pair_by_pair(values, scores):
     result = ranking(values)
-    found = explain(result, scores).agreement
+    agreement = explain(result, scores).agreement
     ids = sorted(scores)
     families = list(result.table.set_index("candidate").augmentation[ids])
-    agreed = consensus.evaluate(torch.stack([scores[i] for i in ids], 1), families=families)
+    consensus_values = consensus.evaluate(torch.stack([scores[i] for i in ids], 1), families=families)
     higher = result.table.set_index("candidate")[list(values)].assign(
         **{LOWER: lambda t: -t[LOWER], "alignment": lambda t: -t.alignment},
-        **{name: pd.Series(column.numpy(), ids) for name, column in agreed.items()},
+        **{name: pd.Series(column.numpy(), ids) for name, column in consensus_values.items()},
     )
     assert not criteria.get(LOWER).higher_is_better
-    assert list(found) == list(found.index) == [*values, *consensus.names()]
+    assert list(agreement) == list(agreement.index) == [*values, *consensus.names()]
     for one, other in combinations(higher, 2):
         both = higher[[one, other]].dropna()
-        wanted = kendalltau(both[one], both[other]).statistic
-        assert found[one][other] == found[other][one] == pytest.approx(wanted, abs=1e-12)
-    assert (np.diag(found) == 1).all()
+        expected = kendalltau(both[one], both[other]).statistic
+        assert agreement[one][other] == agreement[other][one] == pytest.approx(expected, abs=1e-12)
+    assert (np.diag(agreement) == 1).all()
 
 
 def test_a_criterion_that_is_the_same_for_all_agrees_with_none(values):
-    found = explain(ranking(values | {"rtm": np.ones(9)}), {}).agreement
-    assert found["rtm"].drop("rtm").isna().all()
+    agreement = explain(ranking(values | {"rtm": np.ones(9)}), {}).agreement
+    assert agreement["rtm"].drop("rtm").isna().all()
 
 
 def test_each_prefers_its_best_candidate_in_its_own_direction(values, scores):
     result = ranking(values)
-    found = explain(result, scores).preferred.set_index("criterion")
+    preferred = explain(result, scores).preferred.set_index("criterion")
     table = result.table.set_index("candidate")
-    assert list(found.index) == [*values, *consensus.names()]
+    assert list(preferred.index) == [*values, *consensus.names()]
     for name in values:
         best = table[name].max() if criteria.get(name).higher_is_better else table[name].min()
-        assert found.value[name] == best
-        assert found["rank"][name] == table["rank"][table[name] == best].min()  # of equals the first
-        assert table["rank"][found.candidate[name]] == found["rank"][name]
-    assert found.kind.tolist() == ["criterion"] * 4 + ["consensus"] * len(consensus.names())
-    assert found.decides.tolist() == [True] + [False] * (len(found) - 1)
-    assert found.description[HIGHER] == "cutout (area 0.01 to 0.5)"
+        assert preferred.value[name] == best
+        assert preferred["rank"][name] == table["rank"][table[name] == best].min()  # of equals the first
+        assert table["rank"][preferred.candidate[name]] == preferred["rank"][name]
+    assert preferred.kind.tolist() == ["criterion"] * 4 + ["consensus"] * len(consensus.names())
+    assert preferred.decides.tolist() == [True] + [False] * (len(preferred) - 1)
+    assert preferred.description[HIGHER] == "cutout (area 0.01 to 0.5)"
 
 
 def test_consensus_is_of_the_trusted_candidates_whatever_their_order(values, scores):
     statuses = ["ok"] * 6 + ["collapsed"] * 2 + ["failed"]
     result = ranking(values, statuses=statuses)
-    found = explain(result, scores)
+    explanation = explain(result, scores)
     trusted = result.table.candidate[:6]
     mc = consensus.evaluate(torch.stack([scores[i] for i in trusted], 1), ["mc"])["mc"]
-    preferred = found.preferred.set_index("criterion")
+    preferred = explanation.preferred.set_index("criterion")
     assert preferred.value["mc"] == mc.max()
     assert preferred["rank"]["mc"] == int(mc.argmax()) + 1
     shuffled = replace(result, table=result.table.sample(frac=1, random_state=0))
     again = explain(shuffled, dict(reversed(list(scores.items()))))
-    pd.testing.assert_frame_equal(again.agreement, found.agreement)
-    pd.testing.assert_series_equal(again.preferred.value, found.preferred.value)
+    pd.testing.assert_frame_equal(again.agreement, explanation.agreement)
+    pd.testing.assert_series_equal(again.preferred.value, explanation.preferred.value)
 
 
 def test_borda_has_a_row_among_those_that_agree(values):
-    found = explain(ranking(values, Rule.of(HIGHER, LOWER)), {})
-    assert found.deciding == found.agreement.index[0] == "Borda"
-    assert "Borda" not in found.preferred.criterion.tolist()
-    assert found.preferred.decides.tolist() == [True, True, False, False]
+    explanation = explain(ranking(values, Rule.of(HIGHER, LOWER)), {})
+    assert explanation.deciding == explanation.agreement.index[0] == "Borda"
+    assert "Borda" not in explanation.preferred.criterion.tolist()
+    assert explanation.preferred.decides.tolist() == [True, True, False, False]
     falling = -np.arange(9.0)
-    wanted = kendalltau(falling, values[HIGHER]).statistic
-    assert found.with_deciding()[HIGHER] == pytest.approx(wanted)
+    expected = kendalltau(falling, values[HIGHER]).statistic
+    assert explanation.with_deciding()[HIGHER] == pytest.approx(expected)
 
 
 def test_a_criterion_without_any_value_prefers_nobody(values):
-    found = explain(ranking(values | {"rtm": np.full(9, np.nan)}), {})
-    assert "rtm" not in found.preferred.criterion.tolist()
-    assert found.agreement["rtm"].isna().all()
+    explanation = explain(ranking(values | {"rtm": np.full(9, np.nan)}), {})
+    assert "rtm" not in explanation.preferred.criterion.tolist()
+    assert explanation.agreement["rtm"].isna().all()
 
 
 def test_without_test_images_there_is_no_consensus(values):
-    found = explain(ranking(values), {})
-    assert set(found.preferred.kind) == {"criterion"}
-    assert found.absent["Consensus"] == "needs test images"
+    explanation = explain(ranking(values), {})
+    assert set(explanation.preferred.kind) == {"criterion"}
+    assert explanation.absent["Consensus"] == "needs test images"
 
 
 def test_one_candidate_has_preferences_and_no_agreement(scores):
-    found = explain(ranking({HIGHER: [2.0], LOWER: [1.0]}), dict(list(scores.items())[:1]))
-    assert found.preferred["rank"].tolist() == [1, 1]
-    assert found.agreement.empty
-    assert found.importances.empty
-    assert set(found.absent) == {"Consensus", "Agreement", "Importance within cutout"}
-    assert str(found).startswith("2 of 2 criteria and consensus functions prefer the chosen candidate.")
+    explanation = explain(ranking({HIGHER: [2.0], LOWER: [1.0]}), dict(list(scores.items())[:1]))
+    assert explanation.preferred["rank"].tolist() == [1, 1]
+    assert explanation.agreement.empty
+    assert explanation.importances.empty
+    assert set(explanation.absent) == {"Consensus", "Agreement", "Importance within cutout"}
+    assert str(explanation).startswith("2 of 2 criteria and consensus functions prefer the chosen candidate.")
 
 
 def test_where_all_collapsed_there_is_no_explanation(values):
-    found = explain(ranking(values, statuses=["collapsed"] * 9), {})
-    assert found.preferred.empty
-    assert found.agreement.empty
-    assert found.importances.empty
-    assert str(found) == "Not available: Everything: no candidate has status ok"
+    explanation = explain(ranking(values, statuses=["collapsed"] * 9), {})
+    assert explanation.preferred.empty
+    assert explanation.agreement.empty
+    assert explanation.importances.empty
+    assert str(explanation) == "Not available: Everything: no candidate has status ok"
 
 
 def test_it_reads_well_in_a_terminal(values, scores):

@@ -47,7 +47,7 @@ class Weighted(Gaussian):
         super().__init__(weight=weight)
 
 
-def planned(grids=None, kinds=("classifier",), scorers=("gaussian",), preset=PRESET, encoder=None, seed=0):
+def planned(grids=None, kinds=("classifier",), scorers=("gaussian",), preset=PRESET, encoder="auto", seed=0):
     return Plan.of(GRID if grids is None else grids, kinds, scorers, preset, encoder).candidates(seed)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Kind, preset
+from detectors import Classifier, Kind, get_preset
 from detectors.scorers import Gaussian
 from detectors.training import TrainingDivergedError
 from selector.execution import Serial
@@ -208,7 +208,7 @@ class TestEvidence:
         assert found["maps"][MAP_QUANTILES // 2].item() == pytest.approx(maps.double().quantile(0.5).item(), rel=1e-3)
 
     def test_a_kind_without_pseudo_anomalies_has_no_evidence_of_them(self, images, tiny):
-        (candidate,) = Plan.of(["cutout"], [Average], ["gaussian"], preset(tiny)).candidates(seed=0)
+        (candidate,) = Plan.of(["cutout"], [Average], ["gaussian"], get_preset(tiny)).candidates(seed=0)
         detector = candidate.make_detector("cpu").fit(images["train"])
         anomalies = {"cutout": images["validation"], "cutpaste": images["validation"]}
         evidence = gather_evidence(detector, images, candidate.training, anomalies)
@@ -222,7 +222,7 @@ class TestResults:
     @pytest.fixture
     def same(self, tiny):
         grid = {"cutout": [{"area": (0.02, 0.1)}]}
-        return Plan.of(grid, ("classifier",), ("gaussian", Other, Broken), preset(tiny)).candidates(seed=0)
+        return Plan.of(grid, ("classifier",), ("gaussian", Other, Broken), get_preset(tiny)).candidates(seed=0)
 
     def test_a_training_is_done_once_and_its_weights_come_with_the_first_result(self, same, images, trainings):
         steps = []
@@ -295,7 +295,7 @@ class TestFamiliesThatJoin:
         assert second["families"] == ["cutout", "blur"]
 
     def test_a_failed_candidate_stays_as_it_is(self, grown, candidates, tiny):
-        (broken,) = Plan.of({"cutout": [{}]}, ("classifier",), [Broken], preset(tiny)).candidates(seed=0)
+        (broken,) = Plan.of({"cutout": [{}]}, ("classifier",), [Broken], get_preset(tiny)).candidates(seed=0)
         train(Zoo(grown, [broken], CPU))
         before = grown.record(broken.id)
         grown.add_validation_anomalies({"late": grown.images["validation"]})
@@ -307,7 +307,7 @@ class TestSharedTraining:
     @pytest.fixture
     def shared(self, store, tiny):
         grid = {"cutout": [{"area": (0.02, 0.1)}, {"area": (0.1, 0.2)}]}
-        plan = Plan.of(grid, ("classifier",), ("gaussian", Broken, Other), preset(tiny))
+        plan = Plan.of(grid, ("classifier",), ("gaussian", Broken, Other), get_preset(tiny))
         return Zoo(store, plan.candidates(seed=0), CPU)
 
     def test_scorers_share_one_training(self, shared, trainings):
@@ -401,7 +401,7 @@ class TestFailures:
 
     def test_a_training_that_really_diverges(self, store, candidates, tiny):
         kinds = {"classifier": [{"learning_rate": 1e30}]}
-        (wild,) = Plan.of({"cutout": [{}]}, kinds, ("gaussian",), preset(tiny)).candidates(seed=0)
+        (wild,) = Plan.of({"cutout": [{}]}, kinds, ("gaussian",), get_preset(tiny)).candidates(seed=0)
         zoo = Zoo(store, [wild, candidates[0]], CPU)
         train(zoo)
         records = [record for _, record in zoo.records()]
