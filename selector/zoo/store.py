@@ -44,6 +44,7 @@ SPLITS = ("train", "validation", "calibration", "test")
 DRAFTS = (
     *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
     *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
+    *("candidates/*/.*.tmp", "cross/*/.*.tmp"),
     *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
 )
 FORMAT = 1  # of run folders; others are refused

@@ -1,6 +1,6 @@
 """Kills in earnest: whatever is killed and whenever, the same call again ends with the same answer.
 
-The runs are made by one process of their own that has everything imported and forks one child a run, because
+The runs are made by one process of their own that has everything imported and forks one child for each run, because
 importing takes longer than such a run.
 """
 
@@ -35,11 +35,11 @@ from pathlib import Path
 import torch
 
 import selector
-from detectors import settings
-from selector import search as searches
+from detectors import PRESETS
+from selector.search import optuna
 
-settings.PRESETS["tiny"] = replace(settings.PRESETS["quick"], steps=5, batch=8, image_size=32)
-searches.STARTUP = searches.BATCH = 2
+PRESETS["tiny"] = replace(PRESETS["quick"], steps=5, batch=8, image_size=32)
+optuna.STARTUP = optuna.BATCH = 2
 AREAS = [(0.02, 0.1), (0.1, 0.2), (0.2, 0.25), (0.25, 0.3)]
 
 
@@ -57,7 +57,7 @@ def fatal_at(out, n):
     sys.addaudithook(hook)
 
 
-def select(out, answer, jobs=1, fatal=None, areas=4, **search):
+def select(out, answer, jobs=1, fatal=None, areas=4, others=(), **search):
     if fatal is not None:
         fatal_at(out, fatal)
     torch.set_num_threads(2)
@@ -65,7 +65,8 @@ def select(out, answer, jobs=1, fatal=None, areas=4, **search):
     good = 0.5 + 0.1 * torch.rand(24, 1, 32, 32, generator=source)
     test = 0.5 + 0.1 * torch.rand(12, 1, 32, 32, generator=source)
     test[:4, :, 8:14, 8:14] = 1.0
-    grids = ["cutout", "cutpaste"] if search else {"cutout": [{"area": area} for area in AREAS[:areas]]}
+    grids = {"cutout": [{"area": area} for area in AREAS[:areas]]} | {name: [{}] for name in others}
+    grids = ["cutout", "cutpaste"] if search else grids
     run = {"preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
     selection = selector.select_best(good, test, grids, **run, **search)
     Path(answer).write_text(selection.ranking.to_json())
@@ -155,13 +156,13 @@ def assert_whole(out):
             elif path.suffix == ".json":
                 json.loads(path.read_bytes())
     for folder in out.glob("candidates/[!.]*"):
-        kept = {path.name for path in folder.iterdir()}
-        assert kept == {"record.json", "scorer.safetensors", "evidence.safetensors", "calibration.safetensors"}
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        assert names == {"record.json", "scorer.safetensors", "evidence.safetensors", "calibration.safetensors"}
 
 
 def results(out):
     """What a run leaves, but for the seconds it took."""
-    found = {}
+    contents = {}
     for path in [*out.glob("candidates/*/*"), *out.glob("trained/*"), *out.glob("*.*")]:
         content = path.read_bytes()
         if path.name == "record.json":
@@ -169,8 +170,8 @@ def results(out):
         if path.name == "study.log":
             trials = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))).trials
             content = [(trial.state, trial.value, trial.params, trial.user_attrs) for trial in trials]
-        found[str(path.relative_to(out))] = content
-    return found
+        contents[str(path.relative_to(out))] = content
+    return contents
 
 
 def test_twice_is_the_same(driver, undisturbed, tmp_path):
@@ -190,7 +191,7 @@ def test_killed_at_random_instants(driver, undisturbed, tmp_path):
     _, ranking, seconds = undisturbed
     chance = random.Random(SEED)
     kills = 0
-    for life in range(3):
+    for life in range(12):
         out = tmp_path / f"run {life}"
         for _ in range(4):
             before = finished(out)
@@ -209,6 +210,8 @@ def test_killed_at_random_instants(driver, undisturbed, tmp_path):
         assert results(out).keys() == results(undisturbed[0]).keys()
         assert results(out) == results(undisturbed[0])
         assert [path.name for path in out.rglob(".*")] == [".lock"]
+        if kills >= 5:
+            break
     assert kills >= 5
 
 
@@ -232,6 +235,32 @@ def test_killed_before_any_step_on_disk(driver, undisturbed, tmp_path):
         assert results(out) == results(tmp_path / "expected")
         assert [path.name for path in out.rglob(".*")] == [".lock"]
         step += chance.randint(4, 14)
+    assert killed > 5
+
+
+def test_a_run_that_grows_killed_before_any_step_on_disk(driver, tmp_path):
+    """A family of augmentations joins a finished run: its candidates are trained, and the others are completed."""
+    begun = tmp_path / "begun"
+    driver.select(begun, areas=2)
+    expected_out = Path(shutil.copytree(begun, tmp_path / "expected"))
+    weights = {path: path.stat().st_mtime_ns for path in expected_out.glob("trained/*")}
+    expected = driver.select(expected_out, areas=2, others=["cutpaste"])
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
+    chance = random.Random(SEED)
+    step, killed = 1, 0
+    while True:
+        out = Path(shutil.copytree(begun, tmp_path / f"run {step}"))
+        driver.start(out, fatal=step, areas=2, others=["cutpaste"])
+        code = driver.ended()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        killed += 1
+        assert_whole(out)
+        assert driver.select(out, areas=2, others=["cutpaste"]) == expected
+        assert results(out) == results(expected_out)
+        assert [path.name for path in out.rglob(".*")] == [".lock"]
+        step += chance.randint(6, 16)
     assert killed > 5
 
 
@@ -263,7 +292,7 @@ def test_a_search_killed_at_random_instants(driver, tmp_path, jobs):
 
 
 def test_a_parent_killed_and_then_a_worker(driver, undisturbed, tmp_path):
-    """With two workers: first the parent alone is killed, whose workers must not go on; then one of the next two."""
+    """With two workers: first the parent alone is killed, whose workers must end too; then one of the next two."""
     out = tmp_path / "run"
     _, ranking, _ = undisturbed
     parent = driver.start(out, jobs=2)
@@ -287,16 +316,16 @@ def test_a_parent_killed_and_then_a_worker(driver, undisturbed, tmp_path):
 
 def workers(parent):
     """The loky workers of a process, by /proc."""
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
                 command = (stat.parent / "cmdline").read_bytes()
                 if b"popen_loky" in command:
-                    found.append(int(stat.parent.name))
+                    pids.append(int(stat.parent.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return found
+    return pids
 
 
 def until(holds, seconds=120):

@@ -143,6 +143,8 @@ class TestResuming:
     def test_drafts_of_a_killed_process_are_forgotten(self, store, description, images):
         drafts = [
             store.root / "candidates" / ".abc.123" / "record.json",
+            store.root / "candidates" / "abc" / ".record.json.123.tmp",
+            store.root / "cross" / "abc" / ".0.safetensors.123.tmp",
             store.root / "trained" / ".abc.safetensors.123.tmp",
             store.root / ".images.safetensors.123.tmp",
             store.root / ".selection.json.123.tmp",
