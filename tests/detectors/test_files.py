@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,43 @@ def test_round_trip(tmp_path):
     assert tensors.keys() == TENSORS.keys()
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
     assert all(tensors[name].dtype == TENSORS[name].dtype for name in TENSORS)
+
+
+def test_settings_are_read_without_the_tensors(tmp_path, monkeypatch):
+    path = files.write(tmp_path / "file", TENSORS, SETTINGS)
+    assert files.read_settings(files.write(tmp_path / "without settings", TENSORS)) == {}
+
+    class Header:
+        """A file of which only the header may be read."""
+
+        def __init__(self, *arguments):
+            self.file = files_open(*arguments)
+
+        def __enter__(self):
+            self.metadata = self.file.__enter__().metadata
+            return self
+
+        def __exit__(self, *error):
+            self.file.__exit__(*error)
+
+    files_open = files.safe_open
+    monkeypatch.setattr(files, "safe_open", Header)
+    assert files.read_settings(path) == SETTINGS
+    with pytest.raises(AttributeError):
+        files.read(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage"], ids=["missing", "empty", "garbage"])
+def test_settings_of_what_is_no_such_file_are_refused_as_its_tensors_are(tmp_path, content):
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    errors = []
+    for read in (files.read, files.read_settings):
+        with pytest.raises(InputError, match=re.escape(str(path))) as error:
+            read(path)
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
 
 
 def test_settings_may_be_absent(tmp_path):
