@@ -17,7 +17,7 @@ from torch import nn
 
 import augmentations
 from augmentations import InputError
-from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, preset
+from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, get_preset
 from selector import select_best
 from selector.export import ExportError, export, formats
 from selector.export.export import DESCRIPTION
@@ -56,7 +56,7 @@ def case(request, colour, tmp_path_factory):
     """A selection, its exported folder, and its number of channels."""
     detector, preset_name, channels, n, augmentations = CASES[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        resnet18 = replace(preset("standard"), steps=2, batch=8, image_size=32, head=(64,))
+        resnet18 = replace(get_preset("standard"), steps=2, batch=8, image_size=32, head=(64,))
         patch.setitem(PRESETS, "tiny resnet18", resnet18)
         selection = select_best(
             colour(channels, n),
@@ -205,7 +205,9 @@ WRONG = {
 
 
 @ONE_CASE
-@pytest.mark.parametrize(("message", "reader"), [*((told, "onnx_program") for told in WRONG), ("map", "torch_program")])
+@pytest.mark.parametrize(
+    ("message", "reader"), [*((error, "onnx_program") for error in WRONG), ("map", "torch_program")]
+)
 def test_a_program_that_deviates_is_refused_and_nothing_is_left(written, monkeypatch, tmp_path, message, reader):
     right = getattr(exporting, reader)
 
