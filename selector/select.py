@@ -126,10 +126,12 @@ def select_best(
     chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
-    parts = {"augmentations": augmentations, "detectors": detectors, "scorers": scorers}
-    parts = {name: AUTO[name] if part == "auto" else part for name, part in parts.items()}
-    plan = Plan.of(*parts.values(), chosen, encoder)
-    searched = resolve_search(search, trials, plan, parts["augmentations"], range(seed, seed + seeds))
+    augmentations, detectors, scorers = (
+        AUTO[name] if choices == "auto" else choices
+        for name, choices in zip(AUTO, (augmentations, detectors, scorers), strict=True)
+    )
+    plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
+    searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
 
     images = _read(train, test, chosen.image_size, skip_unreadable)
