@@ -35,6 +35,12 @@ from selector.zoo.store import Store
 from selector.zoo.stored_evidence import StoredEvidence
 from selector.zoo.zoo import Zoo
 
+# What "auto" means until the benchmarks support more.
+AUTO: dict[str, Choices] = {
+    "augmentations": ("cutout", "cutpaste"),
+    "detectors": ("classifier",),
+    "scorers": ("gaussian",),
+}
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 
@@ -120,6 +126,10 @@ def select_best(
     chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
+    augmentations, detectors, scorers = (
+        AUTO[name] if choices == "auto" else choices
+        for name, choices in zip(AUTO, (augmentations, detectors, scorers), strict=True)
+    )
     plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)

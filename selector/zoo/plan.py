@@ -11,8 +11,7 @@ from augmentations.errors import unknown_name
 from detectors import Kind, Preset, ScorerSpec
 from selector.zoo.candidates import Candidate, Training
 
-AUTO = {"augmentations": ("cutout", "cutpaste"), "detectors": ("classifier",), "scorers": ("gaussian",)}
-# Names or classes, each with what it is by default, or {name or class: [settings]}; or "auto".
+# Names or classes, each with what it is by default, or {name or class: [settings]}.
 Choices = Mapping[Any, Sequence[Mapping[str, Any]]] | Iterable[Any]
 
 
@@ -97,7 +96,7 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
 def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> list[tuple[Any, Mapping[str, Any]]]:
     """Every name or class with each of its settings, in order."""
     if isinstance(choices, (str, type)):
-        choices = AUTO[what] if choices == "auto" else [choices]
+        choices = [choices]
     if isinstance(choices, (set, frozenset)):
         choices = sorted(choices, key=str)  # the order of a set differs from process to process
     listed = dict(choices) if isinstance(choices, Mapping) else {name: default(name) for name in _names(what, choices)}
