@@ -89,7 +89,7 @@ def draw(panels: Panels, out: Path) -> None:
 
 def picture(
     out: Annotated[Path, typer.Option(help="The image file to write.")] = Path("docs/picture.png"),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """Draw the picture of the README; a selection of three candidates, about a minute.
 

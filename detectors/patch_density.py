@@ -15,8 +15,8 @@ from detectors.scoring import some_rows
 
 DENSITIES = SHARED, PER_LOCATION = "shared", "per location"
 MIN_IMAGES = 8  # to hold two out, and fit to six
-HELD_OUT_SHARE = 4  # one image in so many is held out,
-HELD_OUT_MOST = 64  # and no more than these
+HELD_OUT_SHARE = 4  # images for each one that is held out
+HELD_OUT_MOST = 64  # held-out images, at most
 MARGIN = 2.0  # standard errors by which two AUROC must differ to count as different
 
 

@@ -1,4 +1,4 @@
-"""The one training loop: learn to tell normal images from each class of pseudo anomalies."""
+"""The one training loop: learn to distinguish normal images from each class of pseudo anomalies."""
 
 import math
 from itertools import pairwise
@@ -13,7 +13,7 @@ from augmentations.randomness import generator
 from detectors.base import Progress
 from detectors.devices import autocast
 
-PROGRESS_REPORTS = 20  # a training; each one waits for the device, so they are few
+PROGRESS_REPORTS = 20  # per training; each one waits for the device, so they are few
 Draws = dict[str, Tensor]
 
 
@@ -51,7 +51,7 @@ def train(
     """Train ``model`` on ``images`` (N,C,H,W), in place, and return the loss of every step (steps,), on the CPU.
 
     Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images; with ``crop_size``,
-    of random crops of them of so many pixels a side, taken before they are augmented. Every random number
+    of random square crops of that many pixels per side, taken before they are augmented. Every random number
     is drawn on the CPU before the first step, so that no step waits for the host and all devices see one stream.
     SGD, one cosine to 0 (Li et al., CVPR 2021, A.1). ``on_progress`` gets the step and its loss now and then.
 

@@ -46,7 +46,7 @@ LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit
 
 
 class NothingToSelectError(RuntimeError):
-    """Every candidate failed; the message tells why."""
+    """Every candidate failed; the message says why."""
 
 
 def select_best(

@@ -102,7 +102,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
 
 def load_visa(name: str, root: str | Path | None, image_size: int) -> Task:
     """One category of VisA in the publisher's one-class split, which pairs images and masks; test images in random
-    order; kinds: ``anomaly``, as VisA tells none apart.
+    order; kinds: ``anomaly``, as VisA does not distinguish any.
 
     Raises InputError as ``load`` does.
     """
@@ -155,7 +155,7 @@ def listed(name: str, folder: Path, says: str) -> list[Path]:
     Raises InputError where there are none, with what a root must hold.
     """
     if not folder.is_dir():
-        raise InputError(f"{name}: {folder}", "is no folder", says)
+        raise InputError(f"{name}: {folder}", "is not a folder", says)
     try:
         return [Path(file) for file in reader.names_of(folder)]
     except InputError as error:
@@ -185,7 +185,7 @@ def assemble(name: str, image_size: int, train: Sequence[Path], test: Sequence[P
     """The files as a task, test images in random order, gray only if all images are; masks as ``shrunk``, None if no
     image has one.
 
-    Raises InputError where train images, normal or anomalous test images are wanting, and for files that cannot be
+    Raises InputError where train images, normal or anomalous test images are missing, and for files that cannot be
     read.
     """
     counts = {

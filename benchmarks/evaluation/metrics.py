@@ -1,4 +1,4 @@
-"""Metrics of scores, of score maps and of the rate of false alarms, by the labels."""
+"""Metrics of scores, of score maps and of the rate of false alarms, computed with labels."""
 
 from typing import Literal
 
@@ -38,7 +38,7 @@ def aupr(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def f1_max(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The best F1 score that any threshold reaches; a bound, as that threshold is chosen by the labels.
+    """The best F1 score that any threshold reaches; a bound, as that threshold is chosen with labels.
 
     scores (k,); labels (k,). Raises InputError as ``auroc`` does.
     """

@@ -1,4 +1,4 @@
-"""The page: content and figures put into one HTML file, and its twins beside it."""
+"""The page: content and figures put into one HTML file, and the same as Markdown, LaTeX and CSV beside it."""
 
 import math
 from collections.abc import Callable

@@ -270,6 +270,6 @@ def scaling(sizes: Sizes, repeats: int) -> list[Growth]:
     return [
         grow("zoo", "candidates", sizes.growing_candidates, lambda c: zoo_case(c, steps, zoo_px, jobs=1), repeats),
         grow("detection", "images", sizes.growing_images, lambda n: detection_case(True, n, px), repeats),
-        grow("detection", "px a side", sizes.growing_px, lambda px: detection_case(True, n, px), repeats),
+        grow("detection", "px per side", sizes.growing_px, lambda px: detection_case(True, n, px), repeats),
         grow("criteria", "rows of each set", sizes.growing_rows, criteria_case, repeats),
     ]

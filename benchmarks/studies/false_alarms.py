@@ -198,8 +198,10 @@ def training(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs; stopped ones are resumed.")] = Path("runs"),
 ) -> None:
-    """Print the realised rates on fresh normal images and on those used in the selection: of one selection, and over
-    20 random divisions with another choice in each."""
+    """Train a zoo and print its realised rates on fresh normal images and on those used in the selection.
+
+    Example: ssad benchmark study false-alarms train elpv-mono --seed 0 --seed 1
+    """
     task = load(name, image_size=64)
     table = []
     for s in seed or [0]:
@@ -275,7 +277,10 @@ def simulation(
     ratio: Annotated[list[float] | None, typer.Option(help="Anomaly ratio, repeatable. [default: .05 .2 .5]")] = None,
     criterion: Annotated[str, typer.Option(help="A criterion of scores, or auto.")] = "auto",
 ) -> None:
-    """Print the bias of the realised rates by the choice, without and with a correction; nothing is trained."""
+    """Print how far a choice biases the realised rates of stored zoos, with and without the correction.
+
+    Example: ssad benchmark study false-alarms simulate benchmarks/results/development
+    """
     zoos = _read_zoos(suite)
     settings = [(*sizes, anomaly_ratio) for sizes in SIZES for anomaly_ratio in ratio or RATIOS]
     table = []
@@ -310,7 +315,10 @@ def _excess(flagged: pd.Series, exact: float) -> str:
 def regret_of_pool(
     suite: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
 ) -> None:
-    """Print what the default choice loses if it sees test and calibration images as one pool."""
+    """Print what the default choice loses if it sees test and calibration images as one pool.
+
+    Example: ssad benchmark study false-alarms regret benchmarks/results/development
+    """
     rows = []
     for data_set, zoo in _read_zoos(suite):
         scores, names = Scores.of(zoo), zoo.trusted()

@@ -1,4 +1,4 @@
-"""A suite is run: every zoo is trained once, and what its evaluation needs is stored."""
+"""The run of a suite: every zoo is trained once, and what its evaluation needs is stored."""
 
 import json
 import platform

@@ -211,7 +211,8 @@ def _comparable(ranking: Ranking) -> pd.DataFrame:
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
     """Every hyperparameter that varies within its augmentation, and the deciding value, in one row per candidate.
 
-    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a text or a truth value, else empty.
+    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a string or a boolean as text, else
+    empty.
     """
     columns = ["augmentation", "hyperparameter", "low", "high", "choice", "value", "status", "is_best"]
     rows = [

@@ -139,7 +139,7 @@ def gather_evidence(
 ) -> dict[str, Tensor]:
     """All that selection may see of a candidate; ``augmented`` is (draws, n, d), with as many rows as train images.
 
-    The draws depend on the seed only, so that candidates of one augmentation family meet the same random numbers.
+    The draws depend on the seed only, so that candidates of one augmentation family see the same random numbers.
     Nothing of test images where there are none, and nothing of pseudo anomalies where the detector has none of its
     own. Raises FloatingPointError when an embedding or a score is not finite.
     """

@@ -114,7 +114,7 @@ class TestOwnScorer:
             (["own_parts:Nearest"], "Nearest"),
             (["no_such_module:Knn"], "no_such_module"),
             ({"own_parts:Knn": [{"n": 1}]}, r"knn.*n"),
-            (["own_parts:Frozen"], "must be a class that inherits Scorer"),
+            (["own_parts:Frozen"], "must be a subclass of Scorer"),
         ],
     )
     def test_one_that_can_not_be_made_is_refused(self, data, usual, own_parts, tmp_path, scorers, message):
