@@ -144,9 +144,12 @@ class PatchClassifier(Classifier):
     def fit_scorer(self, images: Images, *, density: str | None = None) -> Self:
         """The second stage: the density of the patches of normal images, shared or by location.
 
-        density: ``SHARED`` or ``PER_LOCATION`` where that is known; None leaves it to held-out images. Raises
-        InputError for another one, and for one model for each location where too few images or too little memory
-        forbid it.
+        Args:
+            images: normal images, as for ``fit``.
+            density: ``SHARED`` or ``PER_LOCATION``; None: held-out images decide.
+        Raises:
+            InputError: for another density, and for one model for each location with too few images or too little
+                memory.
         """
         self._require("encoder")
         if density not in (None, *DENSITIES):

@@ -28,12 +28,19 @@ def held_out_mask(n: int, source: torch.Generator) -> Tensor:
 
 
 def select_density(spec: ScorerSpec, rows: Tensor, is_held_out: Tensor, anomalies: Iterable[Tensor]) -> tuple[str, str]:
-    """The density of embeddings ``rows`` (n,h,w,d) of normal images on the CPU, and why.
+    """Which density suits the embeddings of normal images.
 
-    A shared scorer and one for each location are fitted to the images that are not held out (``is_held_out`` (n,)).
-    The one whose highest patch score better distinguishes held-out images from ``anomalies`` (batches (m,h,w,d),
-    made from them) is taken; where neither does, beyond chance, the one under which held-out patches are likelier.
-    If all is equal, they share one.
+    A shared scorer and one for each location are fitted to the images that are not held out. The one whose highest
+    patch score better distinguishes held-out images from anomalies is taken; where neither does, beyond chance, the one
+    under which held-out patches are likelier. If all is equal, locations share one.
+
+    Args:
+        spec: the scorer.
+        rows: (n,h,w,d) embeddings of patches, on the CPU.
+        is_held_out: (n,).
+        anomalies: batches (m,h,w,d) of embeddings of pseudo anomalies, made from the held-out images.
+    Returns:
+        ``SHARED`` or ``PER_LOCATION``, and why.
     """
     known, held_out = rows[~is_held_out], rows[is_held_out]
     try:

@@ -90,13 +90,13 @@ def _generate(draw: _Draw, images: Tensor, donors: Tensor, generator: torch.Gene
 
 def _check(images: Tensor, donors: Tensor) -> None:
     if images.dim() != 4 or not images.is_floating_point():
-        found = f"{tuple(images.shape)} {images.dtype}"
-        raise InputError("images", f"must be float (N,C,H,W), not {found}", "divide uint8 by 255")
+        actual = f"{tuple(images.shape)} {images.dtype}"
+        raise InputError("images", f"must be float (N,C,H,W), not {actual}", "divide uint8 by 255")
     if min(images.shape[2:]) < SMALLEST_SIDE:
         raise InputError(f"images of {tuple(images.shape[2:])}", f"must be {SMALLEST_SIDE} px or more", "try 64")
     if donors.shape != images.shape:
-        found = f"{tuple(donors.shape)}, images {tuple(images.shape)}"
-        raise InputError("donors", f"must have the shape of the images; are {found}", "give one donor per image")
+        actual = f"{tuple(donors.shape)}, images {tuple(images.shape)}"
+        raise InputError("donors", f"must have the shape of the images; are {actual}", "give one donor per image")
     for name, values in (("images", images), ("donors", donors)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise InputError(name, "must lie in [0, 1]", "scale them, and remove what is not finite")

@@ -136,11 +136,23 @@ def _value(criterion: criteria.Criterion, distance: bool, validation: Tensor, ps
 def simulate_view(
     scores: Scores, view: View, n_calibration: int, n_used: int, ratio: float, splits: int, seed: int
 ) -> pd.DataFrame:
-    """The share flagged in each of ``splits`` random divisions: split, scheme, images, rate, flagged.
+    """The share of images that are flagged in each of many random divisions.
 
     Schemes: the choice sees the test images, used normal ones and anomalies at this ratio; the same, but each used
     image is decided by a choice without its fold (cross-fit); or it sees test and calibration images as one pool.
     Images: used, fresh (all other normal ones) and anomalies.
+
+    Args:
+        scores: of a zoo's candidates.
+        view: a task.
+        n_calibration: calibration images of each division.
+        n_used: normal images that a choice uses.
+        ratio: of anomalies among the images that a choice uses.
+        splits: how many divisions.
+        seed: of the divisions.
+
+    Returns:
+        One row per division, scheme, sort of images and rate: split, scheme, images, rate, flagged.
     """
     source = generator(seed, "false alarms", view.task)
     n_anomalous = max(1, round(ratio / (1 - ratio) * n_used))

@@ -180,12 +180,12 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _shift_test(found: ShiftTest) -> tuple[str, str]:
-    if found.reason:
-        return "not compared", found.reason
-    answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
-    tests = f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
-    return "shifted" if found.is_shifted else answer, tests
+def _shift_test(shift: ShiftTest) -> tuple[str, str]:
+    if shift.reason:
+        return "not compared", shift.reason
+    answer = "no evidence of anomalies" if shift.no_evidence_of_anomalies else "some are anomalous"
+    tests = f"p = {number(shift.anomaly_p_value)} that all resemble them, {number(shift.shift_p_value)} that half do"
+    return "shifted" if shift.is_shifted else answer, tests
 
 
 def _settings(outcome: Outcome) -> dict[str, str]:

@@ -131,10 +131,10 @@ class Store:
 
     def _holds(self, images: dict[str, Tensor]) -> bool:
         try:
-            kept = files.read(self.root / "images.safetensors")[0]
+            stored = files.read(self.root / "images.safetensors")[0]
         except InputError:
             return False
-        return kept.keys() == images.keys() and all(torch.equal(kept[name], images[name]) for name in kept)
+        return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
 
     def _remove_partial_files(self) -> None:
         for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:

@@ -113,7 +113,7 @@ def test_normalisations_of_other_members_are_refused(ensemble):
         Ensemble(ensemble.members).with_normalization(ensemble.normalizations[:1], ensemble.map_normalizations)
 
 
-def test_fit_holds_images_out_to_measure_by(striped, monkeypatch):
+def test_fit_holds_images_out_to_normalise_by(striped, monkeypatch):
     images = striped(20)
     seen = []
     fit = Classifier.fit

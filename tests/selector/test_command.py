@@ -128,7 +128,7 @@ class TestParts:
             (kind, scorer) for kind in ("pixels", "own_parts:Frozen") for scorer in ("gaussian", "own_parts:Knn")
         ]
 
-    def test_a_users_own_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
+    def test_a_part_from_outside_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
         (tmp_path / "parts_here.py").write_text(
             "from own_parts import Knn\n\n\nclass Nearest(Knn):\n    name = 'nearest'\n"
         )
