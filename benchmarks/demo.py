@@ -27,13 +27,13 @@ def demo(
 
     auroc = aurocs(selection, task)
     print()
-    print("The choice is on disk. Its evaluation by the labels, which were not used until now (test AUROC):")
+    print("The choice is on disk. Its evaluation with labels, which were not used until now (test AUROC):")
     ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
     print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
-    print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best by the labels {auroc.max():.3f}")
+    print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best with labels {auroc.max():.3f}")
     print(
-        f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best by the labels minus "
+        f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best with labels minus "
         f"chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
     )
     print()

@@ -153,7 +153,7 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
     return Decision(
         Rule.of(
             *AUTO,
-            reason="auto: the level of the test scores above held-out normal ones, their skewness, and pseudo anomalies",
+            reason="auto: the level of test scores above held-out normal ones, their skewness, and pseudo anomalies",
         ),
         Rule.of(
             *UNDER_SHIFT,
