@@ -234,7 +234,7 @@ class Ensemble(Detector):
             ]
             return cls(members).with_normalization(saved["normalizations"], saved["map_normalizations"])
         except (KeyError, TypeError) as error:
-            reason = f"is not whole ({type(error).__name__}: {error})"
+            reason = f"is incomplete ({type(error).__name__}: {error})"
             raise InputError("a saved ensemble", reason, "make and save it again") from error
 
     def _require_normalization(self) -> None:

@@ -66,7 +66,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, Any]]:
     if not path.is_file():
-        raise InputError(str(path), "is not there", "name the file or run that a finished selection wrote")
+        raise InputError(str(path), "does not exist", "name the file or run that a finished selection wrote")
     try:
         # The system's own reason: safetensors has none.
         with path.open("rb"):

@@ -13,7 +13,7 @@ BATCH_PIXELS = 2**20  # images per forward pass, times height, times width: boun
 
 
 def images_at_once(pixels: int) -> int:
-    """How many images of so many pixels a batch holds."""
+    """How many images of this number of pixels a batch holds."""
     return max(1, BATCH_PIXELS // pixels)
 
 

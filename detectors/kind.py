@@ -250,7 +250,7 @@ class Kind(Detector):
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                "a saved detector", f"is not whole ({type(error).__name__}: {reason})", "fit and save it again"
+                "a saved detector", f"is incomplete ({type(error).__name__}: {reason})", "fit and save it again"
             ) from error
         return detector
 

@@ -170,7 +170,7 @@ def _require_fields(decision: Decision, plan: Plan) -> None:
     if rule.is_user_chosen and lacking and needing:
         raise InputError(
             f"criterion {needing[0]!r}",
-            f"needs pseudo anomalies, which a detector of the kind {lacking[0]!r} has none of",
+            f"needs pseudo anomalies, which detectors of the kind {lacking[0]!r} do not have",
             f"leave {lacking[0]!r} out, or choose another criterion",
         )
 

@@ -92,8 +92,7 @@ LOADERS: dict[str, Loader] = {
 
 
 def one_class(name: str, image_size: int, train: Part, test: Part, classes: Sequence[str]) -> Task:
-    """The class whose number ends ``name`` as normal: train on it, test on all of ``test``; kinds: names of
-    ``classes``."""
+    """The class whose number ends ``name`` as normal: train on it, test on all of ``test``; kinds: its ``classes``."""
     normal = int(name.rpartition("-")[2])
     kinds = tuple("" if number == normal else classes[number] for number in test.classes.tolist())
     return Task(

@@ -42,8 +42,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders below a category's: train images, the kind of test images that is normal, and masks, each named as its
-    image but for ``ending`` and the suffix."""
+    """Folders below a category's: train images, the kind of test images that is normal, and masks.
+
+    A mask has the name of its image but for ``ending`` and the suffix.
+    """
 
     train: str
     normal: str
@@ -145,7 +147,7 @@ LOADERS: dict[str, Loader] = {
 def required_root(name: str, root: str | Path | None, says: str) -> Path:
     """The root that a user named. Raises InputError for None, with what it must hold."""
     if root is None:
-        raise InputError("root=None", f"{name} is read from a folder of yours", says)
+        raise InputError("root=None", f"must be a folder with the data of {name}", says)
     return Path(root)
 
 
@@ -170,7 +172,7 @@ def by_folder(name: str, folder: Path, says: str) -> dict[str, list[Path]]:
     by_name: dict[str, list[Path]] = defaultdict(list)
     for file in listed(name, folder, says):
         if len(file.parts) == 1:
-            raise InputError(f"{name}: {folder / file}", "is in no sub-folder that says what it is", says)
+            raise InputError(f"{name}: {folder / file}", "is not in a sub-folder, which names its kind", says)
         by_name[file.parts[0]].append(file)
     return dict(by_name)
 
@@ -210,8 +212,10 @@ def assemble(name: str, image_size: int, train: Sequence[Path], test: Sequence[P
 
 
 def shrunk(mask: Tensor, size: int) -> Tensor:
-    """A mask (H,W) bool at (size,size) uint8: 1 where at least half of a pixel's area is anomalous, and at the most
-    covered pixel, so that no anomaly is lost; an empty mask stays empty."""
+    """A mask (H,W) bool at (size,size) uint8: 1 where at least half of a pixel's area is anomalous.
+
+    The most covered pixel is 1 as well, so that no anomaly is lost; an empty mask stays empty.
+    """
     rows, columns = (_overlaps(side, size) for side in mask.shape)
     area = rows @ mask.double() @ columns.T
     anomalous = 2 * area >= mask.numel()

@@ -42,8 +42,11 @@ LOADERS: dict[str, Loader] = dict.fromkeys([*WAFERS, *(f"{name}{SHIFTED}" for na
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The cells of one wafer type, divided: the files, and indices into them, in random order, of the normal ones
-    to train on, the normal ones held out, and the defective ones."""
+    """The cells of one wafer type, divided.
+
+    paths: the files; train, held_out, defective: indices into them, in random order, of the normal cells to train on,
+    the normal cells held out, and the defective cells.
+    """
 
     paths: list[Path]
     train: torch.Tensor

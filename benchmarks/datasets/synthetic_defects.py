@@ -95,8 +95,8 @@ def _check(images: Tensor, donors: Tensor) -> None:
     if min(images.shape[2:]) < SMALLEST_SIDE:
         raise InputError(f"images of {tuple(images.shape[2:])}", f"must be {SMALLEST_SIDE} px or more", "try 64")
     if donors.shape != images.shape:
-        actual = f"{tuple(donors.shape)}, images {tuple(images.shape)}"
-        raise InputError("donors", f"must have the shape of the images; are {actual}", "give one donor per image")
+        rule = f"must have the shape of the images, {tuple(images.shape)}, not {tuple(donors.shape)}"
+        raise InputError("donors", rule, "give one donor per image")
     for name, values in (("images", images), ("donors", donors)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise InputError(name, "must lie in [0, 1]", "scale them, and remove what is not finite")

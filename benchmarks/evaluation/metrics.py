@@ -153,7 +153,7 @@ def false_alarm_band(
         The ends (low, high) of the band.
 
     Raises:
-        InputError: for a rate that so many calibration images cannot support, a confidence outside (0,1), or counts
+        InputError: for a rate that the calibration images cannot support, a confidence outside (0,1), or counts
             below 1.
 
     Source: Marques F., "Universal distribution of the empirical coverage in split conformal prediction", 2023.
@@ -211,4 +211,4 @@ def _binary(name: str, values: ArrayLike) -> np.ndarray:
 
 def _check_same_shape(name: str, values: np.ndarray, other: str, others: np.ndarray) -> None:
     if values.shape != others.shape:
-        raise InputError(name, f"{values.shape}, but {other} {others.shape}", "give them one shape")
+        raise InputError(name, f"have the shape {values.shape}, but {other} {others.shape}", "give them one shape")

@@ -71,7 +71,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=blank, dtype=dict.fromkeys(TEXT, str))
     except FileNotFoundError as error:
-        raise InputError(str(path), "is not there", REMEDY) from error
+        raise InputError(str(path), "does not exist", REMEDY) from error
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"can't be read as CSV ({error})", REMEDY) from error
     if missing := [name for name in columns if name not in table]:
@@ -86,7 +86,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(str(path), "is not there", REMEDY) from error
+        raise InputError(str(path), "does not exist", REMEDY) from error
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"can't be read as JSON ({error})", REMEDY) from error
     if not (isinstance(settings, dict) and isinstance(settings.get("suite"), str)):

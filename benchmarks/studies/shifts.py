@@ -106,8 +106,10 @@ def _values(zoo: StoredZoo, names: list[str], validation: Tensor, test: Tensor) 
 
 
 def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
-    """One row per trial of every task as it is: whether a shift was found, and whether the normal test images alone,
-    which takes labels, differ from the validation images."""
+    """One row per trial of every task as it is: whether a shift was found.
+
+    And, which takes labels, whether the normal test images alone differ from the validation images.
+    """
     names = zoo.trusted()
     held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
     for view in zoo.views:

@@ -41,7 +41,7 @@ def contaminated(task: Task, ratio: float, seed: int) -> Task:
     n = len(task.train)
     taken, reserved = round(ratio * n), round(CONTAMINATION_RATIOS[-1] * n)
     if ratio > 0 and taken == 0:
-        raise InputError(f"ratio={ratio}", f"is none of {n} train images", f"use at least {1 / n:.2g}, or 0")
+        raise InputError(f"ratio={ratio}", f"is less than one of {n} train images", f"use at least {1 / n:.2g}, or 0")
     source = generator(seed, "benchmarks", task.name, "contamination")
     anomalies = task.labels.nonzero()[:, 0]
     if len(anomalies) <= reserved:

@@ -33,7 +33,7 @@ def as_criterion(custom: Function | Criterion, taken: Collection[str]) -> Criter
         if unknown:
             fields = ", ".join(EMBEDDINGS + SCORES)
             raise InputError(
-                f"criterion {custom.name!r}", f"needs {unknown[0]!r}, no field of Evidence", f"try {fields}"
+                f"criterion {custom.name!r}", f"needs {unknown[0]!r}, which is not a field of Evidence", f"try {fields}"
             )
         criterion = custom
     elif callable(custom):

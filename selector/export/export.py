@@ -137,7 +137,7 @@ def _on_cpu(detector: Detector) -> nn.Module:
     """The detector's scoring graph, a copy of its own on the CPU."""
     obstacle = detector.obstacle_to_export()
     if obstacle:
-        raise InputError(f"detector {detector.name!r}", f"has no program to export: {obstacle}", "select another one")
+        raise InputError(f"detector {detector.name!r}", f"can't be exported: {obstacle}", "select another one")
     return deepcopy(detector.module()).to("cpu").to(memory_format=torch.contiguous_format).eval()
 
 

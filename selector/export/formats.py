@@ -40,7 +40,7 @@ def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # whatever a kind or scorer from outside computes that ONNX has no word for
+    except Exception as error:  # whatever a kind or scorer from outside computes that ONNX can't express
         reason = str(error).rpartition("Summary")[2] or str(error)
         reason = " ".join(reason.split())[:300]
         raise ExportError(f"{ONNX}: torch can't convert the scoring graph ({reason}). Nothing was written") from error

@@ -89,7 +89,7 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
             is_used, cell = True, {"encoder": encoder, **cell}
         kinds.append((kind, replace(settings, **cell)))
     if not is_used:
-        raise InputError(f"encoder={encoder!r}", "is a setting of none of the detectors", "leave it out")
+        raise InputError(f"encoder={encoder!r}", "is not a setting of any of the detectors", "leave it out")
     return kinds
 
 
@@ -118,7 +118,7 @@ def _names(what: str, choices: Any) -> list[Any]:
 
 def _no_names(what: str, choices: Any) -> InputError:
     return InputError(
-        f"{what}={choices!r}", "must be a non-empty sequence of names", f"see {what.removesuffix('s')} names"
+        f"{what}={choices!r}", "must be a non-empty sequence of names", f"give names or classes of {what}"
     )
 
 

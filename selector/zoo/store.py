@@ -213,7 +213,7 @@ class Store:
         try:
             return json.loads(path.read_bytes())
         except OSError as error:
-            raise InputError(str(path), f"can't be read ({error.strerror})", "allow reading it") from error
+            raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
         except ValueError as error:
             raise InputError(str(path), f"is corrupt ({error})", remedy) from error
 

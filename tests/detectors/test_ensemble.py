@@ -132,7 +132,7 @@ def test_fit_holds_images_out_to_normalise_by(striped, monkeypatch):
 def test_a_state_that_is_not_whole_is_refused(ensemble, missing):
     state = ensemble.state()
     del state.settings[missing]
-    with pytest.raises(InputError, match="not whole"):
+    with pytest.raises(InputError, match="incomplete"):
         Ensemble.from_state(state, torch.device("cpu"))
 
 

@@ -582,7 +582,7 @@ class TestDetector:
     def test_a_state_without_its_layout_is_refused(self, by_location, missing):
         state = by_location.state()
         settings = {name: value for name, value in state.settings.items() if name != missing}
-        with pytest.raises(InputError, match="is not whole"):
+        with pytest.raises(InputError, match="is incomplete"):
             PatchClassifier.from_state(dataclasses.replace(state, settings=settings), torch.device("cpu"))
 
     def test_memory_is_bounded_by_pieces(self, by_texture, monkeypatch):

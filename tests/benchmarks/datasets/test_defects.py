@@ -227,7 +227,7 @@ def test_an_unreadable_mask_is_named(tmp_path):
 def test_an_image_in_no_kind_is_named(tmp_path):
     home = write_category(tmp_path / "bottle")
     write(home / "test" / "stray.png")
-    assert "stray.png: is in no sub-folder" in refusal("mvtec-bottle", tmp_path)
+    assert "stray.png: is not in a sub-folder" in refusal("mvtec-bottle", tmp_path)
 
 
 @pytest.mark.parametrize(

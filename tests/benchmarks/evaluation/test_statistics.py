@@ -222,7 +222,7 @@ def test_friedman_where_all_cases_agree_and_where_all_methods_tie():
     assert (tied.statistic, tied.p_value, tied.statistic_f, tied.p_value_f) == (0, 1, 0, 1)
     with pytest.raises(InputError, match="at least 2 cases"):
         friedman(pd.DataFrame([[1.0, 2.0, 3.0]]))
-    with pytest.raises(InputError, match="must be at least 3"):
+    with pytest.raises(InputError, match="at least 3 are needed"):
         friedman(pd.DataFrame([[1.0, 2.0]] * 7))
 
 

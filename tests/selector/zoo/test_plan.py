@@ -148,7 +148,7 @@ def local_class():
         ({"kinds": {"classifier": []}}, "'classifier': is empty"),
         ({"kinds": {"classifier": [{"stepps": 3}]}}, "setting of detector 'classifier' 'stepps'.*did you mean steps"),
         ({"kinds": {"classifier": [{"steps": 0}]}}, "steps=0: must be at least 1"),
-        ({"kinds": [Average], "encoder": "small"}, "encoder='small': is a setting of none of the detectors"),
+        ({"kinds": [Average], "encoder": "small"}, "encoder='small': is not a setting of any of the detectors"),
         ({"encoder": "smal"}, "did you mean small"),
         ({"scorers": ()}, "scorers"),
         ({"scorers": ("gausian",)}, "did you mean gaussian"),
