@@ -1,4 +1,4 @@
-"""The demo: a selection on real solar cells, and its evaluation by the labels afterwards."""
+"""The demo: a selection on real solar cells, and its evaluation with labels afterwards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,10 @@ from selector.command import print_selection
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run is resumed.")] = Path("demo-run"),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
 ) -> None:
-    """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then check it with them."""
+    """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then evaluate it with labels."""
     task = benchmarks.load("elpv-mono", image_size=64)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
     selection = select_best(task.train, task.test, augmentations=DEMO_ZOO, seed=seed, jobs=jobs, out=out, progress=True)

@@ -80,7 +80,7 @@ def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, An
     except (SafetensorError, ValueError, OSError) as error:
         raise _corrupt(path, error) from error
     if not isinstance(settings, dict):
-        raise _corrupt(path, "its settings are no JSON object")
+        raise _corrupt(path, "its settings are not a JSON object")
     return taken, settings
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from augmentations import InputError
 
 Images = Tensor | np.ndarray
-BATCH_PIXELS = 2**20  # images a forward pass, times height, times width: bounds the memory of inference
+BATCH_PIXELS = 2**20  # images per forward pass, times height, times width: bounds the memory of inference
 
 
 def images_at_once(pixels: int) -> int:

@@ -83,5 +83,5 @@ def _cells(wafer: str) -> tuple[list[Path], np.ndarray]:
         ) from error
     root = Path(elpv_dataset.__file__).parent / "data"
     table = np.loadtxt(root / "labels.csv", dtype=[("path", "U64"), ("probability", "f8"), ("type", "U8")])
-    kept = table[table["type"] == wafer]
-    return [root / path for path in kept["path"]], kept["probability"]
+    cells = table[table["type"] == wafer]
+    return [root / path for path in cells["path"]], cells["probability"]

@@ -28,7 +28,7 @@ TRAIN_SHARE = 0.6
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:
-    """Tiles of one photo dealt at random: train on 60%, test on the rest ``with_defects``.
+    """Tiles of one photo, divided at random: train on 60%, test on the rest ``with_defects``.
 
     With the suffix ``-shifted`` the train tiles are those from the top of the photo, so that neither they nor what is
     held out of them resemble the normal test tiles from its bottom, as where a lamp or a lot has changed.

@@ -1,4 +1,4 @@
-"""Stored zoos are evaluated by the labels: rows of a leaderboard. Trains nothing.
+"""The evaluation of stored zoos with labels: the rows of a leaderboard. Trains nothing.
 
 A case is a task, a seed and an anomaly ratio. In each of its trials every criterion sees the images of that trial and
 chooses among the candidates that did not collapse. The choice is evaluated by its AUROC over all of the task's test

@@ -40,8 +40,8 @@ class Size:
     @property
     def held_out(self) -> int:
         """Validation images beside so many to train on."""
-        fit, validation, _ = SHARES
-        return round(self.train * validation / fit)
+        train, validation, _ = SHARES
+        return round(self.train * validation / train)
 
     def describe(self) -> str:
         return f"{self.candidates} candidates, n = m = {self.train}, k = {self.test}, d = {self.width}, {DRAWS} draws"

@@ -122,7 +122,10 @@ def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
 def shifts(
     results: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
 ) -> None:
-    """Print how often a shift is found, as stored and as controlled, and the regrets of the choices."""
+    """Print how often a shift of the normal images is found, and the regrets of choices under it.
+
+    Example: ssad benchmark study shifts benchmarks/results/development
+    """
     stored, controlled = [], []
     settings = [(KINDS[0], 0.0), *((kind, strength) for kind in KINDS for strength in STRENGTHS)]
     for path, name, _, seed in track(sorted(stored_zoos(results)), console=Console(stderr=True)):

@@ -25,7 +25,7 @@ def as_criterion(custom: Function | Criterion, taken: Collection[str]) -> Criter
         taken: names of other columns of the ranking and of consensus functions.
 
     Raises:
-        InputError: neither of both, a function without a name of its own, a field that Evidence does not have, or a
+        InputError: neither of the two, a function without a name of its own, a field that Evidence does not have, or a
             name that is taken.
     """
     if isinstance(custom, Criterion):

@@ -53,12 +53,12 @@ class Plan:
             if kind.uses_augmentation
         ]
         combinations += [(kind, settings, None) for kind, settings in self.kinds if not kind.uses_augmentation]
-        made = [
+        candidates = [
             Candidate(training_of(kind, settings, augmentation, seed), scorer)
             for kind, settings, augmentation in combinations
             for scorer in self.scorers
         ]
-        return list({candidate.id: candidate for candidate in made}.values())
+        return list({candidate.id: candidate for candidate in candidates}.values())
 
 
 def training_of(kind: type[Kind], settings: Any, augmentation: Augmentation | None, seed: int) -> Training:

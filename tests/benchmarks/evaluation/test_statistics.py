@@ -367,7 +367,7 @@ def test_wilcoxon_is_exact_on_both_sides_of_the_enumeration():
         assert found.p_value[0] == pytest.approx(2 / 2**n, rel=1e-9)
 
 
-def test_wilcoxon_tells_demsars_two_classifiers_apart():
+def test_wilcoxon_distinguishes_demsars_two_classifiers():
     """His section 3.1.3: R+ = 93, R- = 12, significant at .05 on 14 data sets."""
     found = wilcoxon_holm(pd.DataFrame({"m": np.array(GAIN) / 1000, "C4.5": 0.0}))
     assert 0.005 < found.p_value[0] < 0.05

@@ -106,7 +106,7 @@ class TestSettings:
         (candidate,) = planned(kinds={"classifier": [{"encoder": "small"}]}, encoder="resnet18")
         assert candidate.training.settings.encoder == "small"
 
-    def test_those_of_a_scorer_tell_candidates_apart(self):
+    def test_settings_of_a_scorer_distinguish_candidates(self):
         candidates = planned(scorers={Weighted: [{"weight": 1.0}, {"weight": 2.0}, {}]})
         assert [candidate.scorer.settings for candidate in candidates] == [{"weight": 1.0}, {"weight": 2.0}]
         assert candidates[0].training == candidates[1].training
