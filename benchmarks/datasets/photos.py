@@ -53,7 +53,7 @@ LOADERS: dict[str, Loader] = dict.fromkeys(
 
 
 def cut(photo: np.ndarray, side: int) -> Tensor:
-    """(H,W) or (H,W,3) uint8 to non-overlapping tiles (n,C,side,side), row by row; edges that are left over are cut off."""
+    """(H,W) or (H,W,3) uint8 to non-overlapping tiles (n,C,side,side), row by row; left-over edges are cut off."""
     channels = torch.from_numpy(np.atleast_3d(photo).copy()).movedim(2, 0)
     rows, columns = (length // side for length in channels.shape[1:])
     whole = channels[:, : rows * side, : columns * side]
