@@ -37,7 +37,8 @@ class Normalization(NamedTuple):
         """From the scores of held-out normal images, any shape.
 
         Distances are measured in multiples of their mean. Other scores have no zero of their own: their median is
-        0 and their .95 quantile 1, which no change of scale or offset moves.
+        0 and their .95 quantile 1, which no change of scale or offset moves; where both are the same, as of maps that
+        are 0 nearly everywhere or of two images, their range is 1.
 
         Raises:
             FloatingPointError: where these are not finite or leave nothing to divide by.
@@ -49,6 +50,7 @@ class Normalization(NamedTuple):
             ordered = values.sort().values
             location = ordered[len(ordered) // 2].item()
             scale = ordered[min(len(ordered) - 1, math.ceil(UPPER * len(ordered)))].item() - location
+            scale = scale or (ordered[-1] - ordered[0]).item()
         if not (math.isfinite(location) and 0 < scale < math.inf):
             raise FloatingPointError(
                 f"normal images score {location:g} with a scale of {scale:g}, so they can't be normalised"

@@ -1,5 +1,6 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
+import hashlib
 import os
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from rich.progress import Progress
 import augmentations
 import detectors
 from augmentations import InputError
-from selector.detection.conformal import benjamini_hochberg, min_false_alarm_rate, validate_rate
+from selector.detection.conformal import benjamini_hochberg, min_false_alarm_rate, validate_fdr, validate_rate
 from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
@@ -173,6 +174,8 @@ def detect(
         raise InputError(
             "--fdr with --watch", "decides over all images together, and some are yet to come", "leave one out"
         )
+    if fdr is not None:
+        validate_fdr(fdr)
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
     rate = validate_rate(false_alarm_rate, calibration.n)
@@ -182,6 +185,10 @@ def detect(
         "train images": selection.zoo.store.run["settings"]["train images"],
         "false_alarm_rate": rate,
         "fdr": fdr,
+        # What is decided over all images together holds for these alone.
+        "images": None
+        if fdr is None
+        else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest(),
         "cross": cross,
     }
     results = DetectionFolder(out, request, overwrite)

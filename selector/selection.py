@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from selector.detection.conformal import benjamini_hochberg, validate_rate
+from selector.detection.conformal import benjamini_hochberg, validate_fdr, validate_rate
 from selector.detection.detections import Detections
 from selector.export.export import export
 from selector.inputs.digests import image_digest
@@ -67,6 +67,8 @@ class Selection(Outcome):
             >>> detections = selection.detect("incoming/", false_alarm_rate=0.05)  # doctest: +SKIP
             >>> detections.table[detections.table.verdict == "anomaly"]  # doctest: +SKIP
         """
+        if fdr is not None:  # before anything is scored
+            validate_fdr(fdr)
         batches = [batch for batch, _ in self.detect_batches(images, false_alarm_rate, cross, skip_unreadable)]
         p = torch.cat([batch.p_values for batch in batches])
         decided = torch.cat([batch.is_anomaly for batch in batches]) if fdr is None else benjamini_hochberg(p, fdr)

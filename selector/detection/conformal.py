@@ -88,6 +88,12 @@ def validate_rate(rate: float | None, n_calibration: int) -> float:
     return rate
 
 
+def validate_fdr(rate: float) -> None:
+    """Refuse a false discovery rate outside (0, 1). Raises InputError."""
+    if not (math.isfinite(rate) and 0 < rate < 1):
+        raise InputError(f"fdr={rate}", "must be between 0 and 1", "try 0.1")
+
+
 def benjamini_hochberg(p: Tensor, rate: float) -> Tensor:
     """Which images to call anomalous so that the expected share of normal ones among them is ``rate`` at most.
 
@@ -104,7 +110,6 @@ def benjamini_hochberg(p: Tensor, rate: float) -> Tensor:
     Raises:
         InputError: The rate is outside (0, 1).
     """
-    if not (math.isfinite(rate) and 0 < rate < 1):
-        raise InputError(f"fdr={rate}", "must be between 0 and 1", "try 0.1")
+    validate_fdr(rate)
     adjusted = false_discovery_control(p.double().numpy(), method="bh")
     return torch.from_numpy(adjusted <= rate * (1 + ROUNDING))

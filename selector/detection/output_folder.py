@@ -1,6 +1,6 @@
 """The folder that `ssad detect` fills batch by batch; a detection that was stopped is resumed there.
 
-result.json        the request: detector, train images, false-alarm rate, calibration
+result.json        the request: detector, train images, false-alarm rate, calibration; with an FDR, which images
 detections.jsonl   one line per image, as soon as its pictures are written
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
 detections.csv     the same rows, written last: where it exists, the result is complete
@@ -54,7 +54,7 @@ class DetectionFolder:
         elif present and self._stored_request() != request:
             raise InputError(
                 str(root),
-                "holds the unfinished result of another run or rate",
+                "holds the unfinished result of another run or rate, or of other images that are decided over together",
                 "choose a new folder, or replace it (--overwrite)",
             )
         self.rows = self._complete_rows()

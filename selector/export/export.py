@@ -34,9 +34,10 @@ from selector.zoo.disk import disk_errors
 
 DESCRIPTION = "model.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # of scores and maps against the detector's, as a share of their mean magnitude
+TOLERANCE = 1e-4  # of scores and maps against the detector's, as a share of their unit (``unit_of``)
 # Float32 programs that differ only in the order of their sums stay well within this share of a score.
 ROUNDING = 1e-5
+ULPS = 4  # float32 roundings of the largest score: a far zero costs its small differences so much
 BATCH = 64  # calibration images a check runs at once
 TRACED = 2  # images that the programs are traced with: a batch of one would be taken for a constant
 
@@ -72,12 +73,15 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     calibration = outcome.zoo.calibration(members)["scores"]
     images = outcome.zoo.store.images["calibration"]
 
-    program = _traced(Calibrated(_on_cpu(detector), calibration), images)
+    allowed = tolerance(calibration, ROUNDING, detector.score_is_distance)
+    program = _traced(Calibrated(_on_cpu(detector), calibration, allowed), images)
     expected = detector.score(images), detector.score_map(images)
     contents, agreement = {}, {}
     for name, written, reader in ((ONNX, onnx_bytes, onnx_program), (TORCH, torch_bytes, torch_program)):
         contents[name] = written(program)
-        agreement[name] = _check(name, reader(contents[name]), images, expected, calibration)
+        agreement[name] = _check(
+            name, reader(contents[name]), images, expected, calibration, detector.score_is_distance
+        )
 
     scale = outcome.map_scale
     contents[DESCRIPTION] = json.dumps(
@@ -120,10 +124,9 @@ class Calibrated(nn.Module):
 
     calibration: Tensor
 
-    def __init__(self, program: nn.Module, calibration: Tensor) -> None:
+    def __init__(self, program: nn.Module, calibration: Tensor, allowed: float) -> None:
         super().__init__()
         self.program = program
-        allowed = ROUNDING * calibration.abs().mean()
         self.register_buffer("calibration", (calibration + allowed).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,29 +163,45 @@ def _traced(module: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
 
 
 def _check(
-    name: str, program: Program, images: Tensor, expected: tuple[Tensor, Tensor], calibration: Tensor
+    name: str,
+    program: Program,
+    images: Tensor,
+    expected: tuple[Tensor, Tensor],
+    calibration: Tensor,
+    is_distance: bool,
 ) -> dict[str, float]:
     """How far the program's scores and maps are from the detector's, alone and in batches."""
     ran = [program(batch) for batch in (images[:1], *images.split(BATCH))]
     score, maps, p = (torch.cat(parts) for parts in zip(*ran, strict=True))
     scores, score_maps = (torch.cat([values[:1], values]) for values in expected)
-    deviations = {"score": deviation(score, scores), "map": deviation(maps, score_maps)}
-    for output, value in deviations.items():
-        if not value <= TOLERANCE:  # NaN too
+    deviations = {}
+    for output, values, wanted in (("score", score, scores), ("map", maps, score_maps)):
+        difference = (values - wanted).abs().max().item()
+        deviations[output] = difference / unit_of(wanted, is_distance)
+        if not difference <= tolerance(wanted, TOLERANCE, is_distance):  # NaN too
             raise ExportError(
-                f"{name}: its {output} deviates from the detector's by {value:.2g} of its mean magnitude on the "
-                f"calibration images; at most {TOLERANCE:g} is allowed. Nothing was written"
+                f"{name}: its {output} deviates from the detector's by {deviations[output]:.2g} of its "
+                f"{'mean magnitude' if is_distance else 'range'} on the calibration images; at most {TOLERANCE:g} is "
+                "allowed. Nothing was written"
             )
-    slack = TOLERANCE * scores.abs().mean()
+    slack = tolerance(scores, TOLERANCE, is_distance)
     least, most = (p_values(calibration, scores + shift) for shift in (slack, -2 * slack))
     if not ((p >= least) & (p <= most)).all():
         raise ExportError(f"{name}: its p-values do not follow from the calibration scores. Nothing was written")
     return deviations
 
 
-def deviation(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference, as a share of the mean magnitude of what was expected."""
-    return ((actual - expected).abs().max() / expected.abs().mean()).item()
+def unit_of(scores: Tensor, is_distance: bool) -> float:
+    """What differences of scores, or of maps, are a share of: the mean magnitude of distances; of others, whose zero
+    may lie anywhere, their range where that is smaller."""
+    magnitude, extent = scores.abs().mean().item(), (scores.max() - scores.min()).item()
+    return (magnitude if is_distance or extent == 0 else min(magnitude, extent)) or 1.0
+
+
+def tolerance(scores: Tensor, share: float, is_distance: bool) -> float:
+    """How far scores may differ: by a share of their unit; others than distances also by what float32 can't hold."""
+    rounding = 0.0 if is_distance else ULPS * torch.finfo(torch.float32).eps * scores.abs().max().item()
+    return share * unit_of(scores, is_distance) + rounding
 
 
 # The folder -------------------------------------------------------------------------------------------------------

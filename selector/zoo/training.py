@@ -187,9 +187,12 @@ def gather_calibration(detector: Detector, images: Mapping[str, Tensor]) -> dict
     """What decisions and heatmaps are compared with: the calibration images' scores (h,), quantiles of their maps
     (q,) and the highest map score of each (h,).
 
-    Raises FloatingPointError when one is not finite.
+    Raises FloatingPointError when one is not finite, or when all maps are the same everywhere: what leaves nothing to
+    compare by can't be a member of an ensemble.
     """
     scores, maps = detector.score_and_map(images["calibration"])
+    if maps.min() == maps.max():
+        raise FloatingPointError("score maps of the calibration images are the same at every pixel")
     ordered = maps.double().flatten().sort().values
     ranks = torch.linspace(0, len(ordered) - 1, MAP_QUANTILES).round().long()
     return finite({"scores": scores, "maps": ordered[ranks], "map_maxima": maps.flatten(1).max(1).values})

@@ -60,6 +60,14 @@ def test_scores_that_nothing_can_be_compared_by_are_refused(value, is_distance):
         Normalization.of(torch.full((9,), value), is_distance)
 
 
+@pytest.mark.parametrize("offset", [0.0, -1e6])
+@pytest.mark.parametrize("sparse", [[0.0] * 98 + [1.0, 4.0], [0.0, 4.0], [-4.0] + [0.0] * 99], ids=len)
+def test_other_scores_of_which_most_are_equal_are_measured_by_their_range(sparse, offset):
+    normal = torch.tensor(sparse) + offset
+    normalized = max_normalized([normal], [Normalization.of(normal, False)])
+    assert normalized.max() - normalized.min() == 1
+
+
 def test_distances_are_compared_as_other_scores_where_one_member_gives_none(ensemble, striped, monkeypatch):
     images = striped(9, seed=3)
     monkeypatch.setattr(ensemble.members[0], "score_is_distance", False)

@@ -17,13 +17,16 @@ from torch import nn
 
 import augmentations
 from augmentations import InputError
+from augmentations.randomness import generator
 from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, get_preset
 from selector import select_best
+from selector.detection.conformal import p_values
 from selector.export import ExportError, export, formats
-from selector.export.export import DESCRIPTION
+from selector.export.export import DESCRIPTION, ROUNDING, Calibrated, tolerance
 from selector.export.formats import ONNX, TORCH
 from selector.zoo.disk import StorageError
 
+ULP = torch.finfo(torch.float32).eps
 REASON = "the extra `export` is not installed"
 onnx = pytest.importorskip("onnx", reason=REASON)
 onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
@@ -102,6 +105,20 @@ def test_calibration_images_keep_their_p_values_though_scores_are_rounded(case, 
     for program in programs.values():
         _, _, p_value = program(images)
         assert torch.equal(p_value, selection.detect(images).p_values)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, -1e6])
+def test_a_program_of_scores_about_any_zero_decides_as_the_detector(offset):
+    """What is allowed for rounding is no share of how far the zero is, which says nothing."""
+
+    class Scored(nn.Module):
+        def forward(self, scores):
+            return scores, scores
+
+    calibration, scores = (offset + 30 * torch.randn(40, generator=generator(seed, "scores")) for seed in (0, 1))
+    program = Calibrated(Scored(), calibration, tolerance(calibration, ROUNDING, is_distance=False))
+    assert (program(scores)[2] - p_values(calibration, scores)).abs().max() <= 2 / 41
+    assert (program(calibration + ULP * calibration.abs())[2] >= p_values(calibration, calibration)).all()
 
 
 def test_the_onnx_file_is_valid_and_names_its_ends(case):

@@ -197,6 +197,12 @@ class TestEvidence:
         with pytest.raises(FloatingPointError, match=which):
             gather_calibration(fitted, images)
 
+    def test_maps_that_are_the_same_everywhere_are_refused(self, fitted, images, monkeypatch):
+        scores, maps = fitted.score_and_map(images["calibration"])
+        monkeypatch.setattr(Classifier, "score_and_map", lambda self, images: (scores, torch.zeros_like(maps)))
+        with pytest.raises(FloatingPointError, match="the same at every pixel"):
+            gather_calibration(fitted, images)
+
     def test_calibration_is_scores_and_the_order_of_the_map(self, fitted, images):
         found = gather_calibration(fitted, images)
         maps = fitted.score_map(images["calibration"])
