@@ -211,6 +211,10 @@ def detect(
     print(f"heatmaps  {out / 'heatmaps'}")
 
 
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
+
+
 def _largest_rejected(
     selection: Selection, images: Path, rate: float, cross: bool, skip_unreadable: bool, fdr: float
 ) -> float:
