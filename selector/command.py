@@ -15,7 +15,7 @@ from rich.progress import Progress
 import augmentations
 import detectors
 from augmentations import InputError
-from selector.detection.conformal import benjamini_hochberg, min_false_alarm_rate, validate_rate
+from selector.detection.conformal import benjamini_hochberg
 from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
@@ -167,7 +167,7 @@ def detect(
         )
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
-    rate = validate_rate(false_alarm_rate, calibration.n)
+    rate = calibration.validate_rate(false_alarm_rate)
     names = [] if watch else reader.names_of(images)
     request = {
         "detector": selection.detector_id,
@@ -190,7 +190,7 @@ def detect(
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
-        f"(p-values from {calibration.n} held-out normal images: {min_false_alarm_rate(calibration.n):.3g} or more)."
+        f"(p-values from {calibration.describe()}: {calibration.smallest_rate:.3g} or more)."
     )
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")

@@ -16,7 +16,13 @@ from augmentations import InputError
 from augmentations.hyperparameters import from_json
 from detectors import Detector, files
 from selector.detection.conformal import p_values
-from selector.detection.cross_conformal import Calibration, Fold, cross_calibrate
+from selector.detection.cross_conformal import (
+    Calibration,
+    Fold,
+    calibration_groups,
+    cross_calibrate,
+    smallest_cross_rate,
+)
 from selector.execution import resolve_engine
 from selector.ranking.cross_fit import CrossFitPValue
 from selector.ranking.ranking import Ranking
@@ -94,20 +100,26 @@ class Outcome:
 
     def calibration(self, cross: bool = False) -> Calibration:
         """What the detector's scores are compared with; ``cross`` trains its folds where they are missing."""
-        store = self.zoo.store
+        store, stored = self.zoo.store, self.zoo.calibration(self._members)
         if cross:
             with store.locked():
                 engine = resolve_engine(None, None, self.zoo.device)
-                return cross_calibrate(store, self.members, engine, self.zoo.device)
-        stored = self.zoo.calibration(self._members)
-        return Calibration((Fold(self.detector, stored["scores"], stored["map_maxima"]),))
+                return cross_calibrate(store, self.members, engine, self.zoo.device, stored["map_maxima"])
+        groups = self.calibration_groups
+        fold = Fold(self.detector, stored["scores"], groups)
+        return Calibration((fold,), stored["map_maxima"], groups, smallest_cross_rate(store))
+
+    @property
+    def calibration_groups(self) -> tuple[int, ...] | None:
+        """The group of each calibration image, where the normal images have groups."""
+        return calibration_groups(self.zoo.store)
 
     @cached_property
     def test_p_values(self) -> torch.Tensor:
         """The p-values (k,) of the test images, each by the detector that would have been chosen without it."""
         test = self.zoo.scores(self._members).test_scores
         assert test is not None
-        p = p_values(self.zoo.calibration(self._members)["scores"], test)
+        p = p_values(self.zoo.calibration(self._members)["scores"], test, self.calibration_groups)
         for image in self.cross_fit_p_values:
             p[image.row] = image.p_value
         return p

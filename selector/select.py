@@ -262,7 +262,8 @@ def _affected(
         return store.calibration(candidate_id)["scores"]
 
     test = store.images["test"]
-    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration)
+    groups = store.groups("calibration")
+    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, groups)
 
 
 def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:

@@ -95,6 +95,7 @@ def affected_images(
     images: Tensor,
     evidence: Mapping[str, Sequence[Evidence]],
     calibration: Callable[[str], Tensor],
+    groups: Sequence[int] | None = None,
 ) -> tuple[CrossFitPValue, ...]:
     """The test images without which other candidates would have been chosen, and their p-values.
 
@@ -104,6 +105,7 @@ def affected_images(
         images: (k,C,H,W) the test images.
         evidence: the draws of each candidate.
         calibration: from a candidate to the scores (h,) that it gives the calibration images.
+        groups: of the calibration images, where they have some.
     """
     rows_by_members: dict[tuple[str, ...], list[int]] = {}
     for row, others in enumerate(selections):
@@ -115,6 +117,6 @@ def affected_images(
         is_distance = all(e.score_is_distance for e in seen)
         units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
         test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
-        p = p_values(max_normalized([calibration(i) for i in others], units), test)
+        p = p_values(max_normalized([calibration(i) for i in others], units), test, groups)
         affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
     return tuple(sorted(affected, key=lambda image: image.row))

@@ -284,7 +284,8 @@ def _chosen(outcome: Outcome) -> Chosen:
     members = [member.id for member in outcome.members]
     calibration = outcome.zoo.calibration(members)
     p = outcome.test_p_values if store.names("test") else None
-    verdicts = apply_threshold(outcome.zoo.scores(members), calibration["scores"], store.names("test"), p)
+    scores, groups = outcome.zoo.scores(members), outcome.calibration_groups
+    verdicts = apply_threshold(scores, calibration["scores"], store.names("test"), p, groups)
     normal = store.images["train"][:PAIRS]
     detector = outcome.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
@@ -299,7 +300,7 @@ def _chosen(outcome: Outcome) -> Chosen:
         lowest=_samples(outcome, verdicts, low),
         sheet=_samples(outcome, verdicts, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=outcome.map_scale,
-        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
+        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate, groups),
     )
 
 
