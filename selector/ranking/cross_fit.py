@@ -2,10 +2,11 @@
 
 The conformal promise is exact for an image that, like the calibration images, the choice did not look at. It did look
 at the test images; so the p-value of each is that of the candidates that would have been chosen without it, often the
-same ones. Images are left out in folds.
+same ones. Images are left out in folds, identical
+ones together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +49,8 @@ def selections_without_fold(
     decision: Decision,
     seed: int,
     members: int,
+    copies: Sequence[Hashable] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> list[tuple[str, ...]]:
     """The candidates that would make the detector without each of the test images: without its fold.
 
@@ -61,6 +64,8 @@ def selections_without_fold(
         decision: of the choice itself.
         seed: of the folds.
         members: of the recommended detector, at most.
+        copies: by test image what identical ones share, which are left out together; None: none are identical.
+        groups: of the validation images, where they have some.
 
     Returns:
         By test image the ids of the members, best first; empty where embeddings decide: to compare them again for every
@@ -70,13 +75,15 @@ def selections_without_fold(
         return []
     # One after another, and without their embeddings, so that those of one alone are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = usable_scores([e] for e in scores.values())
+    compared = usable_scores(([e] for e in scores.values()), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
-    order = torch.randperm(k, generator=generator(seed, "jackknife"))
+    numbers: dict[Hashable, int] = {}
+    image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
+    order = torch.randperm(len(numbers), generator=generator(seed, "jackknife"))
     selections: list[tuple[str, ...]] = [()] * k
-    for fold in range(min(FOLDS, k)):
-        rest = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
-        is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest]).is_shifted
+    for fold in range(min(FOLDS, len(numbers))):
+        rest = ~torch.isin(image_of, order[fold::FOLDS])
+        is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest], groups).is_shifted
         without = {i: e.subset(test_scores=rest) for i, e in scores.items()}
         rule = decision.given(is_shifted).supported_by([e.available for e in without.values()])
         evaluations = {
@@ -84,7 +91,7 @@ def selections_without_fold(
             for c in candidates
         }
         chosen = first(provisional_table(candidates, evaluations, rule), members)
-        for row in order[fold::FOLDS].tolist():
+        for row in (~rest).nonzero()[:, 0].tolist():
             selections[row] = chosen
     return selections
 
@@ -111,12 +118,15 @@ def affected_images(
     for row, others in enumerate(selections):
         if ensemble_id(others) != ensemble_id(members):
             rows_by_members.setdefault(others, []).append(row)
-    affected = []
+    affected: dict[int, CrossFitPValue] = {}
+    p_value_of: dict[str, float] = {}  # scores of identical images may differ by rounding, their p-values must not
     for others, rows in rows_by_members.items():
         seen = [evidence[i][0] for i in others]
         is_distance = all(e.score_is_distance for e in seen)
         units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
         test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
         p = p_values(max_normalized([calibration(i) for i in others], units), test, groups)
-        affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
-    return tuple(sorted(affected, key=lambda image: image.row))
+        for row in rows:
+            digest = image_digest(images[row])
+            affected[row] = CrossFitPValue(row, digest, p_value_of.setdefault(digest, p[row].item()))
+    return tuple(affected[row] for row in sorted(affected))

@@ -85,7 +85,7 @@ class Study:
         for i in ok:
             if i not in self._available:
                 self._available[i] = self.zoo.evidence(i)[0].available
-        is_shifted = test_for_shift(map(self.zoo.evidence, ok), seed=0).is_shifted
+        is_shifted = test_for_shift(map(self.zoo.evidence, ok), 0, self.zoo.store.groups("validation")).is_shifted
         self.rule = rule = self.decision.given(is_shifted).supported_by([self._available[i] for i in ok])
         for i, record in records.items():
             if (i, rule.names) not in self._evaluations:

@@ -126,3 +126,21 @@ def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():
     mixed = evidence_of | {lacking: [replace(evidence_of[lacking][0], augmented_scores=None)]}
     assert selections(mixed, "rtm", 1) == selections(evidence_of, "rtm", 1)
     assert selections(mixed, "auto", 2) == selections(evidence_of, "auto", 2)
+
+
+def test_identical_images_are_left_out_together_and_have_one_p_value():
+    """They have one p-value in ``test_p_values`` and in ``detect``, which recognises images by their pixels."""
+    evidence_of = evidence(60)
+    copies = [*range(57), 0, 1, 2]
+    first = {i: torch.tensor(copies) for i in evidence_of}
+    same = {i: [one.subset(test=first[i], test_scores=first[i]) for one in draws] for i, draws in evidence_of.items()}
+    decision = resolve_decision("rtm", 30)
+    chosen = selections_without_fold(CANDIDATES, RECORDS, same, decision, 0, 1, copies)
+    assert chosen[57:] == chosen[:3]
+    assert len(set(chosen)) > 1
+    images = torch.rand(57, 1, 4, 4)[torch.tensor(copies)]
+    calibration = {c.id: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, c in enumerate(CANDIDATES)}
+    other = [(CANDIDATES[1].id,)] * 60
+    affected = affected_images((CANDIDATES[0].id,), other, images, same, calibration.get)
+    assert len(affected) == 60
+    assert len({(image.digest, image.p_value) for image in affected}) == len({image.digest for image in affected}) == 57
