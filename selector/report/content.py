@@ -149,7 +149,7 @@ def _reliability(outcome: Outcome) -> str:
         return "doubtful"
     if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
         return "doubtful"
-    return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
+    return "settled" if result.table.tied.sum() == 1 else "tied"
 
 
 def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
