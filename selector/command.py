@@ -15,7 +15,7 @@ from rich.progress import Progress
 import augmentations
 import detectors
 from augmentations import InputError
-from selector.detection.conformal import benjamini_hochberg
+from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
 from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
@@ -168,6 +168,8 @@ def detect(
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
     rate = calibration.validate_rate(false_alarm_rate)
+    if fdr is not None:
+        validate_fdr(fdr, calibration.smallest_rate)
     names = [] if watch else reader.names_of(images)
     request = {
         "detector": selection.detector_id,
@@ -192,6 +194,9 @@ def detect(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
         f"(p-values from {calibration.describe()}: {calibration.smallest_rate:.3g} or more)."
     )
+    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, len(results.rows))
+    if fewest is not None and fewest > 1:
+        print(f"With so few of them at least {fewest} images are called anomalous at this rate, or none.")
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
 

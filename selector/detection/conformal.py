@@ -141,8 +141,11 @@ def validate_rate(
 def benjamini_hochberg(p: Tensor, rate: float) -> Tensor:
     """Which images to call anomalous so that the expected share of normal ones among them is ``rate`` at most.
 
-    Holds for the conformal p-values of one calibration set, which depend on each other positively (Benjamini and
-    Hochberg, 1995; Bates et al., "Testing for Outliers with Conformal p-values", 2023).
+    Holds for the split-conformal p-values of one calibration set, which depend on each other positively (Benjamini and
+    Hochberg, 1995; Bates et al., "Testing for Outliers with Conformal p-values", 2023). It is not proved for those of
+    several folds or of groups: these keep twice the false-alarm rate, or the rate, one image at a time, and whether
+    they depend positively is not known. Whatever the dependence, k such p-values of folds keep
+    2 (1 + 1/2 + ... + 1/k) times the rate, and those of groups half of that (Benjamini and Yekutieli, 2001).
 
     Args:
         p: p-values (k,).
@@ -154,7 +157,40 @@ def benjamini_hochberg(p: Tensor, rate: float) -> Tensor:
     Raises:
         InputError: The rate is outside (0, 1).
     """
-    if not (math.isfinite(rate) and 0 < rate < 1):
-        raise InputError(f"fdr={rate}", "must be between 0 and 1", "try 0.1")
+    _require_fdr(rate)
     adjusted = false_discovery_control(p.double().numpy(), method="bh")
     return torch.from_numpy(adjusted <= rate * (1 + ROUNDING))
+
+
+def validate_fdr(rate: float, smallest_p_value: float) -> None:
+    """Refuse a false discovery rate that no image can reach, however many are anomalous.
+
+    Raises:
+        InputError: The rate is outside (0, 1), or below the smallest p-value, so that nothing is ever rejected.
+    """
+    _require_fdr(rate)
+    if fewest_rejected(rate, smallest_p_value, n_images=1) is None:
+        raise InputError(
+            f"fdr={rate}",
+            f"the smallest p-value that the calibration images support is {smallest_p_value:.3g}, so that no image "
+            "could be called anomalous",
+            f"use {math.ceil(smallest_p_value * 1000) / 1000} or more, or select with more normal images (or groups)",
+        )
+
+
+def fewest_rejected(rate: float, smallest_p_value: float, n_images: int) -> int | None:
+    """How many of the images Benjamini and Hochberg reject together, or none of them; None where it is always none.
+
+    Args:
+        rate: The false discovery rate.
+        smallest_p_value: That the calibration images support.
+        n_images: That are decided on together.
+    """
+    if smallest_p_value > rate * (1 + ROUNDING):
+        return None
+    return max(1, math.ceil(smallest_p_value * n_images / rate * (1 - ROUNDING)))
+
+
+def _require_fdr(rate: float) -> None:
+    if not (math.isfinite(rate) and 0 < rate < 1):
+        raise InputError(f"fdr={rate}", "must be between 0 and 1", "try 0.1")

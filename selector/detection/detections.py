@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from selector.detection.conformal import min_false_alarm_rate
+from selector.detection.conformal import fewest_rejected, min_false_alarm_rate
 from selector.detection.regions import Region, find_regions
 
 
@@ -54,6 +54,13 @@ class Detections:
     def smallest_p_value(self) -> float:
         """The smallest p-value that so many calibration images, or groups, can give."""
         return min_false_alarm_rate(self.n_calibration if self.n_groups is None else self.n_groups, self.n_folds)
+
+    @property
+    def fewest_anomalies(self) -> int:
+        """How many images have to be called anomalous together for one to be: more than 1 where ``fdr`` is set and
+        calibration images are few for so many images."""
+        fewest = fewest_rejected(self.fdr, self.smallest_p_value, len(self.names)) if self.fdr is not None else 1
+        return fewest or len(self.names) + 1
 
     @cached_property
     def regions(self) -> tuple[tuple[Region, ...], ...]:

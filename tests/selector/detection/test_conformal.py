@@ -13,9 +13,11 @@ from selector.detection.conformal import (
     DEFAULT_FALSE_ALARM_RATE,
     benjamini_hochberg,
     cross_p_values,
+    fewest_rejected,
     min_false_alarm_rate,
     n_supporting,
     p_values,
+    validate_fdr,
     validate_rate,
 )
 from selector.detection.regions import map_threshold
@@ -238,3 +240,24 @@ def test_few_images_in_folds_keep_twice_the_rate():
         flagged += (cross_p_values(folds) <= rate).item()
     assert flagged / repeats <= most(2 * rate, repeats)
     assert min_false_alarm_rate(20, 5) == 0.2
+
+
+def test_an_fdr_that_no_image_can_reach_is_refused():
+    """100 blatant anomalies and 3 calibration images: none is ever called anomalous at .1."""
+    p = p_values(torch.zeros(3), torch.ones(100))
+    assert not benjamini_hochberg(p, 0.1).any()
+    with pytest.raises(InputError, match=r"fdr=0\.1: the smallest p-value .* is 0\.25.* use 0\.25 or more"):
+        validate_fdr(0.1, min_false_alarm_rate(3))
+    validate_fdr(0.25, min_false_alarm_rate(3))
+    assert benjamini_hochberg(p, 0.25).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0.01, 0.9))
+def test_so_many_have_to_be_called_anomalous_together(h, n_images, rate):
+    fewest = fewest_rejected(rate, min_false_alarm_rate(h), n_images)
+    found = []
+    for n_anomalous in range(1, n_images + 1):
+        scores = torch.zeros(n_images)
+        scores[:n_anomalous] = 2.0
+        found.append(benjamini_hochberg(p_values(torch.ones(h), scores), rate).any().item())
+    assert found == [fewest is not None and n >= fewest for n in range(1, n_images + 1)]
