@@ -156,7 +156,8 @@ def select_best(
             study.run(workers, on_done)
         ranking = _rank(zoo, decision, seed)
         affected = _affected(zoo, ranking, decision, seed, members)
-        selection = Selection(zoo, ranking, ranking.first(members), affected)
+        correction = cross_fit.correction_of(decision, test is not None, searched.learns)
+        selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
         selection.temporary_folder = temporary
         study.save(selection.ranking)
         selection.save()

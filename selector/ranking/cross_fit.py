@@ -28,6 +28,38 @@ FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Whether the p-values of test images, which took part in the choice, are corrected for it, or why they are not."""
+
+    is_corrected: bool
+    reason: str = ""
+
+
+def correction_of(decision: Decision, has_test: bool, search_learns: bool) -> Correction:
+    """What cross-fitting corrects.
+
+    Args:
+        decision: of the choice.
+        has_test: whether there are test images.
+        search_learns: whether candidates were proposed by how earlier ones were judged.
+    """
+    if not has_test:
+        return Correction(False, "there are no test images")
+    if not decision.required_fields & {"test", "test_scores"}:
+        return Correction(True, "no criterion that decides reads anything of the test images")
+    if not decision.required_fields <= set(SCORES):
+        reason = (
+            "criteria that read embeddings, or your own, decide, and to repeat that without each fold takes too long"
+        )
+        return Correction(False, reason)
+    if search_learns:
+        return Correction(
+            False, "the search proposed candidates by the test scores of earlier ones, and is not repeated"
+        )
+    return Correction(True)
+
+
+@dataclass(frozen=True)
 class CrossFitPValue:
     """The p-value of a test image without which other candidates would be chosen, by these.
 

@@ -17,6 +17,7 @@ from selector.criteria import Criterion
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.outcome import Outcome
+from selector.ranking.cross_fit import Correction
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
@@ -103,6 +104,7 @@ class Content:
     versions: Mapping[str, str]
     settings: Mapping[str, str]
     has_test: bool
+    correction: Correction  # of the test images' p-values
     n_cross_fitted: int  # test images that other candidates than the recommended ones decide on
     glossary: tuple[Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
@@ -137,6 +139,7 @@ def gather(outcome: Outcome) -> Content:
         versions=store.run["versions"],
         settings=_settings(outcome),
         has_test=bool(store.names("test")),
+        correction=outcome.correction,
         n_cross_fitted=len(outcome.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,

@@ -98,6 +98,7 @@ def as_json(outcome: Outcome, content: Content) -> dict[str, Any]:
             "absent": dict(content.explanation.absent),
         },
         "decision": decision,
+        "correction": asdict(content.correction),
         "skipped": list(content.skipped),
         "notes": list(content.notes),
         "versions": dict(content.versions),

@@ -10,7 +10,13 @@ from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking import bootstrap
-from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
+from selector.ranking.cross_fit import (
+    FOLDS,
+    CrossFitPValue,
+    affected_images,
+    correction_of,
+    selections_without_fold,
+)
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
@@ -144,3 +150,21 @@ def test_identical_images_are_left_out_together_and_have_one_p_value():
     affected = affected_images((CANDIDATES[0].id,), other, images, same, calibration.get)
     assert len(affected) == 60
     assert len({(image.digest, image.p_value) for image in affected}) == len({image.digest for image in affected}) == 57
+
+
+@pytest.mark.parametrize(
+    ("criterion", "has_test", "learns", "is_corrected", "reason"),
+    [
+        ("auto", True, False, True, ""),
+        ("auto", True, True, False, "the search proposed candidates"),
+        ("pseudo_auc", True, True, True, "no criterion that decides reads"),
+        ("dsv", True, False, False, "criteria that read embeddings"),
+        (one_for_all, True, False, False, "or your own"),
+        ("auto", False, False, False, "there are no test images"),
+    ],
+)
+def test_whether_test_images_are_corrected_is_said_with_the_reason(criterion, has_test, learns, is_corrected, reason):
+    correction = correction_of(resolve_decision(criterion, 30, has_test), has_test, learns)
+    assert correction.is_corrected == is_corrected
+    assert reason in correction.reason
+    assert is_corrected or correction.reason
