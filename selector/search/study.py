@@ -7,6 +7,7 @@ knows. So trials are judged again for every batch, from what is on disk; a run t
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from augmentations import InputError
@@ -99,7 +100,8 @@ class Study:
         judged = []
         for proposal in proposals:
             row = rows[proposal.candidates[0].configuration_id]
-            value = float(row["criterion"]) if row["status"] == "ok" else None
+            # A Borda share is nan where there is no other to compare with; any number tells Optuna the same.
+            value = float(np.nan_to_num(row["criterion"])) if row["status"] == "ok" else None
             shown = (row["rank"], row["candidate"], row["reason"])
             judged.append(Judged(proposal, row["status"], value, *shown))
         return judged

@@ -35,7 +35,9 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     ]
     among = f"{len(table)} candidates" + (f" ({', '.join(dropped)})" if dropped else "")
     first = table.iloc[0]
-    lines = [f"Best of {among}: {ranking.descriptions[best.id]}, {rule.describe()} = {number(first.criterion)}."]
+    incomparable = first.status == "ok" and not math.isfinite(first.criterion)
+    value = "" if incomparable else f", {rule.describe()} = {number(first.criterion)}"
+    lines = [f"Best of {among}: {ranking.descriptions[best.id]}{value}."]
     if first.status != "ok":
         return [*lines, f"No candidate can be trusted: the best one {first.status} ({first.reason})."]
     if second is None or len(trained) < 2:

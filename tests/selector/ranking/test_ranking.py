@@ -214,6 +214,15 @@ def test_one_candidate_has_no_margin(candidate, evidence, ranked):
     assert "nothing confirms" in " ".join(sentences(result, only, None))
 
 
+def test_one_candidate_has_no_borda_share(candidate, evidence, ranked):
+    only, failed = candidate(0.01), candidate(0.02)
+    result = ranked({only: evidence(), failed: None}, Rule.of("rtm", "score_shift"))
+    assert result.table.status.tolist() == ["ok", "failed"]
+    assert result.table.criterion.isna().all()
+    first = sentences(result, only, None)[0]
+    assert first == "Best of 2 candidates (1 failed): cutout (area 0.01)."
+
+
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_one_rule_says_who_can_not_be_distinguished(pool, ranked, is_tied):
     """Also where the margin exceeds its spread: a verdict must not contradict itself."""
