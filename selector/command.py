@@ -16,7 +16,7 @@ from rich.progress import Progress
 import augmentations
 import detectors
 from augmentations import InputError
-from selector.detection.conformal import benjamini_hochberg, min_false_alarm_rate, validate_fdr, validate_rate
+from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
 from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
@@ -174,11 +174,11 @@ def detect(
         raise InputError(
             "--fdr with --watch", "decides over all images together, and some are yet to come", "leave one out"
         )
-    if fdr is not None:
-        validate_fdr(fdr)
     selection = load(run, device=device)
     calibration = selection.calibration(cross)
-    rate = validate_rate(false_alarm_rate, calibration.n)
+    rate = calibration.validate_rate(false_alarm_rate)
+    if fdr is not None:
+        validate_fdr(fdr, calibration.smallest_rate)
     names = [] if watch else reader.names_of(images)
     request = {
         "detector": selection.detector_id,
@@ -205,8 +205,11 @@ def detect(
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
-        f"(p-values from {calibration.n} held-out normal images: {min_false_alarm_rate(calibration.n):.3g} or more)."
+        f"(p-values from {calibration.describe()}: {calibration.smallest_rate:.3g} or more)."
     )
+    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, len(results.rows))
+    if fewest is not None and fewest > 1:
+        print(f"With so few of them at least {fewest} images are called anomalous at this rate, or none.")
     print(f"table     {table}")
     print(f"heatmaps  {out / 'heatmaps'}")
 

@@ -16,9 +16,15 @@ from augmentations import InputError
 from augmentations.hyperparameters import from_json
 from detectors import Detector, files
 from selector.detection.conformal import p_values
-from selector.detection.cross_conformal import Calibration, Fold, cross_calibrate
+from selector.detection.cross_conformal import (
+    Calibration,
+    Fold,
+    calibration_groups,
+    cross_calibrate,
+    smallest_cross_rate,
+)
 from selector.execution import resolve_engine
-from selector.ranking.cross_fit import CrossFitPValue
+from selector.ranking.cross_fit import Correction, CrossFitPValue
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import Rule
 from selector.ranking.shift import ShiftTest
@@ -34,14 +40,21 @@ class Outcome:
     """What a selection found: the ranking of all candidates, and the detector that the best of them form together.
 
     cross_fit_p_values: of the test images without which other candidates would have been chosen.
+    correction: whether these correct the p-values of the test images, or why not.
     """
 
     def __init__(
-        self, zoo: Zoo, result: Ranking, members: Sequence[str], cross_fit_p_values: Sequence[CrossFitPValue] = ()
+        self,
+        zoo: Zoo,
+        result: Ranking,
+        members: Sequence[str],
+        cross_fit_p_values: Sequence[CrossFitPValue],
+        correction: Correction,
     ) -> None:
         self.zoo = zoo
         self.result = result
         self.cross_fit_p_values = tuple(cross_fit_p_values)
+        self.correction = correction
         self._members = tuple(members)
 
     @property
@@ -94,20 +107,27 @@ class Outcome:
 
     def calibration(self, cross: bool = False) -> Calibration:
         """What the detector's scores are compared with; ``cross`` trains its folds where they are missing."""
-        store = self.zoo.store
+        store, stored = self.zoo.store, self.zoo.calibration(self._members)
         if cross:
             with store.locked():
                 engine = resolve_engine(None, None, self.zoo.device)
-                return cross_calibrate(store, self.members, engine, self.zoo.device)
-        stored = self.zoo.calibration(self._members)
-        return Calibration((Fold(self.detector, stored["scores"], stored["map_maxima"]),))
+                return cross_calibrate(store, self.members, engine, self.zoo.device, stored["map_maxima"])
+        groups = self.calibration_groups
+        fold = Fold(self.detector, stored["scores"], groups)
+        return Calibration((fold,), stored["map_maxima"], groups, smallest_cross_rate(store))
+
+    @property
+    def calibration_groups(self) -> tuple[int, ...] | None:
+        """The group of each calibration image, where the normal images have groups."""
+        return calibration_groups(self.zoo.store)
 
     @cached_property
     def test_p_values(self) -> torch.Tensor:
-        """The p-values (k,) of the test images, each by the detector that would have been chosen without it."""
+        """The p-values (k,) of the test images; see ``correction``: each by the detector that would have been chosen
+        without it, where the choice could be repeated."""
         test = self.zoo.scores(self._members).test_scores
         assert test is not None
-        p = p_values(self.zoo.calibration(self._members)["scores"], test)
+        p = p_values(self.zoo.calibration(self._members)["scores"], test, self.calibration_groups)
         for image in self.cross_fit_p_values:
             p[image.row] = image.p_value
         return p
@@ -126,6 +146,7 @@ class Outcome:
             "absent": dict(result.absent),
             "comparison": asdict(result.comparison),
             "members": list(self._members),
+            "correction": asdict(self.correction),
             "cross_fit_p_values": [asdict(image) for image in self.cross_fit_p_values],
         }
         with disk_errors(self.path):
@@ -143,7 +164,8 @@ class Outcome:
             candidates = in_order(stored_proposals(store))
             result = _ranking(saved)
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
-            return cls(Zoo(store, candidates, detectors.resolve_device(device)), result, saved["members"], images)
+            zoo = Zoo(store, candidates, detectors.resolve_device(device))
+            return cls(zoo, result, saved["members"], images, Correction(**saved["correction"]))
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -18,6 +18,7 @@ from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
 from selector.execution import resolve_engine
 from selector.inputs import image_checks
+from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images, fingerprint, read_images
 from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
 from selector.ranking import cross_fit
@@ -155,7 +156,8 @@ def select_best(
             study.run(workers, on_done)
         ranking = _rank(zoo, decision, seed)
         affected = _affected(zoo, ranking, decision, seed, members)
-        selection = Selection(zoo, ranking, ranking.first(members), affected)
+        correction = cross_fit.correction_of(decision, test is not None, searched.learns)
+        selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
         selection.temporary_folder = temporary
         study.save(selection.ranking)
         selection.save()
@@ -244,7 +246,7 @@ def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
     if not evidence:
         reasons = sorted({record["reason"] for record in records.values()})
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
-    shift = test_for_shift(evidence.values(), seed)
+    shift = test_for_shift(evidence.values(), seed, zoo.store.groups("validation"))
     return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
 
 
@@ -256,13 +258,23 @@ def _affected(
     if "test" not in store.images:
         return ()
     records, evidence = _records_and_evidence(zoo)
-    selections = cross_fit.selections_without_fold(zoo.candidates, records, evidence, decision, seed, members)
+    selections = cross_fit.selections_without_fold(
+        zoo.candidates,
+        records,
+        evidence,
+        decision,
+        seed,
+        members,
+        copies=[image_digest(image) for image in store.images["test"]],
+        groups=store.groups("validation"),
+    )
 
     def calibration(candidate_id: str) -> torch.Tensor:
         return store.calibration(candidate_id)["scores"]
 
     test = store.images["test"]
-    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration)
+    groups = store.groups("calibration")
+    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, groups)
 
 
 def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from selector.detection.conformal import benjamini_hochberg, validate_fdr, validate_rate
+from selector.detection.conformal import benjamini_hochberg, validate_fdr
 from selector.detection.detections import Detections
 from selector.export.export import export
 from selector.inputs.digests import image_digest
@@ -53,22 +53,24 @@ class Selection(Outcome):
         Args:
             images: a folder, files, an array or a tensor.
             false_alarm_rate: the share of normal images called anomalous, on average; None: the smallest that the
-                calibration images support, not below .05.
+                calibration images support, or their groups where they have some, not below .05.
             fdr: decide over all these images together instead, so that the expected share of normal images among
-                those called anomalous is at most this (Benjamini-Hochberg).
+                those called anomalous is at most this (Benjamini-Hochberg). With few calibration images several images
+                are called so or none (``Detections.fewest_anomalies``).
             cross: calibrate by cross-conformal prediction, for few normal images; trains every member five times, once.
+                Twice the rate is what is proved, for candidates that were fixed before.
             skip_unreadable: leave unreadable files out and list them.
         Returns:
             What the detector says of each image; its ``table`` has one row per image.
         Raises:
-            InputError: for a rate that the calibration images can't support.
+            InputError: for a rate that the calibration images can't support, or an fdr that no image could reach.
 
         Example:
             >>> detections = selection.detect("incoming/", false_alarm_rate=0.05)  # doctest: +SKIP
             >>> detections.table[detections.table.verdict == "anomaly"]  # doctest: +SKIP
         """
-        if fdr is not None:  # before anything is scored
-            validate_fdr(fdr)
+        if fdr is not None:
+            validate_fdr(fdr, self.calibration(cross).smallest_rate)
         batches = [batch for batch, _ in self.detect_batches(images, false_alarm_rate, cross, skip_unreadable)]
         p = torch.cat([batch.p_values for batch in batches])
         decided = torch.cat([batch.is_anomaly for batch in batches]) if fdr is None else benjamini_hochberg(p, fdr)
@@ -107,7 +109,7 @@ class Selection(Outcome):
         """
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
-        rate = validate_rate(false_alarm_rate, calibration.n)
+        rate = calibration.validate_rate(false_alarm_rate)
         map_threshold = calibration.map_threshold(rate)
         batches = iterate_batches(
             images,
@@ -130,6 +132,8 @@ class Selection(Outcome):
                     maps=maps,
                     false_alarm_rate=rate,
                     n_calibration=calibration.n,
+                    n_groups=calibration.n_groups,
+                    n_folds=len(calibration.folds),
                     sizes=batch.sizes,
                     map_threshold=map_threshold,
                     skipped=batch.skipped,

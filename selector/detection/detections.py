@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from selector.detection.conformal import min_false_alarm_rate
+from selector.detection.conformal import fewest_rejected, min_false_alarm_rate
 from selector.detection.regions import Region, find_regions
 
 
@@ -16,7 +16,8 @@ class Detections:
     """What was decided on k images.
 
     A normal image like the calibration images is called anomalous with probability ``false_alarm_rate`` at most, on
-    average over calibration sets; where ``fdr`` is set, at most that share of the images called anomalous is normal.
+    average over calibration sets (twice that at most where they are held out in folds); where ``fdr`` is set, at most
+    that share of the images called anomalous is normal.
 
     Attributes:
         names: The images' names.
@@ -26,8 +27,11 @@ class Detections:
         maps: Score maps (k,H,W).
         false_alarm_rate: The rate that images are decided at.
         n_calibration: How many calibration images the p-values come from.
+        n_groups: How many groups these come in, which count instead; None where each is one of its own.
+        n_folds: How many folds they are held out in, 1 where the calibration is split-conformal.
         sizes: Height and width of each image in pixels, as it was read.
-        map_threshold: The map score that a normal image exceeds anywhere with probability ``false_alarm_rate`` at most.
+        map_threshold: The map score that a normal image exceeds anywhere with probability ``false_alarm_rate`` at most,
+            or the smallest rate that the calibration images of the detector that makes the maps support.
         fdr: The false discovery rate, or None.
         skipped: Name of and reason for each image that could not be read.
     """
@@ -43,11 +47,20 @@ class Detections:
     map_threshold: float
     fdr: float | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    n_groups: int | None = None
+    n_folds: int = 1
 
     @property
     def smallest_p_value(self) -> float:
-        """The smallest p-value that this number of calibration images can give."""
-        return min_false_alarm_rate(self.n_calibration)
+        """The smallest p-value that so many calibration images, or groups, can give."""
+        return min_false_alarm_rate(self.n_calibration if self.n_groups is None else self.n_groups, self.n_folds)
+
+    @property
+    def fewest_anomalies(self) -> int:
+        """How many images have to be called anomalous together for one to be: more than 1 where ``fdr`` is set and
+        calibration images are few for so many images."""
+        fewest = fewest_rejected(self.fdr, self.smallest_p_value, len(self.names)) if self.fdr is not None else 1
+        return fewest or len(self.names) + 1
 
     @cached_property
     def regions(self) -> tuple[tuple[Region, ...], ...]:

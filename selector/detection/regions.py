@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
 from torch import Tensor
+
+from selector.detection.conformal import Groups, p_values
 
 TOUCHING = np.ones((3, 3))  # pixels that share a corner belong to one region
 
@@ -25,21 +28,22 @@ class Region:
     peak: float
 
 
-def map_threshold(calibration_maxima: Tensor, rate: float) -> float:
+def map_threshold(calibration_maxima: Tensor, rate: float, groups: Groups | None = None) -> float:
     """The map score that a normal image exceeds anywhere with probability ``rate`` at most.
 
-    It is the split-conformal quantile, as for image scores.
+    It is the lowest of the calibration maxima above which a p-value is the rate at most, as for image scores.
 
     Args:
         calibration_maxima: The highest map score (h,) of each calibration image.
         rate: The false-alarm rate, in (0, 1).
+        groups: The group of each calibration image, as for ``p_values``.
 
     Returns:
         The threshold; infinite where the calibration images are too few for the rate.
     """
-    ordered = calibration_maxima.sort().values
-    rank = math.ceil((1 - rate) * (len(ordered) + 1))
-    return ordered[rank - 1].item() if rank <= len(ordered) else math.inf
+    just_above = torch.nextafter(calibration_maxima, torch.tensor(math.inf, dtype=calibration_maxima.dtype))
+    enough = calibration_maxima[p_values(calibration_maxima, just_above, groups) <= rate]
+    return enough.min().item() if len(enough) else math.inf
 
 
 def find_regions(score_map: Tensor, above: float, original: tuple[int, int]) -> tuple[Region, ...]:

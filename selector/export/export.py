@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from augmentations import InputError
 from detectors import Detector, files
-from selector.detection.conformal import min_false_alarm_rate, p_values, validate_rate
+from selector.detection.conformal import Groups, image_weights, min_false_alarm_rate, n_units, p_values, validate_rate
 from selector.export.formats import (
     BATCH_NAME,
     INPUT,
@@ -38,6 +38,7 @@ TOLERANCE = 1e-4  # of scores and maps against the detector's, as a share of the
 # Float32 programs that differ only in the order of their sums stay well within this share of a score.
 ROUNDING = 1e-5
 ULPS = 4  # float32 roundings of the largest score: a far zero costs its small differences so much
+SUM_ROUNDING = 1e-9  # of a sum of weights, in p-values
 BATCH = 64  # calibration images a check runs at once
 TRACED = 2  # images that the programs are traced with: a batch of one would be taken for a constant
 
@@ -70,17 +71,18 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     _require_space(folder, overwrite)
     settings, detector = outcome.zoo.store.run["settings"], outcome.detector
     members = [member.id for member in outcome.members]
-    calibration = outcome.zoo.calibration(members)["scores"]
+    calibration, groups = outcome.zoo.calibration(members)["scores"], outcome.calibration_groups
+    units = n_units(len(calibration), groups)
     images = outcome.zoo.store.images["calibration"]
 
     allowed = tolerance(calibration, ROUNDING, detector.score_is_distance)
-    program = _traced(Calibrated(_on_cpu(detector), calibration, allowed), images)
+    program = _traced(Calibrated(_on_cpu(detector), calibration, allowed, groups), images)
     expected = detector.score(images), detector.score_map(images)
     contents, agreement = {}, {}
     for name, written, reader in ((ONNX, onnx_bytes, onnx_program), (TORCH, torch_bytes, torch_program)):
         contents[name] = written(program)
         agreement[name] = _check(
-            name, reader(contents[name]), images, expected, calibration, detector.score_is_distance
+            name, reader(contents[name]), images, expected, calibration, groups, detector.score_is_distance
         )
 
     scale = outcome.map_scale
@@ -94,10 +96,11 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
             },
             "channels": settings["channels"],
             "image_size": settings["image_size"],
-            "false_alarm_rate": validate_rate(None, len(calibration)),
-            "smallest_false_alarm_rate": min_false_alarm_rate(len(calibration)),
+            "false_alarm_rate": validate_rate(None, units),
+            "smallest_false_alarm_rate": min_false_alarm_rate(units),
             "map_scale": {"low": scale[0], "high": scale[1]},
             "calibration_scores": calibration.tolist(),
+            "calibration_groups": groups,
             "members": [member.to_json() | {"id": member.id} for member in outcome.members],
             "agreement": agreement,
             "opset": OPSET,
@@ -118,22 +121,26 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
 class Calibrated(nn.Module):
     """A detector's program, and the conformal p-value of its score.
 
-    A p-value counts a calibration score that is lower by rounding only as at or above: rounding then never makes
-    it smaller than the detector's own, and the false-alarm rate holds for the program too.
+    Where calibration images have groups, each group counts once. A p-value counts a calibration score that is lower by
+    rounding only as at or above: rounding then never makes it smaller than the detector's own, and the false-alarm rate
+    holds for the program too.
     """
 
     calibration: Tensor
+    weights: Tensor
 
-    def __init__(self, program: nn.Module, calibration: Tensor, allowed: float) -> None:
+    def __init__(self, program: nn.Module, calibration: Tensor, allowed: float, groups: Groups | None = None) -> None:
         super().__init__()
         self.program = program
         self.register_buffer("calibration", (calibration + allowed).float())
+        self.register_buffer("weights", image_weights(len(calibration), groups))
+        self.units = n_units(len(calibration), groups)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         score, maps = self.program(images)
-        above = (self.calibration >= score[:, None]).sum(1)
+        above = ((self.calibration >= score[:, None]) * self.weights).sum(1)
         # In double, as the detector's: 1 / (h + 1) rounded up would exceed the smallest false-alarm rate.
-        return score, maps, (1 + above).double() / (1 + len(self.calibration))
+        return score, maps, (1 + above) / (1 + self.units)
 
 
 def _on_cpu(detector: Detector) -> nn.Module:
@@ -168,6 +175,7 @@ def _check(
     images: Tensor,
     expected: tuple[Tensor, Tensor],
     calibration: Tensor,
+    groups: Groups | None,
     is_distance: bool,
 ) -> dict[str, float]:
     """How far the program's scores and maps are from the detector's, alone and in batches."""
@@ -185,8 +193,8 @@ def _check(
                 "allowed. Nothing was written"
             )
     slack = tolerance(scores, TOLERANCE, is_distance)
-    least, most = (p_values(calibration, scores + shift) for shift in (slack, -2 * slack))
-    if not ((p >= least) & (p <= most)).all():
+    least, most = (p_values(calibration, scores + shift, groups) for shift in (slack, -2 * slack))
+    if not ((p >= least - SUM_ROUNDING) & (p <= most + SUM_ROUNDING)).all():
         raise ExportError(f"{name}: its p-values do not follow from the calibration scores. Nothing was written")
     return deviations
 

@@ -2,10 +2,11 @@
 
 The conformal promise is exact for an image that, like the calibration images, the choice did not look at. It did look
 at the test images; so the p-value of each is that of the candidates that would have been chosen without it, often the
-same ones. Images are left out in folds.
+same ones. Images are left out in folds, identical
+ones together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,38 @@ from selector.ranking.shift import shift_test
 from selector.zoo.candidates import Candidate, ensemble_id
 
 FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Whether the p-values of test images, which took part in the choice, are corrected for it, or why they are not."""
+
+    is_corrected: bool
+    reason: str = ""
+
+
+def correction_of(decision: Decision, has_test: bool, search_learns: bool) -> Correction:
+    """What cross-fitting corrects.
+
+    Args:
+        decision: of the choice.
+        has_test: whether there are test images.
+        search_learns: whether candidates were proposed by how earlier ones were judged.
+    """
+    if not has_test:
+        return Correction(False, "there are no test images")
+    if not decision.required_fields & {"test", "test_scores"}:
+        return Correction(True, "no criterion that decides reads anything of the test images")
+    if not decision.required_fields <= set(SCORES):
+        reason = (
+            "criteria that read embeddings, or your own, decide, and to repeat that without each fold takes too long"
+        )
+        return Correction(False, reason)
+    if search_learns:
+        return Correction(
+            False, "the search proposed candidates by the test scores of earlier ones, and is not repeated"
+        )
+    return Correction(True)
 
 
 @dataclass(frozen=True)
@@ -48,6 +81,8 @@ def selections_without_fold(
     decision: Decision,
     seed: int,
     members: int,
+    copies: Sequence[Hashable] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> list[tuple[str, ...]]:
     """The candidates that would make the detector without each of the test images: without its fold.
 
@@ -61,6 +96,8 @@ def selections_without_fold(
         decision: of the choice itself.
         seed: of the folds.
         members: of the recommended detector, at most.
+        copies: by test image what identical ones share, which are left out together; None: none are identical.
+        groups: of the validation images, where they have some.
 
     Returns:
         By test image the ids of the members, best first; empty where embeddings decide: to compare them again for every
@@ -70,13 +107,15 @@ def selections_without_fold(
         return []
     # One after another, and without their embeddings, so that those of one alone are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = usable_scores([e] for e in scores.values())
+    compared = usable_scores(([e] for e in scores.values()), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
-    order = torch.randperm(k, generator=generator(seed, "jackknife"))
+    numbers: dict[Hashable, int] = {}
+    image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
+    order = torch.randperm(len(numbers), generator=generator(seed, "jackknife"))
     selections: list[tuple[str, ...]] = [()] * k
-    for fold in range(min(FOLDS, k)):
-        rest = torch.ones(k, dtype=torch.bool).index_fill(0, order[fold::FOLDS], False)
-        is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest]).is_shifted
+    for fold in range(min(FOLDS, len(numbers))):
+        rest = ~torch.isin(image_of, order[fold::FOLDS])
+        is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest], groups).is_shifted
         without = {i: e.subset(test_scores=rest) for i, e in scores.items()}
         rule = decision.given(is_shifted).supported_by([e.available for e in without.values()])
         evaluations = {
@@ -84,7 +123,7 @@ def selections_without_fold(
             for c in candidates
         }
         chosen = first(provisional_table(candidates, evaluations, rule), members)
-        for row in order[fold::FOLDS].tolist():
+        for row in (~rest).nonzero()[:, 0].tolist():
             selections[row] = chosen
     return selections
 
@@ -95,6 +134,7 @@ def affected_images(
     images: Tensor,
     evidence: Mapping[str, Sequence[Evidence]],
     calibration: Callable[[str], Tensor],
+    groups: Sequence[int] | None = None,
 ) -> tuple[CrossFitPValue, ...]:
     """The test images without which other candidates would have been chosen, and their p-values.
 
@@ -104,17 +144,21 @@ def affected_images(
         images: (k,C,H,W) the test images.
         evidence: the draws of each candidate.
         calibration: from a candidate to the scores (h,) that it gives the calibration images.
+        groups: of the calibration images, where they have some.
     """
     rows_by_members: dict[tuple[str, ...], list[int]] = {}
     for row, others in enumerate(selections):
         if ensemble_id(others) != ensemble_id(members):
             rows_by_members.setdefault(others, []).append(row)
-    affected = []
+    affected: dict[int, CrossFitPValue] = {}
+    p_value_of: dict[str, float] = {}  # scores of identical images may differ by rounding, their p-values must not
     for others, rows in rows_by_members.items():
-        of_members = [evidence[i][0] for i in others]
-        is_distance = all(e.score_is_distance for e in of_members)
-        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in of_members]
-        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in of_members], units)
-        p = p_values(max_normalized([calibration(i) for i in others], units), test)
-        affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
-    return tuple(sorted(affected, key=lambda image: image.row))
+        seen = [evidence[i][0] for i in others]
+        is_distance = all(e.score_is_distance for e in seen)
+        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
+        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        p = p_values(max_normalized([calibration(i) for i in others], units), test, groups)
+        for row in rows:
+            digest = image_digest(images[row])
+            affected[row] = CrossFitPValue(row, digest, p_value_of.setdefault(digest, p[row].item()))
+    return tuple(affected[row] for row in sorted(affected))

@@ -16,7 +16,7 @@ from selector.criteria import Criterion, custom
 from selector.evidence.auroc import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.rules import Rule
-from selector.ranking.shift import ShiftTest, shift_and_anomaly_tests
+from selector.ranking.shift import FEWEST_GROUPS, ShiftTest, shift_and_anomaly_tests
 
 COLLAPSE_AUROC = 0.55  # validation against augmented validation scores: below it the proxy was not learned
 MIN_VALIDATION_FOR_SHIFT = 20  # validation images; with fewer, no shift can be found
@@ -120,18 +120,25 @@ def _why_no_value(evidence: Evidence, criterion: Criterion) -> str:
     return f"{criterion.name} needs {', '.join(missing)}" if missing else f"{criterion.name} is not finite"
 
 
-def test_for_shift(evidence: Iterable[Sequence[Evidence]], seed: int) -> ShiftTest:
+def test_for_shift(
+    evidence: Iterable[Sequence[Evidence]],
+    seed: int,
+    groups: Sequence[int] | None = None,  # noqa: PT028
+) -> ShiftTest:
     """The tests of test images against validation images, by the scores of all candidates that did not collapse.
 
     Args:
         evidence: the draws of each candidate, of which no more than one's need be in memory.
         seed: of the permutations.
+        groups: of the validation images, where they have some.
     """
-    scores = usable_scores(evidence)
-    return ShiftTest(reason=scores) if isinstance(scores, str) else shift_and_anomaly_tests(*scores, seed)
+    scores = usable_scores(evidence, groups)
+    return ShiftTest(reason=scores) if isinstance(scores, str) else shift_and_anomaly_tests(*scores, seed, groups)
 
 
-def usable_scores(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tensor] | str:
+def usable_scores(
+    evidence: Iterable[Sequence[Evidence]], groups: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor] | str:
     """The validation (h,c) and test scores (k,c) of all candidates that did not collapse; or why there are none."""
     of_validation, of_test = [], []
     for draws in evidence:
@@ -147,6 +154,8 @@ def usable_scores(evidence: Iterable[Sequence[Evidence]]) -> tuple[Tensor, Tenso
         return "no candidate can be trusted"
     if len(of_validation[0]) < MIN_VALIDATION_FOR_SHIFT:
         return f"{len(of_validation[0])} validation images are fewer than {MIN_VALIDATION_FOR_SHIFT}"
+    if groups is not None and (n := len(set(groups))) < FEWEST_GROUPS:
+        return f"{n} groups of validation images are fewer than {FEWEST_GROUPS}, with which chance could be excluded"
     return torch.stack(of_validation, 1), torch.stack(of_test, 1)
 
 

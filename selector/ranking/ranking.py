@@ -1,5 +1,6 @@
 """From evidence to an order of candidates, best first."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,8 @@ def rank(
     the worse: half of the seeds do as well at least. ``tied`` are the first and all ok candidates that were at least as
     good as it in 5% of the resamples.
 
+    The Borda share of a candidate that there is no other to compare with is nan.
+
     Of the criteria of "auto" those decide that the evidence of every candidate supports: pseudo anomalies of another
     family need a zoo of several, or a detector that scores embeddings.
 
@@ -101,8 +104,12 @@ def rank(
     absent = {
         c.name: f"needs {', '.join(fields)}, which no candidate has" for c, fields in missing.items() if c not in chosen
     }
+    table = _table(candidates, places, certainty.tied)
+    compared = trusted or [i for i in places.order if places.statuses[i] == "collapsed"]
+    if rule.is_borda and len(compared) == 1:  # a share of no others
+        table.loc[table.candidate == compared[0], "criterion"] = math.nan
     return Ranking(
-        _table(candidates, places, certainty.tied),
+        table,
         places.spread.loc[places.order],
         rule,
         certainty.margin,

@@ -18,11 +18,18 @@ few high ones count; Savage, Ann. Math. Stat. 27, 1956). Its distribution is tha
 same for all candidates (Westfall & Young, Resampling-based multiple testing, 1993), so the size is exact. The power is
 bounded by what ranks can show: a images above all others are all test images by chance in about (k / (h + k))^a.
 
+*Groups.* Where validation images come in groups, only groups are exchangeable, and all test images may be one group
+more. Then each test compares one statistic of the test images with the same of each of G validation groups, p = (1 +
+number at or above) / (G + 1), so that G must be 19 for evidence of anomalies and 39 for a shift (to either side). For a
+shift it is the highest of the candidates' ranks of the median score, of test images the lower quartile, which is at
+most the median of the normal ones; for anomalies, the highest of the candidates' mean Savage scores.
+
 That unlabeled images bound the share of what is unlike the nominal ones from below, and only so, is from Blanchard, Lee
 & Scott, Semi-supervised novelty detection, JMLR 11, 2010. docs/shift.md has numbers.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +42,7 @@ from augmentations.randomness import generator
 
 LEVEL = 0.05  # of significance, of both tests
 PERMUTATIONS = 999  # so that the smallest p-value is .001
+FEWEST_GROUPS = 19  # of validation images, with which a p-value reaches the level
 BATCH = 111  # of them at a time, in one product
 # Sums of multiples of it are exact in float64, so that no order of images or candidates changes a comparison of them.
 GRAIN = 2.0**-20
@@ -83,13 +91,22 @@ class ShiftTest:
 NOT_COMPARED = ShiftTest(reason="nothing was compared")
 
 
-def shift_and_anomaly_tests(validation: Tensor, test: Tensor, seed: int) -> ShiftTest:
-    """Both tests of the scores of validation images (h,m) and test images (k,m) by m candidates, all finite."""
-    return replace(shift_test(validation, test), anomaly_p_value=savage_score_test(validation, test, seed))
+def shift_and_anomaly_tests(
+    validation: Tensor, test: Tensor, seed: int, groups: Sequence[int] | None = None
+) -> ShiftTest:
+    """Both tests of the scores of validation images (h,m), with their groups, and test images (k,m) by m candidates,
+    all finite."""
+    if groups is None:
+        anomaly_p_value = savage_score_test(validation, test, seed)
+    else:
+        anomaly_p_value = grouped_savage_test(validation, test, groups)
+    return replace(shift_test(validation, test, groups), anomaly_p_value=anomaly_p_value)
 
 
-def shift_test(validation: Tensor, test: Tensor) -> ShiftTest:
-    """The test of a shift alone, of validation scores (h,m) and test scores (k,m)."""
+def shift_test(validation: Tensor, test: Tensor, groups: Sequence[int] | None = None) -> ShiftTest:
+    """The test of a shift alone, of validation scores (h,m), with their groups, and test scores (k,m)."""
+    if groups is not None:
+        return _grouped_shift_test(validation.double(), test.double(), groups)
     higher, lower = (precedence_test(sign * validation.double(), sign * test.double()) for sign in (1, -1))
     # Of equal p-values the first is taken, and "higher" comes first whatever the order of the candidates.
     p_values, shares = (np.concatenate(both) for both in zip(higher, lower, strict=True))
@@ -148,3 +165,58 @@ def savage_score_test(validation: Tensor, test: Tensor, seed: int) -> float:
         is_drawn = torch.zeros(BATCH, n, dtype=pool.dtype).scatter_(1, drawn, 1.0)
         reached += int(((-is_drawn @ pool).max(1).values >= observed).sum())
     return (1 + reached) / (1 + PERMUTATIONS)
+
+
+def grouped_savage_test(validation: Tensor, test: Tensor, groups: Sequence[int]) -> float:
+    """The p-value of test scores as high as these, where the test images may be one group more.
+
+    Args:
+        validation: (h,m) scores.
+        test: (k,m) scores.
+        groups: (h,) of the validation images.
+
+    Returns:
+        The p-value, at least 1 / (G + 1).
+    """
+    ranks = rankdata(torch.cat([validation, test]).double().numpy(), axis=0)
+    savage = torch.from_numpy(np.round(-np.log1p(-ranks / (len(ranks) + 1)) / GRAIN))
+    means = [part.mean(0) for part in (*_by_group(savage[: len(validation)], groups), savage[len(validation) :])]
+    return _rank_p_value(torch.stack(means).max(1).values)
+
+
+def _grouped_shift_test(validation: Tensor, test: Tensor, groups: Sequence[int]) -> ShiftTest:
+    middle = torch.stack([_lower_quantile(part, 2) for part in _by_group(validation, groups)])
+    p_values, own, shares = [], [], []
+    for sign in (1, -1):
+        # At most half of the test images are not normal, so the lowest quarter is not above the normal ones' median.
+        statistic = torch.cat([sign * middle, _lower_quantile(sign * test, 4)[None]])
+        ranks = torch.from_numpy(rankdata(statistic.numpy(), axis=0))
+        p_values.append(_rank_p_value(ranks.max(1).values))
+        own.append(torch.tensor([_rank_p_value(column) for column in ranks.T]))
+        shares.append((sign * test <= (sign * middle).median(0).values).double().mean(0))
+    side = int(p_values[1] < p_values[0])
+    return ShiftTest(
+        shift_p_value=min(2 * p_values[side], 1.0),
+        share=float(shares[side].min()),
+        is_higher=side == 0,
+        n_shifted=int((2 * torch.stack(own).min(0).values <= LEVEL).sum()),
+        n_candidates=validation.shape[1],
+    )
+
+
+def _by_group(rows: Tensor, groups: Sequence[int]) -> list[Tensor]:
+    numbers = torch.tensor(groups)
+    return [rows[numbers == group] for group in numbers.unique()]
+
+
+def _lower_quantile(rows: Tensor, parts: int) -> Tensor:
+    """Of each column the lower median (2 parts), or the lower quartile: the lower median of the lower half (4)."""
+    n = len(rows)
+    for _ in range(parts // 2):
+        n = -(-n // 2)
+    return rows.sort(0).values[n - 1]
+
+
+def _rank_p_value(statistics: Tensor) -> float:
+    """Of the last among exchangeable statistics: the share that is as high."""
+    return float((statistics >= statistics[-1]).double().mean())

@@ -17,6 +17,7 @@ from selector.criteria import Criterion
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.outcome import Outcome
+from selector.ranking.cross_fit import Correction
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
@@ -103,6 +104,7 @@ class Content:
     versions: Mapping[str, str]
     settings: Mapping[str, str]
     has_test: bool
+    correction: Correction  # of the test images' p-values
     n_cross_fitted: int  # test images that other candidates than the recommended ones decide on
     glossary: tuple[Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
@@ -137,6 +139,7 @@ def gather(outcome: Outcome) -> Content:
         versions=store.run["versions"],
         settings=_settings(outcome),
         has_test=bool(store.names("test")),
+        correction=outcome.correction,
         n_cross_fitted=len(outcome.cross_fit_p_values),
         glossary=result.criteria,
         absent=result.absent,
@@ -149,7 +152,7 @@ def _reliability(outcome: Outcome) -> str:
         return "doubtful"
     if result.comparison.is_shifted or result.comparison.no_evidence_of_anomalies:
         return "doubtful"
-    return "settled" if result.margin > result.margin_spread and result.table.tied.sum() == 1 else "tied"
+    return "settled" if result.table.tied.sum() == 1 else "tied"
 
 
 def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
@@ -285,7 +288,8 @@ def _chosen(outcome: Outcome) -> Chosen:
     members = [member.id for member in outcome.members]
     calibration = outcome.zoo.calibration(members)
     p = outcome.test_p_values if store.names("test") else None
-    verdicts = apply_threshold(outcome.zoo.scores(members), calibration["scores"], store.names("test"), p)
+    scores, groups = outcome.zoo.scores(members), outcome.calibration_groups
+    verdicts = apply_threshold(scores, calibration["scores"], store.names("test"), p, groups)
     normal = store.images["train"][:PAIRS]
     detector = outcome.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
@@ -300,7 +304,7 @@ def _chosen(outcome: Outcome) -> Chosen:
         lowest=_samples(outcome, verdicts, low),
         sheet=_samples(outcome, verdicts, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=outcome.map_scale,
-        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate),
+        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate, groups),
     )
 
 

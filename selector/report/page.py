@@ -71,12 +71,10 @@ def as_json(outcome: Outcome, content: Content) -> dict[str, Any]:
         "false_alarm_rate": decided.rate,
         "threshold": decided.threshold,
         "n_calibration": decided.n_calibration,
+        "n_groups": decided.n_groups,
         "expected_false_alarm_rate": decided.expected,
-        "false_alarm_rate_interval": {
-            "confidence": CONFIDENCE,
-            "low": decided.between[0],
-            "high": decided.between[1],
-        },
+        "false_alarm_rate_interval": decided.between
+        and {"confidence": CONFIDENCE, "low": decided.between[0], "high": decided.between[1]},
         "n_flagged": decided.n_flagged,
         "test": decided.table.to_dict("records"),
     }
@@ -100,6 +98,7 @@ def as_json(outcome: Outcome, content: Content) -> dict[str, Any]:
             "absent": dict(content.explanation.absent),
         },
         "decision": decision,
+        "correction": asdict(content.correction),
         "skipped": list(content.skipped),
         "notes": list(content.notes),
         "versions": dict(content.versions),

@@ -63,6 +63,11 @@ class Search(Protocol):
         """What the validation anomalies of the run are made by, whatever is proposed."""
         ...
 
+    @property
+    def learns(self) -> bool:
+        """Whether what it proposes depends on how earlier proposals were judged."""
+        ...
+
     def resume(self, stored: Sequence[Proposal]) -> list[Proposal]:
         """The proposals to continue with, those of an earlier process among them.
 

@@ -40,6 +40,10 @@ class Grid:
     def augmentations(self) -> tuple[Augmentation, ...]:
         return self.plan.augmentations
 
+    @property
+    def learns(self) -> bool:
+        return False
+
     def resume(self, stored: Sequence[Proposal]) -> list[Proposal]:
         planned = {candidate.id for proposal in self.proposals for candidate in proposal.candidates}
         others = [candidate for proposal in stored for candidate in proposal.candidates if candidate.id not in planned]

@@ -78,6 +78,10 @@ class Sampled:
         """The default grids: what a grid over the same augmentations is judged by."""
         return self.plan.augmentations
 
+    @property
+    def learns(self) -> bool:
+        return self.sampler != "random"
+
     def resume(self, stored: Sequence[Proposal]) -> list[Proposal]:
         if len(stored) > self.n_trials:
             rule = f"must not be fewer than the {len(stored)} that were begun in this run"

@@ -7,6 +7,7 @@ knows. So trials are judged again for every batch, from what is on disk, whether
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from augmentations import InputError
@@ -85,7 +86,7 @@ class Study:
         for i in ok:
             if i not in self._available:
                 self._available[i] = self.zoo.evidence(i)[0].available
-        is_shifted = test_for_shift(map(self.zoo.evidence, ok), seed=0).is_shifted
+        is_shifted = test_for_shift(map(self.zoo.evidence, ok), 0, self.zoo.store.groups("validation")).is_shifted
         self.rule = rule = self.decision.given(is_shifted).supported_by([self._available[i] for i in ok])
         for i, record in records.items():
             if (i, rule.names) not in self._evaluations:
@@ -99,7 +100,8 @@ class Study:
         judged = []
         for proposal in proposals:
             row = rows[proposal.candidates[0].configuration_id]
-            value = float(row["criterion"]) if row["status"] == "ok" else None
+            # A Borda share is nan where there is no other to compare with; any number tells Optuna the same.
+            value = float(np.nan_to_num(row["criterion"])) if row["status"] == "ok" else None
             shown = (row["rank"], row["candidate"], row["reason"])
             judged.append(Judged(proposal, row["status"], value, *shown))
         return judged

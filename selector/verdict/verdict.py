@@ -27,7 +27,7 @@ def recommendation(ranking: Ranking, members: Sequence[Candidate]) -> list[str]:
 
 
 def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> list[str]:
-    """Which augmentation, by what margin, and whether the margin exceeds its spread over draws."""
+    """Which augmentation, by what margin, and which others can't be distinguished from it."""
     table, rule = ranking.table, ranking.rule
     trained = table[table.status == "ok"]
     dropped = [
@@ -35,23 +35,23 @@ def sentences(ranking: Ranking, best: Candidate, second: Candidate | None) -> li
     ]
     among = f"{len(table)} candidates" + (f" ({', '.join(dropped)})" if dropped else "")
     first = table.iloc[0]
-    lines = [f"Best of {among}: {ranking.descriptions[best.id]}, {rule.describe()} = {number(first.criterion)}."]
+    incomparable = first.status == "ok" and not math.isfinite(first.criterion)
+    value = "" if incomparable else f", {rule.describe()} = {number(first.criterion)}"
+    lines = [f"Best of {among}: {ranking.descriptions[best.id]}{value}."]
     if first.status != "ok":
         return [*lines, f"No candidate can be trusted: the best one {first.status} ({first.reason})."]
     if second is None or len(trained) < 2:
         alone = "It is the only candidate that could be ranked, so nothing confirms the choice."
         return [*lines, alone, *_compared(ranking)]
-    settled = ranking.margin > ranking.margin_spread
     lines.append(
         f"Its margin over the second, {ranking.descriptions[second.id]}, is {number(ranking.margin)}, "
-        f"{'more' if settled else 'not more'} than the margin's spread over {RESAMPLES} draws of the "
-        f"pseudo anomalies and of the images ({number(ranking.margin_spread)}); "
-        f"it came first in {ranking.share_first:.0%} of them."
+        f"with a standard deviation of {number(ranking.margin_spread)} over {RESAMPLES} draws of the "
+        f"pseudo anomalies and of the images; it came first in {ranking.share_first:.0%} of them."
     )
-    if not settled:
-        lines.append("So first and second can't be distinguished; either is a fair choice.")
     tied = [ranking.descriptions[i] for i in table.candidate[table.tied][1:]]
-    if tied:
+    if not tied:
+        lines.append(f"No other one was at least as good in {TIED_SHARE:.0%} of the draws or more.")
+    else:
         lines.append(
             f"{len(tied)} of the others can't be distinguished from the best one, being at least as good in "
             f"{TIED_SHARE:.0%} of the draws or more: {first_few(tied)}."

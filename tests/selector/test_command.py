@@ -320,7 +320,7 @@ def test_a_false_discovery_rate_is_refused_before_an_earlier_result_is_written_o
     assert (tmp_path / "result" / "detections.csv").is_file()
 
 
-@pytest.mark.parametrize("fdr", [0.05, 0.4, 0.6])
+@pytest.mark.parametrize("fdr", [0.4, 0.6])
 def test_detect_with_an_fdr_decides_over_all_images_together(ssad, run, tmp_path, stripes, scratched, monkeypatch, fdr):
     from selector import selection
 
@@ -334,7 +334,7 @@ def test_detect_with_an_fdr_decides_over_all_images_together(ssad, run, tmp_path
     assert written == dict(zip(expected.name, expected.verdict, strict=True))
     n_anomalies = list(written.values()).count("anomaly")
     assert f"{n_anomalies} of 12 images" in out
-    assert (n_anomalies > 0) == (fdr > 0.05)
+    assert n_anomalies > 0
     (tmp_path / "result" / "detections.csv").unlink()
     code, _, err = ssad("detect", run, mixed, "--out", tmp_path / "result")
     assert code == 2
@@ -419,6 +419,7 @@ def test_report_is_written_again_anywhere(ssad, run, tmp_path):
         (["detect", "{run}", "nowhere", "--out", "result"], "nowhere"),
         (["detect", "{run}", "{parts}", "--out", "result", "--false-alarm-rate", "0.001"], "support"),
         (["detect", "{run}", "{parts}", "--out", "result", "--fdr", "1.5"], "fdr"),
+        (["detect", "{run}", "{parts}", "--out", "result", "--fdr", "0.05"], "fdr=0.05: the smallest p-value"),
         (["detect", "{run}", "{parts}", "--out", "result", "--fdr", "0.1", "--watch"], "--fdr with --watch"),
         (["select", "--train", "{good}", "--out", "run", "--detector", "clasifier"], "did you mean classifier"),
         (["select", "--train", "{good}", "--out", "run", "--scorer", "gausian"], "did you mean gaussian"),

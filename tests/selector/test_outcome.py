@@ -110,3 +110,16 @@ def test_the_p_values_of_images_that_took_part_are_those_of_the_others(data, opt
         p = p_values(chosen.zoo.calibration([other])["scores"], chosen.zoo.evidence(other)[0].test_scores)
         assert image.p_value == p[image.row].item()
         assert image.digest == image_digest(data[1][image.row])
+
+
+def test_the_report_says_whether_p_values_of_test_images_are_corrected(run, data, options, tmp_path):
+    """No correction is claimed where none was made: a criterion of embeddings decides."""
+    one = {"augmentations": {"cutout": [{}]}, "out": tmp_path / "run"}
+    other = selector.load(select_best(*data, **options | one, criterion="dsv").path)
+    assert not other.correction.is_corrected
+    page = other.report(tmp_path / "dsv").read_text()
+    assert "not corrected for it: criteria that read embeddings" in page
+    assert "chosen without it" not in page
+    assert json.loads((tmp_path / "dsv/report.json").read_text())["correction"]["is_corrected"] is False
+    assert run.correction.is_corrected
+    assert "chosen without it" in run.report(tmp_path / "auto").read_text()

@@ -38,6 +38,14 @@ def test_detect_refuses_a_rate_that_the_calibration_images_cannot_support(run, s
         run.detect(stripes(2), false_alarm_rate=0.01)
 
 
+def test_an_fdr_that_no_image_can_reach_is_refused_and_another_says_what_it_takes(run, stripes, scratched):
+    with pytest.raises(InputError, match=r"fdr=0\.1: the smallest p-value"):
+        run.detect(scratched(20), fdr=0.1)
+    found = run.detect(torch.cat([stripes(10), scratched(10)]), fdr=0.5)
+    assert found.fewest_anomalies == 6  # 1/7 <= .5 k / 20
+    assert run.detect(stripes(3)).fewest_anomalies == 1
+
+
 def test_a_run_without_a_folder_lives_with_the_selection(data, options):
     selection = select_best(*data, **options | CUTOUT)
     assert selection.path.is_dir()
@@ -58,7 +66,7 @@ class TestImagesThatTookPart:
     @pytest.fixture
     def doubtful(self, run, data):
         images = (CrossFitPValue(3, image_digest(data[1][3]), 0.125),)
-        return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), images)
+        return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), images, run.correction)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
         expected = run.detect(data[1][:6]).p_values.clone()

@@ -12,10 +12,15 @@ from augmentations import InputError
 from selector.detection.conformal import (
     DEFAULT_FALSE_ALARM_RATE,
     benjamini_hochberg,
+    cross_p_values,
+    fewest_rejected,
     min_false_alarm_rate,
+    n_supporting,
     p_values,
+    validate_fdr,
     validate_rate,
 )
+from selector.detection.regions import map_threshold
 
 numbers = st.floats(-100, 100, width=32)
 few = st.integers(0, 4).map(float)  # so that ties are the rule
@@ -141,3 +146,118 @@ def test_benjamini_hochberg_keeps_its_promise_with_conformal_p_values():
 def test_a_false_discovery_rate_outside_0_to_1_is_refused(rate):
     with pytest.raises(InputError, match="fdr="):
         benjamini_hochberg(torch.rand(3), rate)
+
+
+# Groups: only they are exchangeable ---------------------------------------------------------------------------------
+
+
+def lots(source, n_lots, spread, repeats, sizes=(2, 13)):
+    """Scores of calibration images, their lots, and of one image of each of 5 new lots."""
+    for _ in range(repeats):
+        images = torch.randint(*sizes, (n_lots,), generator=source)
+        groups = torch.arange(n_lots).repeat_interleave(images)
+        level = spread * torch.randn(n_lots + 5, generator=source)
+        noise = torch.randn(len(groups) + 5, generator=source)
+        yield noise[:-5] + level[groups], groups.tolist(), noise[-5:] + level[n_lots:]
+
+
+def most(rate, n):
+    """The upper end of the 99% band of a share of n independent images at this rate."""
+    return stats.binom.ppf(0.995, n, rate) / n
+
+
+@pytest.mark.parametrize("spread", [0, 1, 2])
+@pytest.mark.parametrize("n_lots", [3, 10, 20])
+def test_with_groups_the_realised_rate_is_the_promised_one_or_below(n_lots, spread):
+    """Independent repeats, one image of each: what is promised is the mean over calibration sets."""
+    source, repeats = torch.Generator().manual_seed(10 * n_lots + spread), 2000
+    drawn = list(lots(source, n_lots, spread, repeats))
+    for rate in {validate_rate(None, n_lots, unit="groups"), 0.3}:
+        flagged = [(p_values(scores, new[:1], groups) <= rate).item() for scores, groups, new in drawn]
+        assert sum(flagged) / repeats <= most(rate, repeats)
+        exceeded = [new[0].item() > map_threshold(scores, rate, groups) for scores, groups, new in drawn]
+        assert exceeded == flagged
+
+
+@pytest.mark.parametrize("spread", [0, 2])
+def test_in_folds_of_groups_the_realised_rate_is_twice_the_promised_one_at_most(spread):
+    """Detectors that do not agree at all: the worst case."""
+    source, repeats, rate = torch.Generator().manual_seed(spread), 1500, 0.3
+    flagged = 0
+    for _ in range(repeats):
+        folds = list(lots(source, 4, spread, 5))
+        p = cross_p_values([(scores, new[:1]) for scores, _, new in folds], [groups for _, groups, _ in folds])
+        flagged += (p <= rate).item()
+    assert flagged / repeats <= most(2 * rate, repeats)
+
+
+def test_images_counted_one_by_one_would_break_the_promise():
+    """The fault that groups mend, so that the tests above are seen to have power."""
+    source = torch.Generator().manual_seed(0)
+    drawn = lots(source, 3, 2, 1000, sizes=(20, 40))
+    flagged = [(p_values(scores, new[:1]) <= 0.05).item() for scores, _, new in drawn]
+    assert sum(flagged) / 1000 > 1.5 * most(0.05, 1000)
+
+
+def test_a_group_counts_once():
+    calibration, groups = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), [0, 0, 0, 1, 2, 2]
+    scores = torch.tensor([0.5, 1.5, 4.0, 4.5, 5.5, 7.0])
+    weights = [3, 2 + 2 / 3, 2, 1, 0.5, 0]
+    assert p_values(calibration, scores, groups).tolist() == pytest.approx([(1 + w) / 4 for w in weights], abs=1e-12)
+    assert p_values(calibration, scores[:1], groups).item() == 1.0
+    ungrouped = p_values(calibration, scores)
+    assert torch.equal(p_values(calibration, scores, list(range(6))), ungrouped)
+
+
+def test_a_rate_that_groups_do_not_support_is_refused_with_how_many_would():
+    with pytest.raises(InputError, match=r"3 calibration groups support rates from 0\.25 upwards, and it needs 19"):
+        validate_rate(0.05, 3, unit="groups")
+    assert validate_rate(0.05, 19, unit="groups") == 0.05
+    assert validate_rate(None, 3, unit="groups") == 0.25
+
+
+@given(st.floats(0.001, 0.999), st.integers(1, 6))
+def test_how_many_support_a_rate_is_the_fewest(rate, folds):
+    n = n_supporting(rate, folds)
+    assert min_false_alarm_rate(n, folds) <= rate
+    assert n == 0 or min_false_alarm_rate(n - 1, folds) > rate
+
+
+def test_of_folds_each_adds_one():
+    """The mean of the folds' p-values where they are of one size: at most twice too small."""
+    source = torch.Generator().manual_seed(0)
+    folds = [(torch.rand(4, generator=source), torch.rand(30, generator=source)) for _ in range(5)]
+    mean = torch.stack([p_values(*fold) for fold in folds]).mean(0)
+    torch.testing.assert_close(cross_p_values(folds), mean)
+
+
+def test_few_images_in_folds_keep_twice_the_rate():
+    """Folds of 4 whose detectors all see the same score as unusual: (1 + count) / (n + 1) had .45 here."""
+    source, repeats, rate = torch.Generator().manual_seed(1), 4000, 0.25
+    flagged = 0
+    for _ in range(repeats):
+        folds = [(torch.rand(4, generator=source), torch.rand(1, generator=source)) for _ in range(5)]
+        flagged += (cross_p_values(folds) <= rate).item()
+    assert flagged / repeats <= most(2 * rate, repeats)
+    assert min_false_alarm_rate(20, 5) == 0.2
+
+
+def test_an_fdr_that_no_image_can_reach_is_refused():
+    """100 blatant anomalies and 3 calibration images: none is ever called anomalous at .1."""
+    p = p_values(torch.zeros(3), torch.ones(100))
+    assert not benjamini_hochberg(p, 0.1).any()
+    with pytest.raises(InputError, match=r"fdr=0\.1: the smallest p-value .* is 0\.25.* use 0\.25 or more"):
+        validate_fdr(0.1, min_false_alarm_rate(3))
+    validate_fdr(0.25, min_false_alarm_rate(3))
+    assert benjamini_hochberg(p, 0.25).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0.01, 0.9))
+def test_so_many_have_to_be_called_anomalous_together(h, n_images, rate):
+    fewest = fewest_rejected(rate, min_false_alarm_rate(h), n_images)
+    found = []
+    for n_anomalous in range(1, n_images + 1):
+        scores = torch.zeros(n_images)
+        scores[:n_anomalous] = 2.0
+        found.append(benjamini_hochberg(p_values(torch.ones(h), scores), rate).any().item())
+    assert found == [fewest is not None and n >= fewest for n in range(1, n_images + 1)]

@@ -1,5 +1,7 @@
 """Split- and cross-conformal calibration of a finished selection."""
 
+import json
+import math
 import shutil
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 from augmentations import InputError
 from detectors import Classifier
 from selector import outcome, select_best
+from selector.detection.conformal import p_values
 from selector.detection.cross_conformal import FOLDS
+from selector.detection.regions import map_threshold
 from selector.execution import Serial
 
 
@@ -56,10 +60,10 @@ def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, 
     assert found.n == len(stored["train"]) + len(stored["calibration"]) == 20
     images = stripes(6, 9)
     p = found.p_values(images, run.detector.score(images))
-    by_hand = torch.ones(6)
+    by_hand = torch.full((6,), float(FOLDS))
     for fold in found.folds:
         by_hand += (fold.scores[:, None] >= fold.detector.score(images)).sum(0)
-    assert torch.allclose(p, by_hand.double() / 21)
+    assert torch.allclose(p, by_hand.double() / (20 + FOLDS))
 
 
 def test_folds_never_learned_from_what_they_hold_out(run, fitted_to):
@@ -108,11 +112,50 @@ def test_folds_are_trained_once(run, monkeypatch):
     assert [fold.scores.tolist() for fold in again.folds] == [fold.scores.tolist() for fold in first.folds]
 
 
-def test_cross_calibration_supports_a_rate_that_split_calibration_refuses(run, stripes, scratched):
-    images = torch.cat([stripes(10, 9), scratched(10, 10)])
-    with pytest.raises(InputError, match="--cross"):
+def test_cross_calibration_supports_a_rate_that_split_calibration_refuses(stripes, tmp_path):
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    run = select_best(stripes(40), **options)
+    images = stripes(10, 9)
+    with pytest.raises(InputError, match=r"6 calibration images support.*needs 7; .*--cross"):
+        run.detect(images, false_alarm_rate=0.13)
+    with pytest.raises(InputError, match=r"needs 19; (?!.*--cross)"):
         run.detect(images, false_alarm_rate=0.05)
-    found = run.detect(images, false_alarm_rate=0.05, cross=True)
-    assert found.n_calibration == 20
-    assert found.smallest_p_value == pytest.approx(1 / 21)
-    assert found.p_values[10:].mean() < found.p_values[:10].mean()
+    found = run.detect(images, false_alarm_rate=0.13, cross=True)
+    assert (found.n_calibration, found.n_folds, found.n_groups) == (34, FOLDS, None)
+    assert found.smallest_p_value == pytest.approx(FOLDS / (34 + FOLDS))
+    assert math.isfinite(found.map_threshold)
+
+
+def test_the_map_threshold_comes_from_the_detector_that_makes_the_maps(run):
+    split, cross = run.calibration(), run.calibration(cross=True)
+    assert torch.equal(split.map_maxima, run.detector.score_map(run.zoo.store.images["calibration"]).amax((1, 2)))
+    for rate in (0.1, 0.2, 0.5):
+        assert cross.map_threshold(rate) == split.map_threshold(rate)
+    assert cross.map_rate(0.1) == 1 / 5
+
+
+def test_groups_count_once_whatever_is_calibrated(stripes, tmp_path):
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "jobs": 1, "out": tmp_path / "run"}
+    run = select_best(stripes(60), stripes(20, 5), groups=[i // 4 for i in range(60)], **options)
+    groups = run.zoo.store.groups("calibration")
+    n_groups = len(set(groups))
+    found = run.detect(stripes(6, 9))
+    assert (found.n_calibration, found.n_groups) == (len(groups), n_groups)
+    assert found.smallest_p_value == found.false_alarm_rate == 1 / (n_groups + 1)
+    stored = run.zoo.calibration([member.id for member in run.members])
+    assert torch.equal(found.p_values, p_values(stored["scores"], found.scores, groups))
+    assert found.map_threshold == map_threshold(stored["map_maxima"], found.false_alarm_rate, groups)
+    with pytest.raises(InputError, match=rf"{n_groups} calibration groups support rates from .* needs 19"):
+        run.detect(stripes(6, 9), false_alarm_rate=0.05)
+    cross = run.calibration(cross=True)
+    assert cross.n_groups == len({*groups, *run.zoo.store.groups("train")})
+    assert cross.smallest_rate == FOLDS / (cross.n_groups + FOLDS)
+    assert "groups" in cross.describe()
+    page, twin = run.report(tmp_path / "report").read_text(), json.loads((tmp_path / "report/report.json").read_text())
+    assert twin["decision"]["n_groups"] == n_groups
+    assert twin["decision"]["false_alarm_rate"] == found.false_alarm_rate
+    assert twin["decision"]["false_alarm_rate_interval"] is None
+    assert f"of {n_groups} groups" in page
+    assert "Each group counts once" in page
+    assert not run.cross_fit_p_values  # no other candidate
+    assert twin["decision"]["test"][0]["p_value"] == run.test_p_values[0].item()

@@ -10,7 +10,13 @@ from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking import bootstrap
-from selector.ranking.cross_fit import FOLDS, CrossFitPValue, affected_images, selections_without_fold
+from selector.ranking.cross_fit import (
+    FOLDS,
+    CrossFitPValue,
+    affected_images,
+    correction_of,
+    selections_without_fold,
+)
 from selector.ranking.ranking import rank
 from selector.ranking.rules import resolve_decision
 from selector.zoo.candidates import Candidate, Training
@@ -126,3 +132,39 @@ def test_candidates_without_pseudo_anomalies_are_cross_fitted_with_the_others():
     mixed = evidence_of | {lacking: [replace(evidence_of[lacking][0], augmented_scores=None)]}
     assert selections(mixed, "rtm", 1) == selections(evidence_of, "rtm", 1)
     assert selections(mixed, "auto", 2) == selections(evidence_of, "auto", 2)
+
+
+def test_identical_images_are_left_out_together_and_have_one_p_value():
+    """They have one p-value in ``test_p_values`` and in ``detect``, which recognises images by their pixels."""
+    evidence_of = evidence(60)
+    copies = [*range(57), 0, 1, 2]
+    first = {i: torch.tensor(copies) for i in evidence_of}
+    same = {i: [one.subset(test=first[i], test_scores=first[i]) for one in draws] for i, draws in evidence_of.items()}
+    decision = resolve_decision("rtm", 30)
+    chosen = selections_without_fold(CANDIDATES, RECORDS, same, decision, 0, 1, copies)
+    assert chosen[57:] == chosen[:3]
+    assert len(set(chosen)) > 1
+    images = torch.rand(57, 1, 4, 4)[torch.tensor(copies)]
+    calibration = {c.id: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, c in enumerate(CANDIDATES)}
+    other = [(CANDIDATES[1].id,)] * 60
+    affected = affected_images((CANDIDATES[0].id,), other, images, same, calibration.get)
+    assert len(affected) == 60
+    assert len({(image.digest, image.p_value) for image in affected}) == len({image.digest for image in affected}) == 57
+
+
+@pytest.mark.parametrize(
+    ("criterion", "has_test", "learns", "is_corrected", "reason"),
+    [
+        ("auto", True, False, True, ""),
+        ("auto", True, True, False, "the search proposed candidates"),
+        ("pseudo_auc", True, True, True, "no criterion that decides reads"),
+        ("dsv", True, False, False, "criteria that read embeddings"),
+        (one_for_all, True, False, False, "or your own"),
+        ("auto", False, False, False, "there are no test images"),
+    ],
+)
+def test_whether_test_images_are_corrected_is_said_with_the_reason(criterion, has_test, learns, is_corrected, reason):
+    correction = correction_of(resolve_decision(criterion, 30, has_test), has_test, learns)
+    assert correction.is_corrected == is_corrected
+    assert reason in correction.reason
+    assert is_corrected or correction.reason

@@ -136,6 +136,9 @@ class TestShift:
     def test_too_little_to_compare_is_reported(self, pool):
         few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}
         assert "19 validation images are fewer than 20" in evaluation.test_for_shift(few.values(), seed=0).reason
+        usual, groups = [e[:1] for e in pool.values()], [i % 18 for i in range(30)]
+        assert "18 groups of validation images are fewer than 19" in evaluation.test_for_shift(usual, 0, groups).reason
+        assert not evaluation.test_for_shift(usual, 0, range(30)).reason
         inductive = {c.id: [replace(e, test_scores=None) for e in draws] for c, draws in pool.items()}
         assert evaluation.test_for_shift(inductive.values(), seed=0).reason == "no test images were given"
 

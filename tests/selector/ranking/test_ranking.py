@@ -14,7 +14,7 @@ from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking.ranking import rank
 from selector.ranking.rules import AUTO, Rule, borda, resolve_decision
-from selector.verdict.verdict import sentences
+from selector.verdict.verdict import number, sentences
 
 OK = {"status": "ok", "reason": ""}
 
@@ -214,12 +214,34 @@ def test_one_candidate_has_no_margin(candidate, evidence, ranked):
     assert "nothing confirms" in " ".join(sentences(result, only, None))
 
 
-def test_the_verdict_says_whether_the_margin_exceeds_its_spread(pool, ranked):
+def test_one_candidate_has_no_borda_share(candidate, evidence, ranked):
+    only, failed = candidate(0.01), candidate(0.02)
+    result = ranked({only: evidence(), failed: None}, Rule.of("rtm", "score_shift"))
+    assert result.table.status.tolist() == ["ok", "failed"]
+    assert result.table.criterion.isna().all()
+    first = sentences(result, only, None)[0]
+    assert first == "Best of 2 candidates (1 failed): cutout (area 0.01)."
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_one_rule_says_who_can_not_be_distinguished(pool, ranked, is_tied):
+    """Also where the margin exceeds its spread: a verdict must not contradict itself."""
+    result = ranked(pool, Rule.of("score_shift"))
+    assert result.margin > result.margin_spread
+    result = replace(result, table=result.table.assign(tied=[True, is_tied, False]))
+    by_id = {c.id: c for c in pool}
+    text = " ".join(sentences(result, *(by_id[i] for i in result.table.candidate[:2])))
+    assert ("1 of the others can't be distinguished from the best one" in text) == is_tied
+    assert ("No other one was at least as good in 5% of the draws or more." in text) != is_tied
+    assert "more than the margin's spread" not in text
+
+
+def test_the_verdict_gives_the_margin_and_its_spread(pool, ranked):
     result = ranked(pool, Rule.of("score_shift"))
     by_id = {c.id: c for c in pool}
     text = " ".join(sentences(result, by_id[result.table.candidate[0]], by_id[result.table.candidate[1]]))
     assert "cutout (area 0.02)" in text
-    assert ", more than the margin's spread" in text
+    assert f"is {number(result.margin)}, with a standard deviation of {number(result.margin_spread)} over" in text
 
 
 def spread_of_tests(evidence):

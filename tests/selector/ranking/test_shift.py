@@ -174,5 +174,39 @@ def test_a_loaded_run_says_the_same(shifted_run):
 def test_its_report_shows_it(shifted_run, tmp_path):
     page = shifted_run.report(tmp_path)
     assert "validation images do not resemble the normal test images" in page.read_text()
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["comparison"]["shift_p_value"] == shifted_run.result.comparison.shift_p_value
+    twin = json.loads((tmp_path / "report.json").read_text())
+    assert twin["comparison"]["shift_p_value"] == shifted_run.result.comparison.shift_p_value
+
+
+class TestGroups:
+    """Validation images in groups; the test images may be one more."""
+
+    @staticmethod
+    def drawn(seed, n_groups=40, spread=2.0, lot=0.0, high=0.0):
+        source = torch.Generator().manual_seed(seed)
+        groups = torch.arange(n_groups).repeat_interleave(5)
+        level = spread * torch.randn(n_groups + 1, 1, generator=source)
+        test = scores(source, 60) + level[-1] + lot
+        test[:30] += high
+        return scores(source, len(groups)) + level[groups], test, groups.tolist()
+
+    def test_their_size_is_at_most_the_level_where_images_would_be_far_above_it(self):
+        seen, alone = [], []
+        for seed in range(ROUNDS):
+            validation, test, groups = self.drawn(seed)
+            seen.append(shift_and_anomaly_tests(validation, test, seed, groups))
+            alone.append(shift_test(validation, test).is_shifted)
+        assert np.mean([each.is_shifted for each in seen]) <= most(LEVEL)
+        assert np.mean([each.anomaly_p_value <= LEVEL for each in seen]) <= most(LEVEL)
+        assert np.mean(alone) > 4 * LEVEL
+
+    @pytest.mark.parametrize("high", [-1e9, 1e9])
+    def test_anomalies_of_half_the_images_are_no_shift(self, high):
+        assert np.mean([shift_test(*self.drawn(seed, high=high)).is_shifted for seed in range(ROUNDS)]) <= most(LEVEL)
+
+    @pytest.mark.parametrize("lot", [-12.0, 12.0])
+    def test_what_they_find(self, lot):
+        seen = [shift_and_anomaly_tests(*self.drawn(seed, lot=lot)[:2], 0, self.drawn(seed)[2]) for seed in range(20)]
+        assert np.mean([each.is_shifted and each.is_higher == (lot > 0) for each in seen]) > 0.9
+        assert all(each.n_shifted > 0 for each in seen if each.is_shifted)
+        assert np.mean([each.anomaly_p_value <= LEVEL for each in seen]) == (lot > 0)

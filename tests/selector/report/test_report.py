@@ -42,7 +42,7 @@ def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
     result = replace(selection.result, table=table, **changes)
-    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS))
+    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS), (), selection.correction)
 
 
 def without_values(table, row, status, reason):
@@ -384,7 +384,9 @@ def test_the_threshold_separates_exactly_what_detect_flags(n):
 def test_an_image_that_others_decide_on_is_counted_and_shows_its_p_value(selection, tmp_path):
     one = cross_fit.CrossFitPValue(5, image_digest(selection.zoo.store.images["test"][5]), 0.125)
     members = [member.id for member in selection.members]
-    page = write_report(Selection(selection.zoo, selection.result, members, (one,)), tmp_path).read_text("utf-8")
+    page = write_report(
+        Selection(selection.zoo, selection.result, members, (one,), selection.correction), tmp_path
+    ).read_text("utf-8")
     assert "other candidates for 1 of them" in page
     shown = json.loads((tmp_path / "report.json").read_text("utf-8"))["decision"]["test"]
     assert shown[5]["p_value"] == 0.125
