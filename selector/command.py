@@ -86,6 +86,9 @@ def select(
     group_by_folder: Annotated[
         bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try every failed candidate again; those that lacked memory are, in any case.")
+    ] = False,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
 
@@ -116,6 +119,7 @@ def select(
         members=members,
         search=search,
         trials=trials,
+        retry_failed=retry_failed,
     )
     print_selection(selection)
 
@@ -124,6 +128,12 @@ def print_selection(selection: Selection) -> Path:
     """Print the verdict and where everything is; returns the path of the report."""
     for sentence in filter(None, (*selection.verdict, selection.why().summary)):
         print(sentence)
+    n_to_retry = sum(bool(record.get("retry")) for _, record in selection.zoo.records())
+    if n_to_retry:
+        print(
+            f"{n_to_retry} of {len(selection.zoo.candidates)} candidates have no result for want of memory or by the "
+            "device (their reasons are in the ranking): the same command tries them again."
+        )
     print()
     print(f"ranking  {selection.path / 'ranking.csv'}")
     written = selection.report()
