@@ -128,7 +128,7 @@ class TestWatching:
         events = [lambda: path.write_bytes(whole[: len(whole) // 2]), *[nothing] * 3]
         events += [lambda: path.write_bytes(whole), *[nothing] * 3]
         result = tmp_path / "result"
-        code, out, err = detect(folder, "--out", result, "--watch", events=events)
+        code, _, err = detect(folder, "--out", result, "--watch", events=events)
         assert code == 0, err
         assert [row["name"] for row in rows(result)].count("slow.png") == 1
         (row,) = [row for row in table(result) if row["name"] == "slow.png"]

@@ -70,9 +70,9 @@ def test_a_look_handles_each_file_once(tmp_path, monkeypatch):
     for i in range(200):
         (tmp_path / f"{i}.png").write_bytes(b"x")
     monkeypatch.setattr(watch.time, "sleep", lambda seconds: None)
-    asked = []
-    list(watch_folder(tmp_path, lambda file: bool(asked.append(file.name)) or True, looks=6))
-    assert len(asked) == 200
+    questions = []
+    list(watch_folder(tmp_path, lambda file: bool(questions.append(file.name)) or True, looks=6))
+    assert len(questions) == 200
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
