@@ -8,7 +8,7 @@ from augmentations import InputError
 from selector.detection.image_file import ImageFile, image_files
 
 SECONDS = 1.0  # between two looks; a file that did not change from one to the next is complete
-LARGEST_SHARE = 0.1  # of the time that looking may take, in folders of very many files
+LARGEST_SHARE = 0.3  # of the time that looking may take, in folders of very many files
 
 
 def watch_folder(

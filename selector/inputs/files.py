@@ -84,13 +84,14 @@ def list_folder(root: Path, role: str) -> FileList:
             continue
         visible = sorted(name for name in below if not _is_hidden(name))
         below[:] = [name for name in visible if not _is_named_as_image(name)]
+        below_root = "" if folder == str(root) else f"{relative(folder)}/"
         # A folder that is named as an image is listed, so that it is reported as what it is.
         for name in [*filter(_is_named_as_image, visible), *(name for name in files if not _is_hidden(name))]:
             path = Path(folder, name)
             if _is_named_as_image(name):
-                images.append((relative(path), path))
+                images.append((below_root + name, path))
             else:
-                others.append(printable(relative(path)))
+                others.append(printable(below_root + name))
     images.sort(key=lambda entry: entry[0])
     notes = []
     if others:
@@ -159,6 +160,8 @@ def printable(path: str | os.PathLike[str]) -> str:
     belongs to the path is doubled.
     """
     text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     text = text if os.sep == "\\" else text.replace("\\", "\\\\")
     return "".join(_escape(character) for character in text)
 
