@@ -23,7 +23,7 @@ from selector.detection.output_folder import DetectionFolder
 from selector.detection.watch import listed as listed_now
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
-from selector.inputs.files import FileList, printable
+from selector.inputs.files import FileList, escaped, printable
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
@@ -329,5 +329,7 @@ def main() -> None:
     try:
         app()
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(f"ssad: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            escaped(f"ssad: {error}"), style="red", markup=False, highlight=False
+        )
         sys.exit(BAD_INPUT)

@@ -163,6 +163,11 @@ def printable(path: str | os.PathLike[str]) -> str:
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
     text = text if os.sep == "\\" else text.replace("\\", "\\\\")
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A text in which what breaks lines or steers terminals, and bytes that are no UTF-8, are escapes."""
     return "".join(_escape(character) for character in text)
 
 

@@ -155,6 +155,13 @@ class TestWatching:
         assert "skipped empty.png: was not complete when the watch ended" in out
 
 
+def test_an_error_names_any_path_and_steers_no_terminal(detect, tmp_path):
+    code, _, err = detect(tmp_path / os.fsdecode(b"no\xffwhere\x1b[2J"), "--out", tmp_path / "result")
+    assert code == 2
+    assert "\\x1b[2J" in err
+    assert "\x1b[2J" not in err
+
+
 @pytest.mark.parametrize("option", [[], ["--watch"]])
 def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
     names = [
