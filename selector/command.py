@@ -1,8 +1,9 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
-import hashlib
+import io
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,10 +18,12 @@ import augmentations
 import detectors
 from augmentations import InputError
 from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
+from selector.detection.image_file import ImageFile, image_files
 from selector.detection.output_folder import DetectionFolder
+from selector.detection.watch import listed as listed_now
 from selector.detection.watch import watch_folder
 from selector.export.formats import ExportError
-from selector.inputs import reader
+from selector.inputs.files import FileList, escaped, printable
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
@@ -30,6 +33,7 @@ from selector.zoo.grid_file import read_grid_file
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
+ROUNDING = 1e-5  # p-values are stored with six digits
 
 app = typer.Typer(
     name="ssad",
@@ -91,6 +95,9 @@ def select(
     group_by_folder: Annotated[
         bool, typer.Option(help="Keep the train images of each first-level sub-folder (a lot, a camera) in one split.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try every failed candidate again; those that lacked memory are, in any case.")
+    ] = False,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
 
@@ -121,6 +128,7 @@ def select(
         members=members,
         search=search,
         trials=trials,
+        retry_failed=retry_failed,
     )
     print_selection(selection)
 
@@ -129,10 +137,16 @@ def print_selection(selection: Selection) -> Path:
     """Print the verdict and where everything is; returns the path of the report."""
     for sentence in filter(None, (*selection.verdict, selection.why().summary)):
         print(sentence)
+    n_to_retry = sum(bool(record.get("retry")) for _, record in selection.zoo.records())
+    if n_to_retry:
+        print(
+            f"{n_to_retry} of {len(selection.zoo.candidates)} candidates have no result for want of memory or by the "
+            "device (their reasons are in the ranking): the same command tries them again."
+        )
     print()
-    print(f"ranking  {selection.path / 'ranking.csv'}")
+    print(f"ranking  {printable(selection.path / 'ranking.csv')}")
     written = selection.report()
-    print(f"report   {written}")
+    print(f"report   {printable(written)}")
     return written
 
 
@@ -179,25 +193,21 @@ def detect(
     rate = calibration.validate_rate(false_alarm_rate)
     if fdr is not None:
         validate_fdr(fdr, calibration.smallest_rate)
-    names = [] if watch else reader.names_of(images)
     request = {
         "detector": selection.detector_id,
         "train images": selection.zoo.store.run["settings"]["train images"],
         "false_alarm_rate": rate,
         "fdr": fdr,
-        # What is decided over all images together holds for these alone.
-        "images": None
-        if fdr is None
-        else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest(),
         "cross": cross,
     }
-    results = DetectionFolder(out, request, overwrite)
+    listed = {} if watch else {file.name: file for file in image_files(images)}
+    results = DetectionFolder(out, request, images, overwrite, extend=watch)
     with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
         if watch:
             _watch(selection, images, results, rate, cross)
         else:
             largest = None if fdr is None else _largest_rejected(selection, images, rate, cross, skip_unreadable, fdr)
-            _detect_all(selection, images, results, rate, cross, skip_unreadable, len(names), largest)
+            _detect_all(selection, images, results, rate, cross, skip_unreadable, listed, largest)
         table = results.finish()
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
@@ -210,12 +220,8 @@ def detect(
     fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, len(results.rows))
     if fewest is not None and fewest > 1:
         print(f"With so few of them at least {fewest} images are called anomalous at this rate, or none.")
-    print(f"table     {table}")
-    print(f"heatmaps  {out / 'heatmaps'}")
-
-
-def _digest(names: list[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
+    print(f"table     {printable(table)}")
+    print(f"heatmaps  {printable(out / 'heatmaps')}")
 
 
 def _largest_rejected(
@@ -235,42 +241,53 @@ def _detect_all(
     rate: float,
     cross: bool,
     skip_unreadable: bool,
-    total: int,
+    listed: Mapping[str, ImageFile],
     largest_rejected: float | None,
 ) -> None:
-    done = results.done
+    results.drop([row["name"] for row in results.rows if row["name"] not in listed])
+    if largest_rejected is not None:  # the images decided on together may be others than before
+        limit = largest_rejected * (1 + ROUNDING)
+        stored = [row for row in results.rows if "p_value" in row]
+        results.drop([row["name"] for row in stored if (row["verdict"] == "anomaly") != (row["p_value"] <= limit)])
+    done = {name for name, file in listed.items() if results.is_current(file)}
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("images", total=total, completed=len(done))
+        task = progress.add_task("images", total=len(listed), completed=len(done))
         batches = selection.detect_batches(images, rate, cross, skip_unreadable, lambda name: name not in done)
         for detections, read in batches:
             if largest_rejected is not None:
                 detections = replace(detections, is_anomaly=detections.p_values <= largest_rejected)
-            results.add(detections, read, selection.map_scale)
+            results.add(detections, read, selection.map_scale, listed)
             results.add_unreadable(detections.skipped)
             progress.update(task, advance=len(detections.names))
 
 
 def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool) -> None:
-    print(f"watching {folder}; Ctrl-C ends it and writes the table", file=sys.stderr)
+    print(f"watching {printable(folder)}; Ctrl-C ends it and writes the table", file=sys.stderr)
+    if not results.is_same_source:  # images that were moved away since keep their rows, those of other folders don't
+        names = {file.name for file in listed_now(folder)}
+        results.drop([row["name"] for row in results.rows if row["name"] not in names])
     try:
-        for names in watch_folder(folder, lambda name: name in results.done):
+        for files in watch_folder(folder, results.is_current):
             try:
-                _detect_new(selection, folder, results, rate, cross, set(names))
+                _detect_new(selection, files, results, rate, cross)
             except InputError:  # none of them can be read
-                for name in names:
+                for file in files:
                     try:
-                        _detect_new(selection, folder, results, rate, cross, {name})
+                        _detect_new(selection, [file], results, rate, cross)
                     except InputError as error:
-                        results.add_unreadable([(name, error.rule)])
+                        results.add_unreadable([(file.name, error.rule)])
     except KeyboardInterrupt:
-        pass
+        unread = [file.name for file in listed_now(folder) if file.name not in results]
+        results.add_unreadable((name, "was not complete when the watch ended") for name in unread)
 
 
 def _detect_new(
-    selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool, names: set[str]
+    selection: Selection, files: Sequence[ImageFile], results: DetectionFolder, rate: float, cross: bool
 ) -> None:
-    for detections, read in selection.detect_batches(folder, rate, cross, True, names.__contains__):
-        results.add(detections, read, selection.map_scale)
+    source = FileList([file.path for file in files], [file.name for file in files])
+    by_name = {file.name: file for file in files}
+    for detections, read in selection.detect_batches(source, rate, cross, True):
+        results.add(detections, read, selection.map_scale, by_name)
         results.add_unreadable(detections.skipped)
         rows = zip(detections.names, detections.p_values.tolist(), detections.table.verdict, strict=True)
         for name, p, verdict in rows:
@@ -286,7 +303,7 @@ def report(
 
     Example: ssad report run/
     """
-    print(f"report   {load(run).report(out)}")
+    print(f"report   {printable(load(run).report(out))}")
 
 
 @app.command()
@@ -299,7 +316,7 @@ def export(
 
     Example: ssad export run/ --out exported/
     """
-    print(f"exported {load(run).export(out, overwrite)}")
+    print(f"exported {printable(load(run).export(out, overwrite))}")
 
 
 def _add_commands() -> None:
@@ -318,9 +335,14 @@ def _add_commands() -> None:
 def main() -> None:
     """Run the command: bad input is one sentence on standard error and exit code 2, never a traceback."""
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal has no character for
     _add_commands()
     try:
         app()
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(f"ssad: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            escaped(f"ssad: {error}"), style="red", markup=False, highlight=False
+        )
         sys.exit(BAD_INPUT)

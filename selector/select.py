@@ -72,6 +72,7 @@ def select_best(
     trials: int | None = None,
     engine: Any = None,
     encoder: str = "auto",
+    retry_failed: bool = False,
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
 
@@ -108,6 +109,8 @@ def select_best(
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
         encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
+        retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
+            the machine's (memory, a device's error, a killed worker) is tried again in any case.
         engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
@@ -149,6 +152,8 @@ def select_best(
         if store.exists:  # refused before anything is added to it
             store.require_same(run)
             searched.resume(stored_proposals(store))
+            if retry_failed:
+                store.retry_failed()
         prepare(store, run, pixels, searched.augmentations, seed)
         zoo = Zoo(store, (), place)
         study = Study(searched, zoo, decision)
@@ -245,7 +250,9 @@ def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
     records, evidence = _records_and_evidence(zoo)
     if not evidence:
         reasons = sorted({record["reason"] for record in records.values()})
-        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}")
+        again = any(record.get("retry") for record in records.values())
+        remedy = "; the same command tries those again that failed for want of memory or by the device" * again
+        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}{remedy}")
     shift = test_for_shift(evidence.values(), seed, zoo.store.groups("validation"))
     return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
 

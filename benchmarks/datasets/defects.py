@@ -159,7 +159,7 @@ def listed(name: str, folder: Path, says: str) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{name}: {folder}", "is not a folder", says)
     try:
-        return [Path(file) for file in reader.names_of(folder)]
+        return [path.relative_to(folder) for path in reader.files_of(folder).paths]
     except InputError as error:
         raise InputError(f"{name}: {folder}", error.rule, says) from error
 

@@ -1,7 +1,8 @@
 """The folder that `ssad detect` fills batch by batch; a detection that was stopped is resumed there.
 
-result.json        the request: detector, train images, false-alarm rate, calibration; with an FDR, which images
-detections.jsonl   one line per image, as soon as its pictures are written
+result.json        the request: detector, train images, false-alarm rate, calibration; and where the images are
+detections.jsonl   one line per image, as soon as its pictures are written, with the size, times and digest of its file:
+                   an image that changed is detected again, and its last line counts
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
 detections.csv     the same rows, written last: where it exists, the result is complete
 """
@@ -9,7 +10,7 @@ detections.csv     the same rows, written last: where it exists, the result is c
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from augmentations import InputError
 from detectors import files
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
+from selector.detection.image_file import ImageFile
+from selector.inputs.files import printable
 from selector.inputs.reader import Images
 
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
@@ -27,19 +30,28 @@ OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks"
 class DetectionFolder:
     """A result folder, new or resumed."""
 
-    def __init__(self, root: Path, request: dict[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self, root: Path, request: dict[str, Any], source: Path, overwrite: bool = False, extend: bool = False
+    ) -> None:
         """Open the folder, which need not exist.
 
         Args:
             root: The folder.
             request: What decides on the result, as JSON: a result that another request began is not resumed.
+            source: The folder of the images, or one image.
             overwrite: Delete a result that is there.
+            extend: Resume a complete result too, as a watch does.
 
         Raises:
-            InputError: The folder holds a complete result, the result of another request, or anything else.
+            InputError: The images lie in it, or it holds a complete result, that of another request, or anything else.
         """
+        images, results = os.path.realpath(source), os.path.realpath(root)
+        if images == results or images.startswith(os.path.join(results, "")):
+            raise InputError(str(root), "is where the images are", "choose a folder of its own for the result")
         self.root = root
         self.request = request
+        self.source = printable(images)
+        self._is_begun = False
         self.rows_path = root / "detections.jsonl"
         self.table_path = root / "detections.csv"
         present = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
@@ -47,28 +59,31 @@ class DetectionFolder:
             raise InputError(str(root), "already holds something else", "choose a new folder for the result")
         if overwrite:
             self._clear()
-        elif "detections.csv" in present:
+        elif "detections.csv" in present and not extend:
             raise InputError(
                 str(root), "already holds a complete result", "choose a new folder, or replace it (--overwrite)"
             )
-        elif present and self._stored_request() != request:
+        elif present and self._stored().get("request") != request:
             raise InputError(
                 str(root),
-                "holds the unfinished result of another run or rate, or of other images that are decided over together",
+                "holds the unfinished result of another run or rate",
                 "choose a new folder, or replace it (--overwrite)",
             )
-        self.rows = self._complete_rows()
+        self.is_same_source = self._stored().get("images") == self.source
+        self._n_lines = 0
+        self._rows = {row["name"]: row for row in self._complete_rows()}
 
     def _clear(self) -> None:
         for name in OURS:
             path = self.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _stored_request(self) -> Any:
+    def _stored(self) -> dict[str, Any]:
         try:
-            return json.loads((self.root / "result.json").read_bytes())
+            stored = json.loads((self.root / "result.json").read_bytes())
         except (OSError, ValueError):
-            return None
+            return {}
+        return stored if isinstance(stored, dict) else {}
 
     def _complete_rows(self) -> list[dict[str, Any]]:
         """The rows on disk; a line that was cut short is removed, and its image is detected again."""
@@ -78,20 +93,47 @@ class DetectionFolder:
         complete = [line for line in lines if line.endswith(b"\n")]
         if len(complete) < len(lines):
             files.write_bytes(self.rows_path, b"".join(complete))
-        return [json.loads(line) for line in complete]
+        self._n_lines = len(complete)
+        rows = map(_row_or_none, complete)
+        return [row for row in rows if row is not None]
 
     @property
-    def done(self) -> set[str]:
-        """The names of the images that have a row."""
-        return {row["name"] for row in self.rows}
+    def rows(self) -> list[dict[str, Any]]:
+        """One per image: of several lines the last."""
+        return list(self._rows.values())
 
-    def add(self, detections: Detections, images: Images, scale: tuple[float, float]) -> None:
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def is_current(self, file: ImageFile) -> bool:
+        """Whether the row of an image is of the content that its file has now; an unreadable one never is."""
+        row = self._rows.get(file.name)
+        if row is None or not row.get("sha256"):
+            return False
+        return row.get("file") == list(file.state) or row["sha256"] == file.digest()
+
+    def drop(self, names: Collection[str]) -> None:
+        """Remove the rows and pictures of these images."""
+        for name in names:
+            self._rows.pop(name, None)
+            self._remove_pictures(name, {})
+        if names:
+            self._rewrite()
+
+    def add(
+        self,
+        detections: Detections,
+        images: Images,
+        scale: tuple[float, float],
+        listed: Mapping[str, ImageFile],
+    ) -> None:
         """Write the pictures of a batch, then its rows.
 
         Args:
             detections: What was decided on the images.
             images: The same images as they were read.
             scale: The two ends of the colour scale of heatmaps.
+            listed: The files by name, as they were before they were read.
         """
         self._begin()
         rows = []
@@ -105,37 +147,75 @@ class DetectionFolder:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas} | pictures)
+            rows.append(row | {"boxes": boxes, "areas": areas} | pictures | listed[name].identity())
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
         """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict."""
         self._begin()
-        rows = [{"name": name, "verdict": f"unreadable: {reason}"} for name, reason in skipped]
-        self._append([row for row in rows if row["name"] not in self.done])
+        self._append([{"name": name, "verdict": f"unreadable: {' '.join(reason.split())}"} for name, reason in skipped])
 
     def _begin(self) -> None:
-        """Write the request before any row, so that an interrupted result can be identified."""
-        if not self.rows_path.exists():
-            files.write_bytes(self.root / "result.json", json.dumps(self.request, indent=1).encode())
+        """Write the request before any row, so that an interrupted result can be identified.
+
+        The empty list of rows comes before any picture, so that readers know the folder for a result.
+        """
+        if self._is_begun:
+            return
+        self.table_path.unlink(missing_ok=True)
+        stored = {"request": self.request, "images": self.source}
+        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
+        self.rows_path.touch()
+        self._is_begun = True
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         with self.rows_path.open("ab") as file:
             for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False).encode(errors="surrogateescape") + b"\n")
+                file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
-        self.rows += rows
+        for row in rows:
+            if row["name"] in self._rows:
+                self._remove_pictures(row["name"], row)
+            self._rows[row["name"]] = row
+        self._n_lines += len(rows)
+
+    def _remove_pictures(self, name: str, row: Mapping[str, Any]) -> None:
+        """Those of a former row that the row has not."""
+        for kind in ("heatmap", "mask"):
+            if not row.get(kind):
+                (self.root / f"{kind}s" / picture_path(name)).unlink(missing_ok=True)
+
+    def _rewrite(self) -> None:
+        files.write_bytes(self.rows_path, b"".join(map(_line, self._rows.values())))
+        self._n_lines = len(self._rows)
 
     def finish(self) -> Path:
-        """Write the table, one row per image, sorted by name; returns its path."""
+        """Write the table, one row per image, sorted by name; returns its path. Lines of former rows are removed."""
+        self._begin()
+        if self._n_lines > len(self._rows):
+            self._rewrite()
         columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "heatmap", "mask"]
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
-        content = table.to_csv(index=False).encode(errors="surrogateescape")
+        content = table.to_csv(index=False).encode(errors="backslashreplace")
         return files.write_bytes(self.table_path, content)
 
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+
+def _row_or_none(line: bytes) -> dict[str, Any] | None:
+    """A row; None for what is none, whose image is then detected again."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    is_row = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "verdict"))
+    return row if is_row else None

@@ -1,26 +1,28 @@
-"""Waiting for images to arrive in a folder: each is reported once, when its file is complete."""
+"""Waiting for images to arrive in a folder or to change there: each is reported when its file is complete."""
 
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from augmentations import InputError
-from selector.inputs import reader
+from selector.detection.image_file import ImageFile, image_files
 
 SECONDS = 1.0  # between two looks; a file that did not change from one to the next is complete
+LARGEST_SHARE = 0.3  # of the time that looking may take, in folders of very many files
 
 
 def watch_folder(
-    folder: Path, is_done: Callable[[str], bool], seconds: float = SECONDS, looks: int | None = None
-) -> Iterator[list[str]]:
-    """The names of new complete images in a folder, as they arrive, until interrupted.
+    folder: Path, is_current: Callable[[ImageFile], bool], seconds: float = SECONDS, looks: int | None = None
+) -> Iterator[list[ImageFile]]:
+    """The complete images of a folder as they arrive or change, until interrupted.
 
-    Complete means: not empty, and of the same length and time of change at two looks.
+    Complete means: not empty, and of the same length and time of change at two looks. A file that changes later is
+    reported again, so that a transfer that paused for longer than that is read as a whole in the end.
 
     Args:
         folder: The folder that images arrive in.
-        is_done: Whether the image of a name was handled already.
-        seconds: The time between two looks.
+        is_current: Whether the image was handled already with the content that it has.
+        seconds: The time between two looks, at least.
         looks: How many looks to take; None: until interrupted.
 
     Raises:
@@ -28,28 +30,26 @@ def watch_folder(
     """
     if not folder.is_dir():
         raise InputError(str(folder), "is not a folder", "name the folder in which images arrive")
-    before: dict[str, tuple[int, int]] = {}
+    settled: dict[str, tuple[int, int, int]] = {}
+    before: dict[str, tuple[int, int, int]] = {}
     look = 0
     while looks is None or look < looks:
-        now = {name: _size_and_time(folder / name) for name in _names(folder) if not is_done(name)}
-        ready = [name for name, state in now.items() if state[0] > 0 and before.get(name) == state]
-        before = {name: state for name, state in now.items() if name not in ready}
+        started = time.monotonic()
+        changed = [file for file in listed(folder) if settled.get(file.name) != file.state]
+        complete = [file for file in changed if file.size > 0 and before.get(file.name) == file.state]
+        before = {file.name: file.state for file in changed}
+        settled |= {file.name: file.state for file in complete}
+        took = time.monotonic() - started
+        ready = [file for file in complete if not is_current(file)]
         if ready:
             yield ready
         look += 1
-        time.sleep(seconds)
+        time.sleep(max(seconds, took / LARGEST_SHARE))
 
 
-def _names(folder: Path) -> list[str]:
+def listed(folder: Path) -> list[ImageFile]:
+    """The images of a folder; none where it holds none yet."""
     try:
-        return reader.names_of(folder)
-    except InputError:  # no image yet
+        return list(image_files(folder))
+    except InputError:
         return []
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:  # deleted or renamed meanwhile
-        return 0, 0
-    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,7 @@
 """Which files a user means: folders searched, lists checked, and names that any file can hold."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,10 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
     *(".pbm", ".pgm", ".ppm", ".pnm"),
 )
+UNSAFE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters and separators of lines
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # a name would read as another
+# What a folder holds that `ssad detect` or `ssad select` writes: its pictures are no images of the user's.
+RESULTS = ({"result.json", "detections.jsonl"}, {"run.json", "images.safetensors"})
 LEFT_BY_ARCHIVERS = "__MACOSX"
 NAMED_FAILURES, NAMED_OTHERS = 10, 5
 
@@ -56,6 +61,7 @@ def list_folder(root: Path, role: str) -> FileList:
     others: list[str] = []
     unlisted: list[tuple[str, str]] = []
     repeated: list[str] = []
+    results: list[str] = []
     visited: set[str] = set()
 
     def relative(path: str | Path) -> str:
@@ -72,15 +78,20 @@ def list_folder(root: Path, role: str) -> FileList:
             repeated.append(printable(relative(folder)))
             continue
         visited.add(real)
+        if folder != str(root) and any(marks <= set(files) for marks in RESULTS):
+            below.clear()
+            results.append(printable(relative(folder)))
+            continue
         visible = sorted(name for name in below if not _is_hidden(name))
         below[:] = [name for name in visible if not _is_named_as_image(name)]
+        below_root = "" if folder == str(root) else f"{relative(folder)}/"
         # A folder that is named as an image is listed, so that it is reported as what it is.
         for name in [*filter(_is_named_as_image, visible), *(name for name in files if not _is_hidden(name))]:
             path = Path(folder, name)
             if _is_named_as_image(name):
-                images.append((relative(path), path))
+                images.append((below_root + name, path))
             else:
-                others.append(printable(relative(path)))
+                others.append(printable(below_root + name))
     images.sort(key=lambda entry: entry[0])
     notes = []
     if others:
@@ -89,6 +100,9 @@ def list_folder(root: Path, role: str) -> FileList:
     if repeated:
         what = f"{plural(len(repeated), 'folder')} reached a second time through a link, read once"
         notes.append(f"{what}: {first_few(sorted(repeated), NAMED_OTHERS)}")
+    if results:
+        what = f"{plural(len(results), 'folder')} left out, which hold{'s' * (len(results) == 1)} results of ssad"
+        notes.append(f"{what}: {first_few(sorted(results), NAMED_OTHERS)}")
     if unlisted and not images:
         raise unreadable(unlisted, len(unlisted), role)
     if not images:
@@ -140,8 +154,29 @@ def unreadable(
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as a name that any file can hold: bytes that are not UTF-8 become escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as a name that any file and any terminal can hold, another one for every path.
+
+    Bytes that are no UTF-8, and characters that break lines or steer terminals, become escapes; a backslash that
+    belongs to the path is doubled.
+    """
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    text = text if os.sep == "\\" else text.replace("\\", "\\\\")
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A text in which what breaks lines or steers terminals, and bytes that are no UTF-8, are escapes."""
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    is_safe = unicodedata.category(character) not in UNSAFE and character not in DIRECTIONS
+    return character if is_safe else character.encode("unicode_escape").decode()
 
 
 def plural(number: int, noun: str) -> str:

@@ -139,9 +139,11 @@ def iterate_batches(
     return _stream(origin, image_size, channels or origin.channels(), batch, skip_unreadable, role)
 
 
-def names_of(source: str | os.PathLike[str]) -> list[str]:
-    """The names that the images of a folder or file get, nothing decoded. Raises InputError for a wrong source."""
-    return list(_origin(source, 0, "test").names)
+def files_of(source: str | os.PathLike[str]) -> FileList:
+    """The images of a folder, or one file, nothing decoded. Raises InputError for a wrong source."""
+    origin = _origin(source, 0, "test")
+    assert isinstance(origin, _Files)
+    return origin.files
 
 
 def fingerprint(images: Images) -> str:
@@ -276,6 +278,8 @@ def _origin(source: Any, image_size: int, role: str) -> _Files | _Array:
     if isinstance(source, Images):
         _check_read_at(source, image_size, role)
         return _Array(source.pixels, source.names, source.sizes, source.notes, source.skipped)
+    if isinstance(source, FileList):
+        return _Files(source)
     if isinstance(source, np.ndarray | Tensor):
         source = source.detach() if isinstance(source, Tensor) else source
         notes = check_array(source, role)

@@ -26,6 +26,10 @@ class Result:
     calibration: dict[str, Tensor] | None = None
 
 
-def failure(reason: str, seconds: float = 0.0, trace: str = "") -> dict[str, object]:
-    """The record of a candidate that failed."""
-    return {"status": "failed", "reason": reason, "losses": [], "seconds": seconds, "traceback": trace}
+def failure(reason: str, seconds: float = 0.0, trace: str = "", retry: bool = False) -> dict[str, object]:
+    """The record of a candidate that failed.
+
+    retry: whether the failure is the machine's (``is_machine_failure``) and no result: the candidate is tried again.
+    """
+    record = {"status": "failed", "reason": reason, "losses": [], "seconds": seconds, "traceback": trace}
+    return {**record, "retry": retry}

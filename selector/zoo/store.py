@@ -19,7 +19,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,7 +164,6 @@ class Store:
 
     @property
     def has_validation_anomalies(self) -> bool:
-        """Whether they were made already."""
         return self._anomalies.is_file()
 
     @property
@@ -179,7 +178,7 @@ class Store:
     @cached_property
     def families(self) -> list[str]:
         """The families of validation anomalies, in the order in which they joined the run."""
-        return _read_settings(self._anomalies, self._redo_all)["families"]
+        return _read(self._anomalies, self._redo_all, files.read_settings)["families"]
 
     def add_validation_anomalies(self, anomalies: Mapping[str, Tensor]) -> None:
         """Add families to those that are there, which stay as they are."""
@@ -225,8 +224,15 @@ class Store:
     # Candidates ----------------------------------------------------------------------------------------------
 
     def is_finished(self, candidate: Candidate) -> bool:
-        """Whether a candidate was trained and evaluated, or failed."""
-        return self._record(candidate.id).is_file()
+        """Whether a candidate was trained and evaluated, or failed for reasons of its own."""
+        return self._record(candidate.id).is_file() and not self.record(candidate.id).get("retry", False)
+
+    def retry_failed(self) -> None:
+        """Let every candidate that failed be tried again, whatever the reason."""
+        for path in self.root.glob("candidates/[!.]*/record.json"):
+            if (record := self.record(path.parent.name))["status"] == "failed":
+                with disk_errors(self.root):
+                    _write_record(path.parent, {**record, "retry": True})
 
     def missing_families(self, candidate: Candidate) -> list[str]:
         """The families of validation anomalies that joined the run after a candidate was finished."""
@@ -244,7 +250,8 @@ class Store:
         return self._folder(candidate_id) / "record.json"
 
     def record(self, candidate_id: str) -> dict[str, Any]:
-        """status ("ok" or "failed"), reason, losses, seconds, device and families of a finished candidate."""
+        """status ("ok" or "failed"), reason, losses, seconds, device and families of a candidate; retry: whether its
+        failure is no result."""
         return self.read_json(f"candidates/{candidate_id}/record.json")
 
     def finished_at(self, candidate_id: str) -> float:
@@ -371,16 +378,9 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     files.write_bytes(folder / "record.json", json.dumps(record, indent=1, allow_nan=False).encode())
 
 
-def _read_settings(path: Path, remedy: str) -> dict[str, Any]:
+def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read) -> Any:
     try:
-        return files.read_settings(path)
-    except InputError as error:
-        raise InputError(error.thing, error.rule, remedy) from error
-
-
-def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        return files.read(path)
+        return take(path)
     except InputError as error:
         raise InputError(error.thing, error.rule, remedy) from error
 

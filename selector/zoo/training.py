@@ -14,12 +14,13 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Kind
 from selector.zoo.candidates import Candidate, Training
+from selector.zoo.machine import is_machine_failure
 from selector.zoo.result import PSEUDO_SCORES, Result, failure
 from selector.zoo.store import Store
 from selector.zoo.validation_anomalies import RESAMPLED, anomaly_scores, resampled
 
 DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
-# What a training can raise through its data and numbers, out of memory included; anything else is our mistake.
+# What a training can raise through its data and numbers, and for want of memory; anything else is our mistake.
 TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError)
 MAP_QUANTILES = 101  # kept of the calibration images' score maps: they set the one colour scale of a run
 
@@ -70,7 +71,8 @@ def train_and_evaluate(
 ) -> Iterator[Result]:
     """Train once, and evaluate for each scorer.
 
-    A training or a scorer that fails is a result like any other: it has a record with the reason.
+    A training or a scorer that fails is a result like any other: it has a record with the reason. Where the reason is
+    the machine's, the record says that it is to be tried again.
 
     Args:
         candidates: those that share one training.
@@ -90,8 +92,7 @@ def train_and_evaluate(
             evidence = gather_evidence(detector, images, candidate.training, anomalies)
             calibration = gather_calibration(detector, images)
         except TRAINING_FAILURES as error:
-            reason = f"{type(error).__name__.lstrip('_')}: {error}".splitlines()[0]
-            record = failure(reason, time.monotonic() - started, traceback.format_exc())
+            record = _failure(error, time.monotonic() - started)
             for failed in candidates if trained is None else [candidate]:
                 yield Result(failed, record)
             if trained is None:
@@ -126,12 +127,18 @@ def _complete(store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor
     if record["status"] != "ok" or not missing:
         return
     detector = store.detector(candidate, torch.device(device))
-    scores = anomaly_scores(detector, {family: anomalies[family] for family in missing}, candidate.training.family)
+    joining = {family: anomalies[family] for family in missing}
     try:
-        store.extend_evidence(candidate, finite(_named(scores)), list(anomalies))
-    except FloatingPointError as error:
-        reason = f"{type(error).__name__}: {error}"
-        store.withdraw(candidate, failure(reason, record["seconds"], traceback.format_exc()))
+        scores = finite(_named(anomaly_scores(detector, joining, candidate.training.family)))
+    except TRAINING_FAILURES as error:
+        store.withdraw(candidate, _failure(error, record["seconds"]))
+    else:
+        store.extend_evidence(candidate, scores, list(anomalies))
+
+
+def _failure(error: Exception, seconds: float) -> dict[str, object]:
+    reason = f"{type(error).__name__.lstrip('_')}: {error}".splitlines()[0]
+    return failure(reason, seconds, traceback.format_exc(), retry=is_machine_failure(error))
 
 
 def gather_evidence(

@@ -49,6 +49,9 @@ class Zoo:
     ) -> None:
         """Train what is not finished yet of a batch, or of the zoo.
 
+        What fails for the machine's reasons is tried once more at the end, alone; what fails again is no result, and
+        the next call tries it again.
+
         Args:
             engine: where the work is done.
             on_done: called with each candidate of the batch, finished ones first.
@@ -61,14 +64,34 @@ class Zoo:
         for candidate in batch:
             if candidate.id not in todo:
                 on_done(candidate)
-        with closing(engine.run(train_candidates, self.jobs(todo))) as outcomes:
-            for job, crash in outcomes:
-                if crash is not None:
-                    self.record_crash(job, crash)
-                for candidate in job.candidates:
+        again = list[Job]()
+        for job, crashed in self._run(engine, self.jobs(todo)):
+            short = [candidate for candidate in job.candidates if self._lacks_result(candidate)]
+            if short and not crashed:  # an engine has tried what crashed alone already
+                again.append(job)
+            for candidate in job.candidates:
+                if candidate.id in todo and (crashed or candidate not in short):
+                    on_done(candidate)
+        for job in again:
+            short = [candidate for candidate in job.candidates if self._lacks_result(candidate)]
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            for _ in self._run(engine, [job]):
+                for candidate in short:
                     if candidate.id in todo:
                         on_done(candidate)
         self.store.forget_progress()
+
+    def _run(self, engine: Engine, jobs: Sequence[Job]) -> Iterator[tuple[Job, bool]]:
+        """Jobs as they are done, and whether the worker of each was killed."""
+        with closing(engine.run(train_candidates, jobs)) as outcomes:
+            for job, crash in outcomes:
+                if crash is not None:
+                    self.record_crash(job, crash)
+                yield job, crash is not None
+
+    def _lacks_result(self, candidate: Candidate) -> bool:
+        return not self.store.is_finished(candidate)
 
     def jobs(self, todo: Collection[str]) -> list[Job]:
         """What workers receive for candidates of these ids."""
@@ -82,9 +105,12 @@ class Zoo:
         ]
 
     def record_crash(self, job: Job, crash: Exception) -> None:
-        """Record that the worker of a job was killed, as the failure of what it had not finished."""
+        """Record that the worker of a job was killed, as a failure to be retried of what it had not finished."""
+        record = failure(f"{type(crash).__name__}: {crash}", retry=True)
         for candidate in job.candidates:
-            self.store.save(Result(candidate, failure(f"{type(crash).__name__}: {crash}")))
+            if self.store.is_finished(candidate) and self.store.missing_families(candidate):
+                self.store.withdraw(candidate, record)
+            self.store.save(Result(candidate, record))
 
     def detector(self, candidate_id: str) -> Detector:
         """A candidate's fitted detector, loaded from the store. Raises InputError for an unknown or failed one."""

@@ -297,19 +297,6 @@ def verdicts(path: Path) -> dict[str, str]:
         return {row["name"]: row["verdict"] for row in csv.DictReader(file)}
 
 
-def test_a_detection_over_all_images_together_is_not_resumed_with_more(ssad, run, tmp_path, stripes):
-    images = write(tmp_path / "images", stripes(4, 9))
-    arguments = ["detect", run, images, "--out", tmp_path / "result", "--fdr", 0.6]
-    assert ssad(*arguments)[0] == 0
-    (tmp_path / "result" / "detections.csv").unlink()
-    assert ssad(*arguments)[0] == 0
-    (tmp_path / "result" / "detections.csv").unlink()
-    (images / "more.png").write_bytes(next(images.iterdir()).read_bytes())
-    code, _, err = ssad(*arguments)
-    assert code == 2
-    assert "other images" in err
-
-
 def test_a_false_discovery_rate_is_refused_before_an_earlier_result_is_written_over(ssad, run, tmp_path, stripes):
     images = write(tmp_path / "images", stripes(2, 9))
     arguments = ["detect", run, images, "--out", tmp_path / "result"]

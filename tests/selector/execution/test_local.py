@@ -1,7 +1,10 @@
 """Worker processes: what they do beyond the contract of engines, and what they survive."""
 
+import ast
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,6 +124,58 @@ class TestDeadWorkers:
         outcomes = dict(LocalWorkers(2).run(function, [0, 1]))
         assert all(isinstance(error, WorkerDiedError) for error in outcomes.values())
         assert set(outcomes) == {0, 1}
+
+
+def test_a_dead_workers_own_words_are_quoted_and_passed_on(capfd):
+    def function(item):
+        os.write(2, b"the driver gave up: code 13\n")
+        os.abort()
+
+    ((_, error),) = LocalWorkers(1).run(function, [0])
+    assert "SIGABRT" in str(error)
+    assert '"the driver gave up: code 13"' in str(error) or '"Fatal Python error: Aborted"' in str(error)
+    assert "memory" not in str(error)
+    assert "the driver gave up: code 13" in capfd.readouterr().err
+
+
+def test_a_worker_killed_without_a_word_is_said_to_be(capfd):
+    ((_, error),) = LocalWorkers(1).run(signal.raise_signal, [signal.SIGKILL])
+    assert "SIGKILL" in str(error)
+    assert "short of memory" in str(error)
+
+
+SHADOWED = """
+import os, sys
+import selector.execution.local as local
+
+def work(item):
+    import my_part, signal, queue, random
+    assert my_part.NAME == "mine"
+    open(item, "w").write(repr([sys.path.index(os.getcwd()) == len(sys.path) - 1, signal.__file__, queue.__file__]))
+
+local._begin_worker = lambda parent: None
+os.chdir(sys.argv[1])
+sys.path[:] = [entry for entry in sys.path if entry and entry != sys.argv[1]]
+sys.path.{}
+print([error for _, error in local.LocalWorkers(2).run(work, ["a", "b"])])
+"""
+
+
+@pytest.mark.parametrize("place", ["append(os.getcwd())", "insert(0, '')"])
+def test_code_in_the_working_folder_is_found_and_shadows_nothing(tmp_path, place):
+    for name in ("signal", "queue", "random", "struct", "pickle", "socket", "torch", "numpy", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text("print('my own script'); raise SystemExit(3)")
+    (tmp_path / "my_part.py").write_text("NAME = 'mine'")
+    script = tmp_path.parent / f"{tmp_path.name}.py"
+    script.write_text(SHADOWED.format(place))
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "my own script" not in done.stdout + done.stderr
+    assert done.stdout.strip() == "[None, None]"
+    for name in ("a", "b"):
+        is_last, *modules = ast.literal_eval((tmp_path / name).read_text())
+        assert is_last
+        assert not any(str(tmp_path) in module for module in modules)
 
 
 def until(holds, seconds):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from augmentations.errors import InputError
 from selector.inputs import arrays, reader
+from selector.inputs.files import printable
 from selector.inputs.reader import Images, fingerprint, iterate_batches, read_images
 
 SIZE = 8
@@ -116,6 +117,29 @@ class TestFolder:
         found = read_images(tmp_path, image_size=SIZE)
         assert found.names == ("\\xff.png",)
         assert fingerprint(found)
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("a\\xff.png", "a\\\\xff.png"),
+            ("a\rb.png", "a\\rb.png"),
+            ("\x1b[2J.png", "\\x1b[2J.png"),
+            ("a\u2028b.png", "a\\u2028b.png"),
+            ("a\u202egnp.png", "a\\u202egnp.png"),
+            ("部品 ü.png", "部品 ü.png"),
+        ],
+    )
+    def test_a_name_breaks_no_line_steers_no_terminal_and_is_no_other_files(self, path, name):
+        assert printable(path) == name
+
+    @pytest.mark.parametrize("marks", [("result.json", "detections.jsonl"), ("run.json", "images.safetensors")])
+    def test_results_below_the_images_are_left_out_and_said(self, folder, marks):
+        for name in ("heatmaps/a.png", *marks):
+            (folder / "b" / "result" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "b" / "result" / name).write_bytes((folder / "a.png").read_bytes())
+        found = read_images(folder, image_size=SIZE)
+        assert not any("result" in name for name in found.names)
+        assert found.notes == ("1 folder left out, which holds results of ssad: b/result",)
 
     def test_loops_of_links_end_and_are_said(self, folder):
         (folder / "b" / "up").symlink_to(folder)

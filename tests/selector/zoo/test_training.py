@@ -380,9 +380,8 @@ class TestFailures:
         "error",
         [
             TrainingDivergedError("the loss was nan between steps 3 and 4"),
-            torch.OutOfMemoryError("no memory left\non the device"),
             FloatingPointError("not finite"),
-            MemoryError("too large"),
+            RuntimeError("mat1 and mat2 shapes\ncannot be multiplied"),
             torch.linalg.LinAlgError("singular"),
             ValueError("a number that no function takes"),
         ],
@@ -434,6 +433,83 @@ class TestFailures:
         with pytest.raises(error if isinstance(error, type) else type(error)):
             train(zoo)
         assert len(zoo.unfinished()) == 2
+
+
+SHORTAGES = [
+    torch.OutOfMemoryError("no memory left\non the device"),
+    MemoryError("too large"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 640000000 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+class TestFailuresOfTheMachine:
+    """They say nothing about the candidate, so they are not kept as its failure."""
+
+    @pytest.fixture
+    def failing(self, monkeypatch, candidates):
+        """Let the first candidate's training fail so many times; returns the trainings begun, in order."""
+
+        def fail(error, times):
+            calls, train_one = [], Classifier.train
+
+            def train_or_fail(self, images, **options):
+                own = self.augmentation.hyperparameters()
+                calls.append("first" if own == candidates[0].hyperparameters else "second")
+                if calls[-1] == "first" and calls.count("first") <= times:
+                    raise error
+                return train_one(self, images, **options)
+
+            monkeypatch.setattr(Classifier, "train", train_or_fail)
+            return calls
+
+        return fail
+
+    @pytest.mark.parametrize("error", SHORTAGES)
+    def test_a_shortage_is_retried_alone_at_the_end(self, zoo, failing, error):
+        calls = failing(error, times=1)
+        done = train(zoo)
+        assert calls == ["first", "second", "first"]
+        assert done == [zoo.candidates[1], zoo.candidates[0]]
+        assert {record["status"] for _, record in zoo.records()} == {"ok"}
+
+    def test_a_lasting_shortage_is_named_and_retried_by_the_next_call(self, zoo, failing):
+        calls = failing(MemoryError("too large"), times=2)
+        assert train(zoo) == [zoo.candidates[1], zoo.candidates[0]]
+        assert calls == ["first", "second", "first"]
+        record = zoo.store.record(zoo.candidates[0].id)
+        assert (record["status"], record["reason"], record["retry"]) == ("failed", "MemoryError: too large", True)
+        assert zoo.unfinished() == [zoo.candidates[0]]
+        train(zoo)
+        assert calls == ["first", "second", "first", "first"]
+        assert zoo.unfinished() == []
+        assert zoo.store.record(zoo.candidates[0].id)["status"] == "ok"
+
+    def test_a_shortage_while_a_family_joins_is_no_result_either(self, trained, candidates, images, monkeypatch):
+        trained.add_validation_anomalies({"blur": images["validation"].flip(0)})
+        zoo = Zoo(trained, candidates, CPU)
+        with monkeypatch.context() as patch:
+
+            def short_of_memory(self, images):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            patch.setattr(Classifier, "score", short_of_memory)
+            train(zoo)
+        assert zoo.unfinished() == list(candidates)
+        train(zoo)
+        assert [record["families"] for _, record in zoo.records()] == [["cutout", "blur"]] * 2
+
+    def test_a_failure_of_its_own_is_kept_and_retried_on_request(self, zoo, failing):
+        calls = failing(ValueError("singular"), times=1)
+        train(zoo)
+        train(zoo)
+        assert calls == ["first", "second"]
+        zoo.store.retry_failed()
+        assert zoo.unfinished() == [zoo.candidates[0]]
+        train(zoo)
+        assert calls == ["first", "second", "first"]
+        assert zoo.unfinished() == []
 
 
 def test_draws_are_named_streams():

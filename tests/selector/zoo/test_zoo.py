@@ -118,6 +118,9 @@ class TestCrashes:
         record = zoo.store.record(zoo.candidates[0].id)
         assert record["status"] == "failed"
         assert record["reason"] == "WorkerDiedError: its worker process was killed 3 times"
+        assert zoo.unfinished() == [zoo.candidates[0]]
+        zoo.train(Serial())
+        assert {record["status"] for _, record in zoo.records()} == {"ok"}
 
     def test_a_candidate_that_was_stored_before_its_worker_died_is_ok(self, zoo):
         class LateDeath:

@@ -1,0 +1,187 @@
+"""`ssad detect` on folders that change, lie in each other, or hold any name."""
+
+import csv
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selector import command
+from selector.detection import watch
+
+
+def save(path, image):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        Image.fromarray((255 * image[0].numpy()).round().astype(np.uint8)).save(file, format="PNG")
+
+
+@pytest.fixture
+def detect(run, monkeypatch, capsys):
+    """Run the command in this process, interrupted after so many looks where it watches; returns code, out, err."""
+
+    def call(*arguments, events=None):
+        looks = iter(events or ())
+
+        def sleep(seconds):
+            event = next(looks, None)
+            if event is None:
+                raise KeyboardInterrupt
+            event()
+
+        monkeypatch.setattr(watch.time, "sleep", sleep)
+        monkeypatch.setattr(sys, "argv", ["ssad", "detect", str(run.path), *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        with pytest.raises(SystemExit) as stop:
+            command.main()
+        output = capsys.readouterr()
+        return stop.value.code, output.out, output.err
+
+    return call
+
+
+def rows(result):
+    return [json.loads(line) for line in (result / "detections.jsonl").read_text().splitlines()]
+
+
+def table(result):
+    with (result / "detections.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def nothing():
+    pass
+
+
+@pytest.fixture
+def folder(tmp_path, stripes):
+    for i, image in enumerate(stripes(3, 7)):
+        save(tmp_path / "in" / f"{i}.png", image)
+    return tmp_path / "in"
+
+
+class TestResultsBelowTheImages:
+    @pytest.mark.parametrize("option", [[], ["--watch"]])
+    def test_their_pictures_are_no_images(self, detect, folder, option):
+        result = folder / "result"
+        for _ in range(2):
+            assert detect(folder, "--out", result, *option, events=[nothing] * 4)[0] == 0
+            assert [row["name"] for row in table(result)] == ["0.png", "1.png", "2.png"]
+            (result / "detections.csv").unlink()
+        assert detect(folder, "--out", folder / "second", events=[nothing] * 3)[0] == 0
+        assert len(table(folder / "second")) == 3
+
+    def test_the_folder_of_the_images_and_those_above_are_no_place_for_a_result(self, detect, folder, tmp_path):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        for images, out in ((empty, empty), (folder, tmp_path)):
+            code, _, err = detect(images, "--out", out, "--watch")
+            assert code == 2
+            assert "choose a folder of its own" in err or "something else" in err
+
+
+class TestContinuing:
+    def test_other_images_of_the_same_names_are_detected(self, detect, folder, tmp_path, scratched):
+        for i, image in enumerate(scratched(2, 3)):
+            save(tmp_path / "other" / f"{i}.png", image)
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result)[0] == 0
+        (result / "detections.csv").unlink()
+        assert detect(tmp_path / "other", "--out", result)[0] == 0
+        assert detect(tmp_path / "other", "--out", tmp_path / "fresh")[0] == 0
+        assert table(result) == table(tmp_path / "fresh")
+        pictures = [sorted(path.name for path in (out / "heatmaps").iterdir()) for out in (result, tmp_path / "fresh")]
+        assert pictures[0] == pictures[1]
+
+    def test_the_same_size_and_times_do_not_hide_other_content(self, detect, folder, tmp_path):
+        result, path = tmp_path / "result", folder / "0.png"
+        for i in range(2):
+            pixels = np.full((32, 32), 100 + i, np.uint8)
+            Image.fromarray(pixels).save(path, format="BMP")
+            os.utime(path, (10**9, 10**9))
+            assert detect(folder, "--out", result)[0] == 0
+            (result / "detections.csv").unlink()
+        assert len({row["score"] for row in rows(result) if row["name"] == "0.png"}) == 1
+        assert detect(folder, "--out", tmp_path / "fresh")[0] == 0
+        assert {row["name"]: row["score"] for row in rows(result)} == {
+            row["name"]: row["score"] for row in rows(tmp_path / "fresh")
+        }
+
+    def test_images_that_were_moved_but_not_changed_keep_their_rows(self, detect, folder, tmp_path, monkeypatch):
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result)[0] == 0
+        before = rows(result)
+        (result / "detections.csv").unlink()
+        shutil.copytree(folder, tmp_path / "moved")
+        assert detect(tmp_path / "moved", "--out", result)[0] == 0
+        assert rows(result) == before
+
+
+class TestWatching:
+    def test_a_file_that_arrives_in_two_parts_has_the_row_of_the_whole(self, detect, folder, tmp_path, scratched):
+        save(tmp_path / "whole.png", scratched(1, 9)[0])
+        whole, path = (tmp_path / "whole.png").read_bytes(), folder / "slow.png"
+        events = [lambda: path.write_bytes(whole[: len(whole) // 2]), *[nothing] * 3]
+        events += [lambda: path.write_bytes(whole), *[nothing] * 3]
+        result = tmp_path / "result"
+        code, _, err = detect(folder, "--out", result, "--watch", events=events)
+        assert code == 0, err
+        assert [row["name"] for row in rows(result)].count("slow.png") == 1
+        (row,) = [row for row in table(result) if row["name"] == "slow.png"]
+        assert row["verdict"] in ("anomaly", "normal")
+        assert (result / row["heatmap"]).is_file()
+
+    def test_the_same_command_resumes_after_ctrl_c(self, detect, folder, tmp_path, stripes):
+        result = tmp_path / "result"
+        arguments = (folder, "--out", result, "--watch")
+        assert detect(*arguments, events=[nothing] * 3)[0] == 0
+        first = rows(result)
+        (folder / "0.png").unlink()  # a line that moves away what was read
+        save(folder / "new.png", stripes(1, 8)[0])
+        code, out, err = detect(*arguments, events=[nothing] * 3)
+        assert code == 0, err
+        assert rows(result)[:3] == first
+        assert [row["name"] for row in table(result)] == ["0.png", "1.png", "2.png", "new.png"]
+        assert "0.png" not in out
+
+    def test_what_never_became_complete_is_named(self, detect, folder, tmp_path):
+        (folder / "empty.png").touch()
+        code, out, _ = detect(folder, "--out", tmp_path / "result", "--watch", events=[nothing] * 3)
+        assert code == 0
+        assert "skipped empty.png: was not complete when the watch ended" in out
+
+
+def test_an_error_names_any_path_and_steers_no_terminal(detect, tmp_path):
+    code, _, err = detect(tmp_path / os.fsdecode(b"no\xffwhere\x1b[2J"), "--out", tmp_path / "result")
+    assert code == 2
+    assert "\\x1b[2J" in err
+    assert "\x1b[2J" not in err
+
+
+@pytest.mark.parametrize("option", [[], ["--watch"]])
+def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
+    names = [
+        b"\xff.png",
+        rb"\xff.png",
+        b"a\rb.png",
+        b"a\nb.png",
+        b"\x1b[31mred.png",
+        b"\xe2\x80\xaegnp.png",
+        b"=1+1.png",
+    ]
+    folder = os.path.join(os.fsencode(tmp_path), b"in \xfe\r")
+    for name, image in zip(names, stripes(len(names), 7), strict=True):
+        save(os.path.join(folder, name), image)
+    out = tmp_path / os.fsdecode(b"out \xfd")
+    code, printed, err = detect(os.fsdecode(folder), "--out", out, *option, events=[nothing] * 3)
+    assert code == 0, err
+    assert "\x1b[31m" not in printed
+    found = [row["name"] for row in table(out)]
+    assert len(set(found)) == len(names)
+    assert all(name.isprintable() for name in found)
+    assert len((out / "detections.csv").read_text().splitlines()) == 1 + len(names)
+    assert sum(path.is_file() for path in (out / "heatmaps").rglob("*")) == len(names)
