@@ -178,7 +178,9 @@ def detect(
         "false_alarm_rate": rate,
         "fdr": fdr,
         # What is decided over all images together holds for these alone.
-        "images": None if fdr is None else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest(),
+        "images": None
+        if fdr is None
+        else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest(),
         "cross": cross,
     }
     results = DetectionFolder(out, request, overwrite)

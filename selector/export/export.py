@@ -70,7 +70,9 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     contents, agreement = {}, {}
     for name, written, reader in ((ONNX, onnx_bytes, onnx_program), (TORCH, torch_bytes, torch_program)):
         contents[name] = written(program)
-        agreement[name] = _check(name, reader(contents[name]), images, expected, calibration, detector.score_is_distance)
+        agreement[name] = _check(
+            name, reader(contents[name]), images, expected, calibration, detector.score_is_distance
+        )
 
     scale = outcome.map_scale
     contents[DESCRIPTION] = json.dumps(
