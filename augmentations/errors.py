@@ -1,6 +1,8 @@
 """What a refusal must say."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -31,6 +33,25 @@ def whole_number(name: str, value: object, minimum: int, remedy: str) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise InputError(f"{name}={value!r}", f"must be a whole number of at least {minimum}", remedy)
+
+
+def require_json(thing: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that JSON can't hold: what is not finite, and what is neither number, text, list nor dict.
+
+    Args:
+        thing: what they are settings of, which begins the message.
+        settings: their values by name.
+
+    Raises:
+        InputError: The message names the first that is none.
+    """
+    for name, value in settings.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{thing}: {name}={value!r}", f"is no JSON ({error})", "give finite numbers, texts, lists or dicts"
+            ) from error
 
 
 def unknown_name(kind: str, name: object, known: list[str]) -> InputError:

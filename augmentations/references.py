@@ -61,6 +61,22 @@ def checked(cls: Any, base_class: type[T], what: str) -> type[T]:
     return cls
 
 
+def declared(cls: type, what: str, **attributes: type) -> None:
+    """Refuse a class that lacks what every such class declares.
+
+    Args:
+        cls: the class.
+        what: what it is, for messages.
+        attributes: the type of each attribute that it must have, by name.
+    Raises:
+        InputError: the message names the first that is missing.
+    """
+    for attribute, kind in attributes.items():
+        if not isinstance(getattr(cls, attribute, None), kind):
+            remedy = f"add `{attribute} = ...` to it, a {kind.__name__}"
+            raise InputError(f"{what} {cls.__qualname__}", f"must declare {attribute}", remedy)
+
+
 def _imported(reference: str, thing: str) -> Any:
     module_name, _, qualname = reference.partition(":")
     if not all(part.isidentifier() for name in (module_name, qualname) for part in name.split(".")):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from augmentations import InputError
-from augmentations.errors import unknown_name
-from augmentations.references import reference_of, resolve
+from augmentations.errors import require_json, unknown_name
+from augmentations.references import checked, declared, reference_of, resolve
 from detectors.scorers.base import Scorer
 from detectors.scorers.gaussian import Gaussian, GaussianPerLocation
 
@@ -24,13 +24,20 @@ def get(scorer: str | type[Scorer]) -> type[Scorer]:
     """The scorer class of a registered name, of a reference "module:Class", or the class itself.
 
     Raises:
-        InputError: for an unknown name, or a class that can't be imported again by another process.
+        InputError: for an unknown name, a class that is no scorer or declares no name, or one that can't be imported
+            again by another process.
     """
     if isinstance(scorer, str) and scorer in SCORERS:
         return SCORERS[scorer]
     if isinstance(scorer, str) and ":" not in scorer:
         raise unknown_name("scorer", scorer, names())
-    return resolve(scorer if isinstance(scorer, str) else reference_of(scorer), Scorer, "scorer")  # type: ignore[type-abstract]
+    if isinstance(scorer, str):
+        kind = resolve(scorer, Scorer, "scorer")  # type: ignore[type-abstract]
+    else:
+        kind = checked(scorer, Scorer, "scorer")  # type: ignore[type-abstract]
+        reference_of(kind)
+    declared(kind, "scorer", name=str)
+    return kind
 
 
 def make(scorer: str | type[Scorer], **settings: Any) -> Scorer:
@@ -60,14 +67,19 @@ class ScorerSpec:
         """The specification of a name, a class, or a specification; checked by making the scorer once.
 
         Raises:
-            InputError: as ``make`` does.
+            InputError: as ``make`` does, and for settings that are no JSON or that the scorer does not pass on.
         """
         if isinstance(scorer, ScorerSpec):
             return cls.of(scorer.name, scorer.settings)
         kind = get(scorer)
-        instance = make(kind, **(settings or {}))
+        made = make(kind, **(settings or {}))
+        lost = [setting for setting in settings or {} if setting not in made.settings]
+        if lost:
+            rule = f"loses its settings {', '.join(lost)}, so that another process would make another one"
+            raise InputError(f"scorer {kind.name!r}", rule, "pass them on: super().__init__(...) in its __init__")
+        require_json(f"scorer {kind.name!r}", made.settings)
         name = kind.name if SCORERS.get(kind.name) is kind else reference_of(kind)
-        return cls(name, dict(instance.settings))
+        return cls(name, dict(made.settings))
 
     @property
     def kind(self) -> type[Scorer]:

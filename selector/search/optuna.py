@@ -1,10 +1,10 @@
 """Optuna: its samplers as searches, and the study that its tools open."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import (
@@ -23,7 +23,7 @@ import augmentations
 from augmentations import Augmentation, InputError
 from augmentations.hyperparameters import numbers_and_choices
 from augmentations.randomness import generator
-from detectors import Kind
+from detectors import Kind, ScorerSpec
 from selector.search.base import Judged, Proposal
 from selector.search.optuna_logging import quiet_optuna
 from selector.zoo.candidates import Candidate
@@ -31,6 +31,8 @@ from selector.zoo.plan import Plan, training_of
 
 STARTUP = 10  # trials that TPE draws at random before it models densities: Optuna's default
 BATCH = 5  # trials of TPE proposed together: more would keep more workers busy, fewer would learn more from each other
+
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,19 @@ class Sampled:
     @property
     def kinds(self) -> dict[str, tuple[type[Kind], Any]]:
         """The kinds to choose among, with their settings, by what the sampler calls them."""
-        labelled: dict[str, tuple[type[Kind], Any]] = {}
-        for kind, settings in self.plan.kinds:
-            label = kind.reference()
-            labelled[label if label not in labelled else f"{label} #{len(labelled) + 1}"] = kind, settings
-        return labelled
+        return _labelled((kind.reference(), (kind, settings)) for kind, settings in self.plan.kinds)
+
+    @property
+    def scorers(self) -> dict[str, ScorerSpec]:
+        """The scorers to choose among, by what the sampler calls them; two classes may have one name."""
+        return _labelled((scorer.describe(), scorer) for scorer in self.plan.scorers)
 
     @property
     def settings(self) -> dict[str, Any]:
-        one_of_each = self.plan.candidates(self.seeds[0])
+        # In their order: what a sampler calls the choices, and what it draws, follows from it.
         chosen = {
             "augmentations": list(self.names),
-            "detectors": sorted({json.dumps(_of_kind(candidate), sort_keys=True) for candidate in one_of_each}),
+            "detectors": [_of_kind(kind, settings) for kind, settings in self.plan.kinds],
             "scorers": [scorer.to_json() for scorer in self.plan.scorers],
             "seeds": list(self.seeds),
         }
@@ -124,7 +127,7 @@ class Sampled:
         )
 
     def _suggest(self, trial: optuna.Trial) -> tuple[Candidate, ...]:
-        kinds, scorers = self.kinds, {scorer.describe(): scorer for scorer in self.plan.scorers}
+        kinds, scorers = self.kinds, self.scorers
         is_always_used = all(kind.uses_augmentation for kind, _ in kinds.values())
         name = trial.suggest_categorical("augmentation", self.names) if is_always_used else None
         kind, settings = kinds[trial.suggest_categorical("detector", list(kinds))]
@@ -132,15 +135,44 @@ class Sampled:
         augmentation = None
         if kind.uses_augmentation:
             name = name or trial.suggest_categorical("augmentation", self.names)
-            augmentation = augmentations.make(name, **augmentations.suggest(name, trial))
+            augmentation = augmentations.make(name, **augmentations.suggest(name, _OwnNames(trial, name)))
             for part in (augmentation, *augmentation.parts):
                 part.check((settings.image_size, settings.image_size))
         return tuple(Candidate(training_of(kind, settings, augmentation, seed), scorer) for seed in self.seeds)
 
 
-def _of_kind(candidate: Candidate) -> dict[str, Any]:
-    described = candidate.training.to_json()
-    return {name: described[name] for name in ("detector", "settings")}
+def _of_kind(kind: type[Kind], settings: Any) -> str:
+    described = training_of(kind, settings, None, seed=0).to_json()
+    return json.dumps({name: described[name] for name in ("detector", "settings")}, sort_keys=True)
+
+
+def _labelled(choices: Iterable[tuple[str, Choice]]) -> dict[str, Choice]:
+    """Choices by their labels, which are numbered where one comes again."""
+    labelled: dict[str, Choice] = {}
+    for label, choice in choices:
+        labelled[label if label not in labelled else f"{label} #{len(labelled) + 1}"] = choice
+    return labelled
+
+
+class _OwnNames:
+    """A trial in which the hyperparameters of an augmentation from outside are those of its reference: another class
+    of the same name may have others."""
+
+    def __init__(self, trial: optuna.Trial, reference: str) -> None:
+        self.trial, self.reference = trial, reference
+        self.prefix = f"{augmentations.get(reference).name}."
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self.trial.suggest_float(self._own(name), low, high, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return self.trial.suggest_int(self._own(name), low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.trial.suggest_categorical(self._own(name), choices)
+
+    def _own(self, name: str) -> str:
+        return f"{self.reference}.{name.removeprefix(self.prefix)}" if ":" in self.reference else name
 
 
 # The study -----------------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
 import augmentations
 import detectors
 from augmentations import Augmentation, InputError
-from augmentations.errors import unknown_name
+from augmentations.errors import require_json, unknown_name
 from detectors import Kind, Preset, ScorerSpec
 from selector.zoo.candidates import Candidate, Training
 
@@ -82,15 +82,37 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
     for name, cell in _cells("detectors", choices):
         kind = detectors.get(name)
         settings = kind.settings_for(preset)
-        for setting in cell:
-            if not hasattr(settings, setting):
-                raise unknown_name(f"setting of detector {kind.name!r}", setting, list(vars(settings)))
-        if encoder != "auto" and hasattr(settings, "encoder"):
+        known = {field.name: field for field in fields(settings)}
+        for setting, value in cell.items():
+            if setting not in known:
+                raise unknown_name(f"setting of detector {kind.name!r}", setting, list(known))
+            _check_type(kind, known[setting], value)
+        if encoder != "auto" and "encoder" in known:
             is_used, cell = True, {"encoder": encoder, **cell}
-        kinds.append((kind, replace(settings, **cell)))
+        try:
+            chosen = replace(settings, **cell)
+        except TypeError as error:
+            rule = f"are of a type that it does not take ({error})"
+            raise InputError(f"settings {cell!r} of detector {kind.name!r}", rule, "give values as JSON") from error
+        if chosen.image_size != preset.image_size:
+            rule = f"must be the {preset.image_size} px at which the images of the run are read"
+            remedy = f"leave it out, or choose image_size={chosen.image_size} for the run"
+            raise InputError(f"detector {kind.name!r}: image_size={chosen.image_size}", rule, remedy)
+        require_json(f"detector {kind.name!r}", asdict(chosen))
+        kinds.append((kind, chosen))
     if not is_used:
         raise InputError(f"encoder={encoder!r}", "is not a setting of any of the detectors", "leave it out")
     return kinds
+
+
+def _check_type(kind: type[Kind], setting: Field[Any], value: Any) -> None:
+    """Refuse a value of another type than the setting is annotated with, where that is a number or a text."""
+    types = {"bool": (bool, "True or False"), "int": (int, "a whole number"), "float": (int | float, "a number")}
+    name = setting.type if isinstance(setting.type, str) else getattr(setting.type, "__name__", "")
+    allowed, rule = (types | {"str": (str, "a text")}).get(name, (object, ""))
+    is_truth = isinstance(value, bool) and name in ("int", "float")  # which Python counts among the numbers
+    if is_truth or not isinstance(value, allowed):
+        raise InputError(f"detector {kind.name!r}: {setting.name}={value!r}", f"must be {rule}", "give one")
 
 
 def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> list[tuple[Any, Mapping[str, Any]]]:
@@ -113,7 +135,12 @@ def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> lis
 def _names(what: str, choices: Any) -> list[Any]:
     if not isinstance(choices, Iterable):
         raise _no_names(what, choices)
-    return list(choices)
+    names = list(choices)
+    for name in names:
+        if not isinstance(name, Hashable):
+            remedy = "write one mapping of names to lists of settings, without a list around it"
+            raise InputError(f"{what}: {name!r}", "must be a name or a class", remedy)
+    return names
 
 
 def _no_names(what: str, choices: Any) -> InputError:

@@ -4,7 +4,9 @@ import json
 import math
 import random
 import statistics
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 import optuna
 import pytest
@@ -15,6 +17,7 @@ from optuna.trial import TrialState
 
 import augmentations
 from detectors import get_preset
+from detectors.scorers import Gaussian
 from selector.search import Grid, Judged, Sampled
 from selector.search.base import in_order
 from selector.search.optuna import trial_of, write_study
@@ -173,11 +176,59 @@ class TestKinds:
             assert proposal.candidates[0].training.augmentation is None
         assert all("augmentation" in p.parameters for p in proposals if p not in without)
 
+    def test_their_order_belongs_to_the_run_for_it_decides_what_is_drawn(self, own_parts):
+        first, other = (
+            Sampled("tpe", 5, planned(kinds=kinds), (0,))
+            for kinds in (["classifier", own_parts.Frozen], [own_parts.Frozen, "classifier"])
+        )
+        assert first.settings != other.settings
+        assert first.settings == Sampled("tpe", 9, first.plan, (0,)).settings
+
     def test_they_belong_to_the_settings_of_the_run(self):
         usual, wider = (Sampled("tpe", 5, planned(kinds=kinds), (0,)) for kinds in (["patch"], ["patch", "classifier"]))
         assert usual.settings != wider.settings
         assert usual.settings == Sampled("tpe", 9, planned(kinds=["patch"]), (0,)).settings
         assert json.loads(json.dumps(usual.settings)) == usual.settings
+
+
+class Same(Gaussian):
+    """One of two scorers of one name."""
+
+    name = "same"
+
+
+class Scorers:
+    class Same(Same):
+        """The other one; tables call both by the name of their class."""
+
+
+def test_scorers_of_one_name_are_all_chosen():
+    plan = Plan.of(NAMES, ["pixels"], [Same, Scorers.Same], get_preset("quick"))
+    labels = {p.parameters["scorer"]: p.candidates[0].scorer for p in proposed(Sampled("random", 20, plan, (0,)))}
+    assert set(labels.values()) == set(plan.scorers)
+    assert len(labels) == 2
+
+
+@dataclass(frozen=True)
+class CutOut(augmentations.get("cutout")):
+    """One of a user's, named as one of ours, whose hyperparameter is a choice."""
+
+    family: ClassVar[str] = "own"
+
+    @classmethod
+    def suggest(cls, trial):
+        return {"area": float(trial.suggest_categorical("cutout.area_low", ["0.1", "0.2"]))}
+
+
+def test_augmentations_of_one_name_have_hyperparameters_of_their_own():
+    plan = Plan.of(["cutout", CutOut], ["classifier"], ["gaussian"], get_preset("quick"))
+    proposals = proposed(Sampled("tpe", 20, plan, (0,)), worth_anything)
+    own = augmentations.reference(CutOut)
+    assert {p.parameters["augmentation"] for p in proposals} == {"cutout", own}
+    for proposal in proposals:
+        is_own = proposal.parameters["augmentation"] == own
+        assert (f"{own}.area_low" in proposal.parameters) == is_own
+        assert ("cutout.area_low" in proposal.parameters) == (not is_own)
 
 
 class TestStudyOfAGrid:

@@ -1,6 +1,8 @@
 """Plans: every combination of what was named, once, and a refusal before any training."""
 
+import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +34,32 @@ class Average(Kind):
         return torch.nn.AvgPool2d(8)
 
 
+@dataclass(frozen=True)
+class FiledSettings:
+    image_size: int
+    folder: Path = Path()
+
+
+class Filed(Average):
+    """Has a setting that JSON can't hold."""
+
+    Settings = FiledSettings
+
+
+class Nameless(Kind):
+    """Declares no name."""
+
+    Settings = AverageSettings
+    uses_augmentation = False
+    build_encoder = Average.build_encoder
+
+
+class Sizeless(Average):
+    """Its settings do not say how large images are."""
+
+    Settings = type("Settings", (), {})
+
+
 class Other(Gaussian):
     """A second scorer."""
 
@@ -45,6 +73,15 @@ class Weighted(Gaussian):
 
     def __init__(self, weight=1.0):
         super().__init__(weight=weight)
+
+
+class Forgetful(Gaussian):
+    """A scorer that does not pass its setting on."""
+
+    name = "forgetful"
+
+    def __init__(self, weight=1.0):
+        super().__init__()
 
 
 def planned(grids=None, kinds=("classifier",), scorers=("gaussian",), preset=PRESET, encoder="auto", seed=0):
@@ -148,6 +185,23 @@ def local_class():
         ({"kinds": {"classifier": []}}, "'classifier': is empty"),
         ({"kinds": {"classifier": [{"stepps": 3}]}}, "setting of detector 'classifier' 'stepps'.*did you mean steps"),
         ({"kinds": {"classifier": [{"steps": 0}]}}, "steps=0: must be at least 1"),
+        ({"kinds": {"classifier": [{"steps": "200"}]}}, "steps='200': must be a whole number"),
+        ({"kinds": {"classifier": [{"steps": 2.5}]}}, "steps=2.5: must be a whole number"),
+        ({"kinds": {"classifier": [{"steps": True}]}}, "steps=True: must be a whole number"),
+        ({"kinds": {"classifier": [{"learning_rate": None}]}}, "learning_rate=None: must be a number"),
+        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "must be a text"),
+        ({"kinds": {"classifier": [{"head": "wide"}]}}, "settings {'head': 'wide'} of detector 'classifier'"),
+        ({"kinds": {"classifier": [{"image_size": 16}]}}, "image_size=16: must be the 64 px at which the images"),
+        ({"kinds": {"classifier": [{"__class__": 1}]}}, "setting of detector 'classifier' '__class__'"),
+        ({"kinds": {Filed: [{"folder": Path("here")}]}}, "folder=.*is no JSON"),
+        ({"kinds": [{"classifier": [{}]}]}, "must be a name or a class; write one mapping"),
+        ({"kinds": [3]}, "detector 3: must be a class that inherits Kind"),
+        ({"kinds": [Nameless]}, "must declare name"),
+        ({"kinds": [Sizeless]}, "image_size"),
+        ({"scorers": [3]}, "scorer 3: must be a class that inherits Scorer"),
+        ({"scorers": {Weighted: [{"weight": math.inf}]}}, "scorer 'weighted': weight=inf: is no JSON"),
+        ({"scorers": {Weighted: [{"weight": Path("here")}]}}, "is no JSON"),
+        ({"scorers": {Forgetful: [{"weight": 2.0}]}}, "loses its settings weight"),
         ({"kinds": [Average], "encoder": "small"}, "encoder='small': is not a setting of any of the detectors"),
         ({"encoder": "smal"}, "did you mean small"),
         ({"scorers": ()}, "scorers"),
