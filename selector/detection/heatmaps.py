@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from selector.detection.regions import anomalous_pixels
+
 LONGEST_NAME = 255  # bytes: of a file name on the usual file systems
 OPACITY = 0.5  # of the heatmap where it is hottest
 HEAT_COLOURS = (0.25, 0.8)  # the part of the colour map in use: its pale end would hide the defect it marks
@@ -67,7 +69,7 @@ def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[flo
 
 
 def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int, int]) -> None:
-    """Write where a score map exceeds a threshold as a PNG: 255 there, 0 elsewhere.
+    """Write the ``anomalous_pixels`` of a score map as a PNG: 255 there, 0 elsewhere.
 
     Args:
         path: The file to write; missing folders are made.
@@ -75,6 +77,6 @@ def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int,
         above: The threshold.
         original: Height and width of the image as it was read, in pixels, which the mask gets.
     """
-    mask = Image.fromarray((score_map.numpy() > above).astype(np.uint8) * 255)
+    mask = Image.fromarray(anomalous_pixels(score_map, above).astype(np.uint8) * 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     mask.resize(original[::-1], Image.Resampling.NEAREST).save(path, format="PNG")

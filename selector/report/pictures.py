@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from selector.detection.heatmaps import overlay
+from selector.detection.regions import anomalous_pixels
 
 OUTLINE = (255, 64, 64)  # the colour of a line around a region
 OUTLINED = 128  # px: a line needs pixels finer than those of a small image
@@ -24,11 +25,11 @@ def plain(image: Tensor) -> np.ndarray:
 
 
 def outlined(image: Tensor, score_map: Tensor, above: float) -> np.ndarray:
-    """An image (C,H,W), at least ``OUTLINED`` px wide, with a line around where its map (H,W) exceeds ``above``."""
+    """An image (C,H,W), at least ``OUTLINED`` px wide, with a line around its ``anomalous_pixels``."""
     factor = max(1, math.ceil(OUTLINED / image.shape[-1]))
     picture = plain(image).repeat(factor, 0).repeat(factor, 1)
     fine = torch.nn.functional.interpolate(score_map[None, None], scale_factor=factor, mode="bilinear")[0, 0]
-    region = (fine > above).numpy()
+    region = anomalous_pixels(fine, above)
     picture[region & ~ndimage.binary_erosion(region, iterations=2, border_value=0)] = OUTLINE
     return picture
 
