@@ -99,7 +99,9 @@ class DetectionFolder:
             detections.table.itertuples(index=False, name=None)
         ):
             heatmap = Path("heatmaps") / picture_path(name)
-            write_heatmap(self.root / heatmap, images.pixels[i], detections.maps[i], scale)
+            write_heatmap(
+                self.root / heatmap, images.pixels[i], detections.maps[i], scale, original=detections.sizes[i]
+            )
             mask = Path("masks") / picture_path(name) if verdict == "anomaly" else None
             if mask is not None:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from selector.detection.heatmaps import overlay
+from selector.detection.heatmaps import levels, overlay, resized, shown_size, stretched
 from selector.detection.regions import anomalous_pixels
 
 OUTLINE = (255, 64, 64)  # the colour of a line around a region
@@ -22,6 +22,21 @@ LOSSLESS = 96  # px a side up to which PNG is small enough, and exact
 def plain(image: Tensor) -> np.ndarray:
     """An image (C,H,W) in [0,1] as (H,W,3) uint8."""
     return (255 * image.float().expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
+
+
+def for_show(image: Tensor, original: tuple[int, int], ends: tuple[float, float] | None = None) -> Tensor:
+    """An image (C,H,W) in the original's aspect, at the size of a page, with its levels stretched where it is dark.
+
+    Args:
+        image: The image, in [0,1].
+        original: Height and width of the image as it was read, in pixels.
+        ends: The levels that become black and white; None: the image's own ``levels``.
+    """
+    longest = max(image.shape[-2:])
+    height, width = shown_size(original, longest)
+    factor = min(1.0, max(longest, LARGEST) / max(height, width))
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return stretched(resized(image, size), ends or levels(image)).clamp(0, 1)
 
 
 def outlined(image: Tensor, score_map: Tensor, above: float) -> np.ndarray:
