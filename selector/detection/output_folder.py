@@ -95,7 +95,7 @@ class DetectionFolder:
         """
         self._begin()
         rows = []
-        for i, (name, score, p, verdict, boxes, areas) in enumerate(
+        for i, (name, score, p, verdict, boxes, areas, remark) in enumerate(
             detections.table.itertuples(index=False, name=None)
         ):
             heatmap = Path("heatmaps") / picture_path(name)
@@ -107,7 +107,7 @@ class DetectionFolder:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas} | pictures)
+            rows.append(row | {"boxes": boxes, "areas": areas, "remark": remark} | pictures)
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -131,7 +131,7 @@ class DetectionFolder:
 
     def finish(self) -> Path:
         """Write the table, one row per image, sorted by name; returns its path."""
-        columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "heatmap", "mask"]
+        columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "remark", "heatmap", "mask"]
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]

@@ -14,6 +14,7 @@ from torch import Tensor
 from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
+from selector.detection.detections import NO_PLACE
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.outcome import Outcome
@@ -68,6 +69,7 @@ class Sample:
     image: Tensor
     score_map: Tensor
     size: tuple[int, int]
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,8 +362,18 @@ def _samples(outcome: Outcome, verdicts: ScoreThreshold, rows: np.ndarray) -> tu
     images = outcome.zoo.store.images["test"][rows.copy()]
     maps = outcome.detector.score_map(images)
     sizes = original_sizes(outcome.zoo.store, "test")
+    above = map_threshold(outcome.zoo.calibration([m.id for m in outcome.members])["map_maxima"], verdicts.rate)
     chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
-        Sample(row["name"], row["score"], row["p_value"], row["verdict"] == "anomaly", image, score_map, sizes[i])
+        Sample(
+            row["name"],
+            row["score"],
+            row["p_value"],
+            flagged := row["verdict"] == "anomaly",
+            image,
+            score_map,
+            sizes[i],
+            NO_PLACE if flagged and not (score_map > above).any() else "",
+        )
         for i, row, image, score_map in zip(rows.tolist(), chosen, images, maps, strict=True)
     )
