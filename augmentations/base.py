@@ -174,7 +174,7 @@ def check_declarations(cls: type[Augmentation]) -> None:
 
 @cache
 def _annotations(cls: type[Augmentation]) -> dict[str, Any]:
-    """How each field is annotated, by name; resolved where ``from __future__ import annotations`` made it a text."""
+    """How each field is annotated, by name; resolved where ``from __future__ import annotations`` made it a string."""
     declared = {field.name: field.type for field in fields(cls)}
     if not any(isinstance(annotation, str) for annotation in declared.values()):
         return declared

@@ -33,7 +33,7 @@ Hyperparameters = dict[str, Value]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number, both ends of a range, or a text must obey, in words and as a test."""
+    """What a number, both ends of a range, or a string must obey, in words and as a test."""
 
     rule: str
     allows: Callable[[Any], bool]
@@ -41,7 +41,7 @@ class Bounds:
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """The values (texts, or True and False) of which a hyperparameter is one."""
+    """The values that a hyperparameter may have: strings, or True and False."""
 
     options: tuple[str | bool, ...]
 
@@ -173,7 +173,7 @@ def _whole(thing: str, value: Any, bounds: Bounds, default: Any) -> int:
 
 def _text(thing: str, value: Any, bounds: Bounds, default: Any) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{thing}={value!r}", "must be a text", f"try {text(default)}")
+        raise InputError(f"{thing}={value!r}", "must be a string", f"try {text(default)}")
     if not bounds.allows(value):
         raise InputError(f"{thing}={value!r}", bounds.rule, f"try {text(default)}")
     return value

@@ -18,7 +18,7 @@ def reference_of(cls: type) -> str:
     Args:
         cls: a class that stands at the top level of an importable module, or inside such a class.
     Returns:
-        What ``resolve`` makes the same class of.
+        The reference, which ``resolve`` turns into the same class again.
     Raises:
         InputError: for a class of the script that runs, for one that was defined inside a function, and for one that
             its module does not hold under its name.
@@ -45,8 +45,8 @@ def resolve(reference: str, base_class: type[T], what: str) -> type[T]:
     Returns:
         A subclass of ``base_class`` that has no abstract methods left.
     Raises:
-        InputError: for a text that is no reference, a module or class that is missing, a class of the script that
-            runs, and one that is no such subclass.
+        InputError: for a string that is not a reference, a missing module or class, a class of the script that runs,
+            and a class that is not such a subclass.
     """
     return checked(_imported(reference, f"{what} {reference!r}"), base_class, what)
 
@@ -54,7 +54,7 @@ def resolve(reference: str, base_class: type[T], what: str) -> type[T]:
 def checked(cls: Any, base_class: type[T], what: str) -> type[T]:
     """``cls``, if it is a subclass of ``base_class`` that has no abstract methods left; else raises InputError."""
     if not (isinstance(cls, type) and issubclass(cls, base_class)):
-        raise InputError(f"{what} {cls!r}", f"must be a class that inherits {base_class.__name__}", "let it inherit it")
+        raise InputError(f"{what} {cls!r}", f"must be a subclass of {base_class.__name__}", "derive it from that class")
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise InputError(f"{what} {cls.__qualname__}", f"has no {missing}", "define what is missing")
@@ -64,7 +64,7 @@ def checked(cls: Any, base_class: type[T], what: str) -> type[T]:
 def _imported(reference: str, thing: str) -> Any:
     module_name, _, qualname = reference.partition(":")
     if not all(part.isidentifier() for name in (module_name, qualname) for part in name.split(".")):
-        raise InputError(thing, "is no reference to a class", "write module:Class, such as my_module:Mine")
+        raise InputError(thing, "is not a reference to a class", "write module:Class, such as my_module:Mine")
     _refuse_main(thing, module_name)
     try:
         value: Any = import_module(module_name)

@@ -38,7 +38,7 @@ def get(augmentation: str | type[Augmentation]) -> type[Augmentation]:
     Returns:
         A class that declares all it must, and that other processes can import.
     Raises:
-        InputError: for an unknown name, a reference to what is missing, a class that is no augmentation, does not
+        InputError: for an unknown name, a reference to what is missing, a class that is not an augmentation, does not
             declare its name, family and whether it is local, or is defined in the script that runs or in a function.
     """
     if isinstance(augmentation, str) and ":" in augmentation:
@@ -73,7 +73,7 @@ def make(augmentation: str | type[Augmentation], /, **hyperparameters: Any) -> A
 
     Args:
         augmentation: a registered name, a reference "module:QualName", or a subclass of Augmentation.
-        hyperparameters: of a range (low, high) or one number; else a number, a whole number or a choice.
+        hyperparameters: a range as (low, high) or as one number; a number, a whole number or a choice as it is.
     Returns:
         The augmentation, which turns normal images (N,C,H,W) in [0, 1] into pseudo anomalies of the same shape.
     Raises:

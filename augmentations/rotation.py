@@ -20,7 +20,7 @@ class Rotation(Augmentation):
 
     ``angle``: degrees counter-clockwise. ``step``: one number; angles are its multiples in the range, equally
     likely, full turns left out; 0 draws continuously. Quarter turns of square images move pixels exactly.
-    Raises InputError when the range holds no angle but full turns, which are no anomaly.
+    Raises InputError when the range holds no angle but full turns, which change nothing.
     Source: RotNet (Gidaris et al., 2018) for quarter turns; SSL-AD for their use as pseudo anomalies.
     """
 

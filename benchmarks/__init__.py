@@ -1,4 +1,4 @@
-"""What proves a selection: data sets with labels, and evaluation by them. No other package sees any."""
+"""What evaluates selections: data sets with labels. No other package sees any labels."""
 
 from benchmarks.datasets.registry import LOADERS, load, names
 from benchmarks.tasks.task import Task

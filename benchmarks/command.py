@@ -32,12 +32,12 @@ def run_suite(
     out: Annotated[Path, typer.Option(help="Folder for the results; a stopped run is resumed.")],
     root: Annotated[
         list[str] | None,
-        typer.Option(help="Repeatable: NAME=FOLDER of data that no package ships, as in mvtec=data/mvtec."),
+        typer.Option(help="Repeatable. NAME=FOLDER: where data lie that no package ships, as in mvtec=data/mvtec."),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core, or per GPU]")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
-    """Train the zoos of a suite, evaluate every criterion on them by the labels, and write the leaderboard.
+    """Train the zoos of a suite, evaluate every criterion on them with labels, and write the leaderboard.
 
     Example: ssad benchmark run quick --out runs/quick
     """

@@ -1,4 +1,4 @@
-"""The demo: a selection on real solar cells, and its evaluation by the labels afterwards."""
+"""The demo: a selection on real solar cells, and its evaluation with labels afterwards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,10 @@ from selector.command import print_selection
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run is resumed.")] = Path("demo-run"),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
 ) -> None:
-    """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then check it with them."""
+    """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then evaluate it with labels."""
     task = benchmarks.load("elpv-mono", image_size=64)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
     selection = select_best(task.train, task.test, augmentations=DEMO_ZOO, seed=seed, jobs=jobs, out=out, progress=True)
@@ -27,13 +27,13 @@ def demo(
 
     auroc = aurocs(selection, task)
     print()
-    print("The choice is on disk. Its evaluation by the labels, which were not used until now (test AUROC):")
+    print("The choice is on disk. Its evaluation with labels, which were not used until now (test AUROC):")
     ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
     print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
-    print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best by the labels {auroc.max():.3f}")
+    print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best with labels {auroc.max():.3f}")
     print(
-        f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best by the labels minus "
+        f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best with labels minus "
         f"chosen); a random pick's is {auroc.max() - auroc.mean():.3f}"
     )
     print()

@@ -20,13 +20,13 @@ SIDE = 64  # pixels
 class Panels:
     """Images (C,H,W) in [0,1] of the picture.
 
-    normal: a good part; pseudo_anomalies: by the name of their augmentation; found: the test image with the highest
+    normal: a good part; pseudo_anomalies: by the name of their augmentation; anomalous: the test image with the highest
     score; score_map (H,W): the anomaly scores of its pixels.
     """
 
     normal: Tensor
     pseudo_anomalies: dict[str, Tensor]
-    found: Tensor
+    anomalous: Tensor
     score_map: Tensor
 
 
@@ -53,12 +53,12 @@ def gather(seed: int = 0, preset: str = "quick") -> Panels:
         device="cpu",
     )
     highest = int(selection.detector.score(task.test).argmax())
-    normal, found = task.train[:1], task.test[highest : highest + 1]
+    normal, anomalous = task.train[:1], task.test[highest : highest + 1]
     return Panels(
         normal[0],
         {name: augmentations.make(name)(normal, generator(seed, "picture", name))[0] for name in AUGMENTATIONS},
-        found[0],
-        selection.detector.score_map(found)[0].cpu(),
+        anomalous[0],
+        selection.detector.score_map(anomalous)[0].cpu(),
     )
 
 
@@ -74,8 +74,8 @@ def draw(panels: Panels, out: Path) -> None:
     shown = {
         "a normal image": panels.normal,
         **{f"pseudo anomaly: {name}": image for name, image in panels.pseudo_anomalies.items()},
-        "a new image": panels.found,
-        "what is anomalous in it": panels.found,
+        "a new image": panels.anomalous,
+        "what is anomalous in it": panels.anomalous,
     }
     figure = Figure(figsize=(2.1 * len(shown), 2.4), layout="constrained")
     axes = figure.subplots(1, len(shown))
@@ -89,7 +89,7 @@ def draw(panels: Panels, out: Path) -> None:
 
 def picture(
     out: Annotated[Path, typer.Option(help="The image file to write.")] = Path("docs/picture.png"),
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """Draw the picture of the README; a selection of three candidates, about a minute.
 

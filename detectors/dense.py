@@ -56,8 +56,8 @@ def _convolved(
     images = images[:, :, : patch + height * stride, : patch + width * stride]
     pooled = []
     # One for small patches has a stage less.
-    found = stages(encoder, images.contiguous(memory_format=torch.channels_last))
-    for features, apart in zip(found, dense_strides, strict=False):
+    depths = stages(encoder, images.contiguous(memory_format=torch.channels_last))
+    for features, apart in zip(depths, dense_strides, strict=False):
         # Along a side, the features of the first patch and then ``step`` more for each other patch.
         step = stride // apart
         pooled.append(nn.functional.avg_pool2d(features, features.shape[2] - height * step, step))
@@ -73,8 +73,8 @@ def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -
     pooled = []
     for some in torch.arange(len(images) * len(corners), device=images.device).split(PATCHES):
         patches = crop(images, some // len(corners), corners[some % len(corners)], patch)
-        found = stages(encoder, patches.contiguous(memory_format=torch.channels_last))
-        pooled.append(torch.cat([features.mean((2, 3)) for features in found], dim=1))
+        depths = stages(encoder, patches.contiguous(memory_format=torch.channels_last))
+        pooled.append(torch.cat([features.mean((2, 3)) for features in depths], dim=1))
     return torch.cat(pooled).view(len(images), len(rows), len(columns), -1)
 
 

@@ -121,12 +121,12 @@ ENCODERS = {
 
 def stages(encoder: nn.Sequential, images: Tensor) -> list[Tensor]:
     """The features (N,d,h,w) that each depth of an encoder makes: of its stem, of every block; the last are its own."""
-    found, features = [], images
+    depths, features = [], images
     for layer in encoder:
         features = layer(features)
         if isinstance(layer, nn.ReLU | Residual | nn.Sequential):
-            found.append(features)
-    return found
+            depths.append(features)
+    return depths
 
 
 def pool(features: Tensor) -> Tensor:

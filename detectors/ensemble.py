@@ -1,8 +1,8 @@
-"""Several detectors as one: an image is as anomalous as the member finds it that finds it most anomalous.
+"""Several detectors as one: the score of an image is the maximum of the members' normalised scores.
 
-What stands out differs between members, and each is blind to some kinds of anomaly: an average lets those that see
-nothing outvote the one that does. So scores are normalised by those of normal images, and the maximum counts: Roy's
-union-intersection principle ("On a heuristic method of test construction", 1953).
+Each member misses some kinds of anomaly, and in an average those that miss one outvote the one that finds it. Scores
+are therefore normalised by those of normal images, and the maximum is taken: Roy's union-intersection principle ("On a
+heuristic method of test construction", 1953).
 """
 
 import math
@@ -22,7 +22,7 @@ from detectors.kind import strip_prefix
 from detectors.scoring import ScoringModule
 
 HELD_OUT = 0.15  # of the images that ``fit`` is given: scores are normalised by what members never saw
-UPPER = 0.95  # the quantile of normal scores that is 1 after normalisation, where scores are no distances
+UPPER = 0.95  # the quantile of normal scores that is 1 after normalisation, where scores are not distances
 MAX_PIXELS = 2**22  # of normal maps, evenly spaced, that quantiles are taken of
 
 
@@ -51,7 +51,7 @@ class Normalization(NamedTuple):
             scale = ordered[min(len(ordered) - 1, math.ceil(UPPER * len(ordered)))].item() - location
         if not (math.isfinite(location) and 0 < scale < math.inf):
             raise FloatingPointError(
-                f"normal images score {location:g} with a scale of {scale:g}: nothing to compare by"
+                f"normal images score {location:g} with a scale of {scale:g}, so they can't be normalised"
             )
         return cls(location, scale)
 
@@ -105,7 +105,7 @@ class EnsembleModule(ScoringModule):
 
 
 class Ensemble(Detector):
-    """Detectors of which the one counts that finds an image, or a pixel, most anomalous.
+    """Several detectors as one, whose score of an image, or of a pixel, is the maximum over its members.
 
     score, score_map: the maximum of the members', each normalised by scores and maps of held-out normal images
     (``Normalization``). embed: the members' embeddings side by side, of unit norm. pseudo_anomalies: of the members
@@ -119,9 +119,9 @@ class Ensemble(Detector):
     map_normalizations: tuple[Normalization, ...]
 
     def __init__(self, members: Sequence[Detector]) -> None:
-        """Of members that ``fit`` will train; ``from_trained`` takes trained ones. Raises InputError for no member."""
+        """Take members that ``fit`` will train; ``from_trained`` takes trained ones. Raises InputError without any."""
         if not members:
-            raise InputError("an ensemble of 0 detectors", "must have a member at least", "give it a detector")
+            raise InputError("an ensemble of 0 detectors", "must have at least one member", "give it a detector")
         self.members = tuple(members)
         self.device = members[0].device
         self.score_is_distance = all(member.score_is_distance for member in members)
@@ -146,7 +146,7 @@ class Ensemble(Detector):
         """This ensemble of trained members with known normalisations. Raises InputError where not one per member."""
         if not len(self.members) == len(normalizations) == len(map_normalizations):
             counts = f"{len(normalizations)} and {len(map_normalizations)} normalisations"
-            raise InputError(counts, f"must be of its {len(self.members)} members", "give one each")
+            raise InputError(counts, f"must be one for each of its {len(self.members)} members", "give one each")
         self.channels = self.members[0].channels
         self.normalizations = tuple(Normalization(*pair) for pair in normalizations)
         self.map_normalizations = tuple(Normalization(*pair) for pair in map_normalizations)
@@ -234,7 +234,7 @@ class Ensemble(Detector):
             ]
             return cls(members).with_normalization(saved["normalizations"], saved["map_normalizations"])
         except (KeyError, TypeError) as error:
-            reason = f"is not whole ({type(error).__name__}: {error})"
+            reason = f"is incomplete ({type(error).__name__}: {error})"
             raise InputError("a saved ensemble", reason, "make and save it again") from error
 
     def _require_normalization(self) -> None:

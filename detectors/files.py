@@ -66,7 +66,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, Any]]:
     if not path.is_file():
-        raise InputError(str(path), "is not there", "name the file or run that a finished selection wrote")
+        raise InputError(str(path), "does not exist", "name the file or run that a finished selection wrote")
     try:
         # The system's own reason: safetensors has none.
         with path.open("rb"):
@@ -80,7 +80,7 @@ def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, An
     except (SafetensorError, ValueError, OSError) as error:
         raise _corrupt(path, error) from error
     if not isinstance(settings, dict):
-        raise _corrupt(path, "its settings are no JSON object")
+        raise _corrupt(path, "its settings are not a JSON object")
     return taken, settings
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from augmentations import InputError
 
 Images = Tensor | np.ndarray
-BATCH_PIXELS = 2**20  # images a forward pass, times height, times width: bounds the memory of inference
+BATCH_PIXELS = 2**20  # images per forward pass, times height, times width: bounds the memory of inference
 
 
 def images_at_once(pixels: int) -> int:
-    """How many images of so many pixels a batch holds."""
+    """How many images of this number of pixels a batch holds."""
     return max(1, BATCH_PIXELS // pixels)
 
 

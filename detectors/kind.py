@@ -36,7 +36,9 @@ class Kind(Detector):
 
     Settings: ClassVar[type[Any]]
     uses_augmentation: ClassVar[bool] = True
-    maps_per_location: ClassVar[bool] = False  # whether each location has a map scorer of its own, where one can be had
+    maps_per_location: ClassVar[bool] = (
+        False  # whether each location has a map scorer of its own, if the scorer has that form
+    )
 
     # Absent until they are made.
     encoder: nn.Module
@@ -52,11 +54,11 @@ class Kind(Detector):
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> None:
-        """Not trained yet.
+        """Make a detector that is not trained yet.
 
         Raises:
-            InputError: for an augmentation that is missing or has no use, an unknown scorer, or a device that is
-                not there.
+            InputError: for an augmentation that is missing or not needed, an unknown scorer, or a device that this
+                machine lacks.
         """
         if self.uses_augmentation != (augmentation is not None):
             rule = "learns against an augmentation" if self.uses_augmentation else "takes no augmentation"
@@ -89,7 +91,7 @@ class Kind(Detector):
     def augmentation(self) -> Augmentation:
         """What makes the pseudo anomalies that this detector learns against."""
         if self._augmentation is None:
-            raise InputError(f"detector {self.name!r}", "takes no augmentation", "ask another kind for it")
+            raise InputError(f"detector {self.name!r}", "takes no augmentation", "use a kind that takes one")
         return self._augmentation
 
     @abstractmethod
@@ -248,7 +250,7 @@ class Kind(Detector):
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                "a saved detector", f"is not whole ({type(error).__name__}: {reason})", "fit and save it again"
+                "a saved detector", f"is incomplete ({type(error).__name__}: {reason})", "fit and save it again"
             ) from error
         return detector
 

@@ -29,10 +29,12 @@ PATCH_SHARE = 32 / 256
 PATCH_STRIDE = 4
 MIN_PATCH = 16  # px; less shows no structure
 PATCH_BATCH = 64  # patches per step, at least: one is a sixteenth of an image to compute, and shows as much less
-PATCH_STEPS = 4  # times as many: of 64 px, whole images would then show a training as many pixels, of more px more
-LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; beyond, fewer images serve
+PATCH_STEPS = 4  # times the preset's: at 64 px a training then sees as many pixels as on whole images, above fewer
+LOCATION_VALUES = (
+    2**27
+)  # features kept at once to fit a model for each location: 512 MiB; above it, fewer images are used
 MODEL_VALUES = 2**26  # in the Gaussians of all locations: a file of 256 MiB
-DRAWS = 4  # pseudo anomalies of each held-out image that the density is chosen by
+DRAWS = 4  # pseudo anomalies per held-out image, by which the density is chosen
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ class PatchClassifier(Classifier):
     embed: the L2-normalised mean of an image's patch embeddings. score: the highest score of a patch, the map not
     smoothed. score_map: the scores of all patches, spread over their pixels (``dense_map``).
 
-    The density is one model for each location where objects are aligned, and else one shared by all locations. Which,
-    is decided when it is fitted, by held-out train images and pseudo anomalies made from them; ``density`` says what
-    was chosen, ``density_reason`` why. One for each location knows images of the trained size only.
+    The density is one model for each location where objects are aligned, and else one shared by all locations. The
+    choice is made at fitting, by held-out train images and pseudo anomalies made from them; ``density`` says what was
+    chosen, ``density_reason`` why. With one model for each location only images of the trained size can be scored.
     """
 
     name = "patch"
@@ -142,9 +144,12 @@ class PatchClassifier(Classifier):
     def fit_scorer(self, images: Images, *, density: str | None = None) -> Self:
         """The second stage: the density of the patches of normal images, shared or by location.
 
-        density: ``SHARED`` or ``PER_LOCATION`` where that is known; None leaves it to held-out images. Raises
-        InputError for another one, and for one model for each location where too few images or too little memory
-        forbid it.
+        Args:
+            images: normal images, as for ``fit``.
+            density: ``SHARED`` or ``PER_LOCATION``; None: held-out images decide.
+        Raises:
+            InputError: for another density, and for one model for each location with too few images or too little
+                memory.
         """
         self._require("encoder")
         if density not in (None, *DENSITIES):
@@ -154,7 +159,7 @@ class PatchClassifier(Classifier):
         source = generator(self.seed, "locations")
         obstacle, is_kept = self._obstacle_to_locations(whole)
         if obstacle and density == PER_LOCATION:
-            raise InputError(f"density={density!r}", f"is out of reach ({obstacle})", "leave the density out")
+            raise InputError(f"density={density!r}", f"is not possible ({obstacle})", "leave the density out")
         rows, features = [], []
         start = 0
         for patches in self._patches(whole):
@@ -194,7 +199,7 @@ class PatchClassifier(Classifier):
         encoder, stride = self.settings.encoder, self.settings.stride
         strides = ENCODERS[encoder].dense_strides
         if strides is None or stride % strides[-1]:
-            return f"the encoder {encoder!r} every {stride} px scores patch by patch, which no program holds"
+            return f"the encoder {encoder!r} every {stride} px scores patch by patch, which can't be traced"
         return ""
 
     def pixels_evaluated(self, height: int, width: int) -> int:
@@ -220,7 +225,7 @@ class PatchClassifier(Classifier):
         if self.scorer_spec.kind.per_location is None:
             obstacle = f"shared: the scorer {self.scorer_spec.describe()} has no form by location."
         elif n < MIN_IMAGES:
-            obstacle = f"shared: one model for each location takes {MIN_IMAGES} images or more, and there were {n}."
+            obstacle = f"shared: one model for each location needs at least {MIN_IMAGES} images, and there were {n}."
         elif values * d > MODEL_VALUES:
             obstacle = f"shared: one model for each of {rows}x{columns} locations would take too much memory."
         is_kept = torch.zeros(len(images), dtype=torch.bool)

@@ -15,8 +15,8 @@ from detectors.scoring import some_rows
 
 DENSITIES = SHARED, PER_LOCATION = "shared", "per location"
 MIN_IMAGES = 8  # to hold two out, and fit to six
-HELD_OUT_SHARE = 4  # one image in so many is held out,
-HELD_OUT_MOST = 64  # and no more than these
+HELD_OUT_SHARE = 4  # images for each one that is held out
+HELD_OUT_MOST = 64  # held-out images, at most
 MARGIN = 2.0  # standard errors by which two AUROC must differ to count as different
 
 
@@ -28,12 +28,19 @@ def held_out_mask(n: int, source: torch.Generator) -> Tensor:
 
 
 def select_density(spec: ScorerSpec, rows: Tensor, is_held_out: Tensor, anomalies: Iterable[Tensor]) -> tuple[str, str]:
-    """The density of embeddings ``rows`` (n,h,w,d) of normal images on the CPU, and why.
+    """Which density suits the embeddings of normal images.
 
-    A shared scorer and one for each location are fitted to the images that are not held out (``is_held_out`` (n,)).
-    The one whose highest patch score better distinguishes held-out images from ``anomalies`` (batches (m,h,w,d),
-    made from them) is taken; where neither does, beyond chance, the one under which held-out patches are likelier.
-    If all is equal, they share one.
+    A shared scorer and one for each location are fitted to the images that are not held out. The one whose highest
+    patch score better distinguishes held-out images from anomalies is taken; where neither does, beyond chance, the one
+    under which held-out patches are likelier. If all is equal, locations share one.
+
+    Args:
+        spec: the scorer.
+        rows: (n,h,w,d) embeddings of patches, on the CPU.
+        is_held_out: (n,).
+        anomalies: batches (m,h,w,d) of embeddings of pseudo anomalies, made from the held-out images.
+    Returns:
+        ``SHARED`` or ``PER_LOCATION``, and why.
     """
     known, held_out = rows[~is_held_out], rows[is_held_out]
     try:

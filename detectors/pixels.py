@@ -11,8 +11,10 @@ from detectors.scoring import TwoStageModule
 
 @dataclass(frozen=True)
 class PixelsSettings:
-    """Images of ``image_size`` px are averaged to ``side`` px: a Gaussian must not have far more dimensions than
-    images. Raises InputError for a size below 1."""
+    """Images of ``image_size`` px are averaged to ``side`` px.
+
+    A Gaussian must not have far more dimensions than images. Raises InputError for a size below 1.
+    """
 
     image_size: int
     side: int = 16

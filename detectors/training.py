@@ -1,4 +1,4 @@
-"""The one training loop: learn to tell normal images from each class of pseudo anomalies."""
+"""The one training loop: learn to distinguish normal images from each class of pseudo anomalies."""
 
 import math
 from itertools import pairwise
@@ -13,7 +13,7 @@ from augmentations.randomness import generator
 from detectors.base import Progress
 from detectors.devices import autocast
 
-PROGRESS_REPORTS = 20  # a training; each one waits for the device, so they are few
+PROGRESS_REPORTS = 20  # per training; each one waits for the device, so they are few
 Draws = dict[str, Tensor]
 
 
@@ -48,15 +48,25 @@ def train(
     seed: int,
     on_progress: Progress | None = None,
 ) -> Tensor:
-    """Train ``model`` on ``images`` (N,C,H,W), in place, and return the loss of every step (steps,), on the CPU.
+    """Train a model in place to distinguish normal images from each class of pseudo anomalies.
 
-    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images; with ``crop_size``,
-    of random crops of them of so many pixels a side, taken before they are augmented. Every random number
+    Class 0 is the normal images, class i the i-th part's pseudo anomalies of the same images. Every random number
     is drawn on the CPU before the first step, so that no step waits for the host and all devices see one stream.
-    SGD, one cosine to 0 (Li et al., CVPR 2021, A.1). ``on_progress`` gets the step and its loss now and then.
+    SGD, one cosine to 0 (Li et al., CVPR 2021, A.1).
 
-    Raises TrainingDivergedError when the loss, or a weight at the end, is not finite, and InputError for images
-    smaller than a patch.
+    Args:
+        model: images to the logits of 1 + len(parts) classes.
+        images: (N,C,H,W) normal images, on the device of the model.
+        parts: what makes the pseudo anomalies of each class.
+        settings: the schedule.
+        crop_size: side in pixels of random square crops, taken before they are augmented; None: whole images.
+        seed: of everything random.
+        on_progress: called with the step and its loss now and then.
+    Returns:
+        The loss of every step (steps,), on the CPU.
+    Raises:
+        TrainingDivergedError: when the loss, or a weight at the end, is not finite.
+        InputError: for images smaller than a crop.
     """
     device = images.device
     classes = 1 + len(parts)

@@ -32,7 +32,7 @@ BAD_INPUT = 2  # the exit code
 
 app = typer.Typer(
     name="ssad",
-    help="Choose the augmentation of a self-supervised anomaly detector without labels, then detect with it.",
+    help="Choose a self-supervised anomaly detector for your images without labels, then detect anomalies with it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ def select(
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run is resumed, a finished one grows.")],
     test: Annotated[
         Path | None,
-        typer.Option(help="Folder of unlabeled images, normal and anomalous mixed; the choice looks at them."),
+        typer.Option(help="Folder of unlabeled images to select with, normal and anomalous mixed."),
     ] = None,
     augmentation: Annotated[
         list[str] | None,
@@ -60,17 +60,21 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's own.")
+        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's default.")
     ] = "auto",
     grid: Annotated[
         Path | None,
         typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
     ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side. [default: the preset's]")] = None,
-    criterion: Annotated[str, typer.Option(help="A criterion's name, several with commas (Borda), or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Trainings of every configuration, which is judged by their mean.")] = 1,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels. [default: the preset's]")
+    ] = None,
+    criterion: Annotated[
+        str, typer.Option(help="Name of a criterion, several names separated by commas (Borda), or auto.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Trainings per configuration; criteria are means over them.")] = 1,
     members: Annotated[
         int, typer.Option(help="How many of the best candidates form the recommended detector; 1: the best alone.")
     ] = DEFAULT_MEMBERS,
@@ -78,13 +82,13 @@ def select(
         str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")
     ] = "grid",
     trials: Annotated[
-        int | None, typer.Option(help="Configurations that random or tpe proposes. [default: 30]")
+        int | None, typer.Option(help="Number of configurations that random or tpe proposes. [default: 30]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core, or per GPU]")] = None,
-    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave out unreadable images and list them.")] = False,
     group_by_folder: Annotated[
-        bool, typer.Option(help="Keep the train images of a first sub-folder (a lot, a camera) in one split.")
+        bool, typer.Option(help="Keep the train images of each first-level sub-folder (a lot, a camera) in one split.")
     ] = False,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
@@ -95,7 +99,7 @@ def select(
     parts = {name: names for name, names in chosen.items() if names}
     for name, part in (read_grid_file(grid) if grid else {}).items():
         if name in parts:
-            raise InputError(f"--grid {grid}", f"has {name}, which an option names too", "leave one of both out")
+            raise InputError(f"--grid {grid}", f"has {name}, which an option gives too", "leave one of the two out")
         parts[name] = part
     selection = select_best(
         train,
@@ -135,7 +139,7 @@ def print_selection(selection: Selection) -> Path:
 def detect(
     run: Annotated[Path, typer.Argument(help="Run folder that `ssad select --out` wrote.")],
     images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
-    out: Annotated[Path, typer.Option(help="Folder for the result; one that was begun is resumed.")],
+    out: Annotated[Path, typer.Option(help="Folder for the result; an unfinished result is resumed.")],
     false_alarm_rate: Annotated[
         float | None,
         typer.Option(help="Share of normal images called anomalous. [default: the smallest supported, at least .05]"),
@@ -143,16 +147,20 @@ def detect(
     fdr: Annotated[
         float | None,
         typer.Option(
-            help="Decide over all images together: the expected share of normal images among those called anomalous "
-            "(Benjamini-Hochberg). Reads the images twice."
+            help="False discovery rate, instead of the false-alarm rate: the expected share of normal images among "
+            "those called anomalous (Benjamini-Hochberg). Reads the images twice."
         ),
     ] = None,
     cross: Annotated[
-        bool, typer.Option(help="For few normal images: hold each out in turn; trains every member five times, once.")
+        bool,
+        typer.Option(
+            help="Cross-conformal calibration, for few normal images: each is held out in turn. The first call trains "
+            "every member five times."
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out and list them.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Write over a result that is there.")] = False,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave out unreadable images and list them.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing result.")] = False,
     watch: Annotated[
         bool, typer.Option(help="Score images as they arrive in the folder, until Ctrl-C; skips unreadable ones.")
     ] = False,
@@ -273,7 +281,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the programs; must be new or empty.")],
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
 ) -> None:
-    """Write the chosen detector as ONNX and torch.export programs, which need none of this to run.
+    """Write the chosen detector as ONNX and torch.export programs, which run without this package.
 
     Example: ssad export run/ --out exported/
     """

@@ -147,7 +147,7 @@ class Outcome:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = f"is not a whole selection ({type(error).__name__}: {error})"
+            reason = f"is not a complete selection ({type(error).__name__}: {error})"
             raise InputError(str(path), reason, "run the same `ssad select` again") from error
 
 

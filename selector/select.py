@@ -46,7 +46,7 @@ LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit
 
 
 class NothingToSelectError(RuntimeError):
-    """Every candidate failed; the message tells why."""
+    """Every candidate failed; the message says why."""
 
 
 def select_best(
@@ -166,11 +166,11 @@ def _require_fields(decision: Decision, plan: Plan) -> None:
     """Refuse a criterion that a kind without pseudo anomalies can't support, before anything is trained."""
     rule = decision.normal
     lacking = [kind.name for kind, _ in plan.kinds if not kind.has_pseudo_anomalies()]
-    needing = [one.name for one in rule.criteria if {"augmented", "augmented_scores"} & set(one.needs)]
+    needing = [c.name for c in rule.criteria if {"augmented", "augmented_scores"} & set(c.needs)]
     if rule.is_user_chosen and lacking and needing:
         raise InputError(
             f"criterion {needing[0]!r}",
-            f"needs pseudo anomalies, which a detector of the kind {lacking[0]!r} has none of",
+            f"needs pseudo anomalies, which detectors of the kind {lacking[0]!r} do not have",
             f"leave {lacking[0]!r} out, or choose another criterion",
         )
 

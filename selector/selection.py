@@ -90,8 +90,19 @@ class Selection(Outcome):
         skip_unreadable: bool = False,
         wanted: Callable[[str], bool] | None = None,
     ) -> Iterator[tuple[Detections, Images]]:
-        """``detect`` in bounded memory: detections and the images as read, a batch at a time; of files, those whose
-        name is ``wanted``."""
+        """``detect`` in bounded memory.
+
+        Args:
+            images: as for ``detect``.
+            false_alarm_rate: as for ``detect``.
+            cross: as for ``detect``.
+            skip_unreadable: as for ``detect``.
+            wanted: of files, only those are read whose name it accepts; None: all.
+        Yields:
+            The detections of one batch after another, and its images as they were read.
+        Raises:
+            InputError: as ``detect`` does.
+        """
         settings = self.zoo.store.run["settings"]
         calibration = self.calibration(cross)
         rate = validate_rate(false_alarm_rate, calibration.n)
@@ -133,20 +144,42 @@ class Selection(Outcome):
         return torch.tensor([known.get(digest, own) for digest, own in pairs], dtype=p.dtype)
 
     def export(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Write the detector as ONNX and torch.export programs, each checked against it; returns the folder.
+        """Write the detector as ONNX and torch.export programs, each checked against it.
 
-        Raises InputError as ``selector.export.export`` does, and ExportError when a program disagrees.
+        Args:
+            path: a folder, new or empty.
+            overwrite: replace the files of an earlier export there.
+        Returns:
+            The folder.
+        Raises:
+            InputError: where packages are missing, the folder holds something, or the detector can't be exported.
+            ExportError: where a program deviates from the detector.
+            StorageError: where the folder can't be written to.
         """
         return export(self, path, overwrite)
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, one self-contained HTML file, with CSV and JSON twins beside it; returns its path.
+        """Write the report, one self-contained HTML file, with its content as CSV and JSON beside it.
 
-        path: a folder, or an .html file; None: the run folder.
+        Args:
+            path: a folder, or an .html file; None: the run folder.
+        Returns:
+            The path of the HTML file.
+        Raises:
+            StorageError: where the folder can't be written to.
         """
         return write_report(self, Path(path) if path is not None else self.path)
 
 
 def load(path: str | Path, device: str = "auto") -> Selection:
-    """A selection that ``select_best(out=path)`` finished. Raises InputError when there is none."""
+    """A selection that ``select_best(out=path)`` finished.
+
+    Args:
+        path: the run folder.
+        device: "auto", "cuda", "mps" or "cpu".
+    Returns:
+        The same selection that ``select_best`` returned.
+    Raises:
+        InputError: where there is no finished selection.
+    """
     return Selection.load(path, device)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from augmentations import InputError
-from benchmarks.datasets.defects import given
+from benchmarks.datasets.defects import required_root
 from benchmarks.tasks.task import Loader, Task
 from selector.inputs import reader
 
@@ -92,10 +92,9 @@ LOADERS: dict[str, Loader] = {
 
 
 def one_class(name: str, image_size: int, train: Part, test: Part, classes: Sequence[str]) -> Task:
-    """The class whose number ends ``name`` as normal: train on it, test on all of ``test``; kinds: names of
-    ``classes``."""
+    """The class whose number ends ``name`` as normal: train on it, test on all of ``test``; kinds: its ``classes``."""
     normal = int(name.rpartition("-")[2])
-    kinds = tuple("" if found == normal else classes[found] for found in test.classes.tolist())
+    kinds = tuple("" if number == normal else classes[number] for number in test.classes.tolist())
     return Task(
         name,
         reader.read_images(train.pixels[train.classes == normal], image_size=image_size, role=name).pixels,
@@ -109,6 +108,6 @@ def _verified(name: str, root: str | Path | None, says: str, dataset: Callable[.
     # CIFAR is published as pickles, and nothing else is: torchvision opens a file only when its checksum is that of
     # the published one, so none that somebody else has made is ever unpickled.
     try:
-        return dataset(given(name, root, says), download=False, **half)
+        return dataset(required_root(name, root, says), download=False, **half)
     except RuntimeError as error:
         raise InputError(f"root={str(root)!r}", f"does not hold {name} as published", f"{says}, unchanged") from error

@@ -10,7 +10,7 @@ import pandas as pd
 
 from augmentations import InputError
 from augmentations.errors import unknown_name
-from benchmarks.datasets.defects import Item, Photo, assemble, by_folder, given, mixed
+from benchmarks.datasets.defects import Item, Photo, assemble, by_folder, mixed, required_root
 from benchmarks.tasks.task import Loader, Task
 
 TRAIN_SHARE = 0.7  # of the normal images, where the data set itself is not divided
@@ -27,7 +27,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     """
     normal = name.removeprefix("classes-")
     says = "root must hold <class>/*.png for each class, or train/<class>/*.png and test/<class>/*.png"
-    home = given(name, root, says)
+    home = required_root(name, root, says)
     divided = (home / "train").is_dir() and (home / "test").is_dir()
     train_home, test_home = (home / "train", home / "test") if divided else (home, home)
     classes = by_folder(name, train_home, says)
@@ -37,9 +37,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     train, tested = classes[normal], by_folder(name, test_home, says)
     if not divided:
         train, tested[normal] = _split(name, train)
-    test = [
-        Photo(test_home / file, "" if found == normal else found) for found, files in tested.items() for file in files
-    ]
+    test = [Photo(test_home / file, "" if kind == normal else kind) for kind, files in tested.items() for file in files]
     return assemble(name, image_size, [train_home / file for file in train], test, says)
 
 
@@ -52,7 +50,7 @@ def load_celeba(name: str, root: str | Path | None, image_size: int) -> Task:
     """
     attribute = name.removeprefix("celeba-")
     says = f"root must hold {FACES}/*.jpg, {ATTRIBUTES} and, to divide as published, {PARTITION}"
-    home = given(name, root, says)
+    home = required_root(name, root, says)
     # Its first line is the number of faces; its second names no column for them, which makes them the index.
     table = _table(name, home / ATTRIBUTES, says, skiprows=1)
     if attribute not in table:

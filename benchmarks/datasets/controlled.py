@@ -19,13 +19,22 @@ from benchmarks.tasks.task import Task
 def controlled(task: Task, generators: Mapping[str, Augmentation] | Sequence[str], seed: int) -> Task:
     """Anomalies made by augmentations from the task's normal test images; its own anomalies play no part.
 
-    generators: augmentations by the kind that each makes, or names of augmentations with their defaults. Train stays
-    as it is. Of the normal test images, one half at random is tested as it is; the other half only as transformed
-    copies, one by each generator, so that no image is both a normal one and the base of an anomaly. A copy on which
-    nothing shows is drawn again, up to 100 times, and then left out. kinds: those of ``generators``; masks (k,H,W)
-    uint8: 1 where a channel changed visibly, or None if a generator changes images as a whole.
-    Raises InputError for an unknown name, no generators, images that a generator doesn't fit, fewer than 2 normal test
-    images, and a generator that shows on none of them.
+    Of the normal test images, one half at random is tested as it is; the other half only as transformed copies, one by
+    each generator, so that no image is both a normal one and the base of an anomaly. A copy on which nothing shows is
+    drawn again, up to 100 times, and then left out.
+
+    Args:
+        task: the task; its train images stay as they are.
+        generators: augmentations by the kind that each makes, or names of augmentations with their defaults.
+        seed: of the division and the copies.
+
+    Returns:
+        A task whose kinds are those of ``generators``; masks (k,H,W) uint8 are 1 where a channel changed visibly, or
+        None if a generator changes images as a whole.
+
+    Raises:
+        InputError: for an unknown name, no generators, images that a generator doesn't fit, fewer than 2 normal test
+            images, and a generator that shows on none of them.
     """
     made_by = generators if isinstance(generators, Mapping) else {name: make(name) for name in generators}
     if not made_by or "" in made_by:
@@ -40,12 +49,12 @@ def controlled(task: Task, generators: Mapping[str, Augmentation] | Sequence[str
     for kind, augmentation in made_by.items():
         copies = _copies(augmentation, bases, generator(seed, "benchmarks", task.name, "copies", kind))
         mask = _changed(bases, copies)
-        kept = _shows(mask)
-        if not kept.any():
+        visible = _shows(mask)
+        if not visible.any():
             raise InputError(f"generator {kind!r}", f"changes no image of {task.name}", "give it larger areas")
-        tests.append(copies[kept])
-        masks.append(mask[kept].to(torch.uint8))
-        kinds += [kind] * int(kept.sum())
+        tests.append(copies[visible])
+        masks.append(mask[visible].to(torch.uint8))
+        kinds += [kind] * int(visible.sum())
     local = all(augmentation.is_local for augmentation in made_by.values())
     labels = torch.tensor([kind != "" for kind in kinds]).to(torch.uint8)
     name = f"{task.name}-controlled"

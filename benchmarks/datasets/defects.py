@@ -42,8 +42,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders below a category's: train images, the kind of test images that is normal, and masks, each named as its
-    image but for ``ending`` and the suffix."""
+    """Folders below a category's: train images, the kind of test images that is normal, and masks.
+
+    A mask has the name of its image but for ``ending`` and the suffix.
+    """
 
     train: str
     normal: str
@@ -86,7 +88,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     family, _, category = name.partition("-")
     layout = LAYOUTS[family]
     says = layout.says(category)
-    home = given(name, root, says) / category
+    home = required_root(name, root, says) / category
     train = [home / layout.train / file for file in listed(name, home / layout.train, says)]
     tested = by_folder(name, home / "test", says)
     anomalous = [file for kind, files in tested.items() if kind != layout.normal for file in files]
@@ -102,14 +104,14 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
 
 def load_visa(name: str, root: str | Path | None, image_size: int) -> Task:
     """One category of VisA in the publisher's one-class split, which pairs images and masks; test images in random
-    order; kinds: ``anomaly``, as VisA tells none apart.
+    order; kinds: ``anomaly``, as VisA does not distinguish any.
 
     Raises InputError as ``load`` does.
     """
     category = name.removeprefix("visa-")
     folders = f"{category}/Data/Images/Normal, {category}/Data/Images/Anomaly and {category}/Data/Masks/Anomaly"
     says = f"root must hold {folders}, and {VISA_SPLIT} with the columns {', '.join(VISA_COLUMNS)}"
-    home = given(name, root, says)
+    home = required_root(name, root, says)
     try:
         table = pd.read_csv(home / VISA_SPLIT, dtype=str, keep_default_na=False)
         rows = table.loc[table["object"] == category, list(VISA_COLUMNS)]
@@ -142,10 +144,10 @@ LOADERS: dict[str, Loader] = {
 }
 
 
-def given(name: str, root: str | Path | None, says: str) -> Path:
+def required_root(name: str, root: str | Path | None, says: str) -> Path:
     """The root that a user named. Raises InputError for None, with what it must hold."""
     if root is None:
-        raise InputError("root=None", f"{name} is read from a folder of yours", says)
+        raise InputError("root=None", f"must be a folder with the data of {name}", says)
     return Path(root)
 
 
@@ -155,7 +157,7 @@ def listed(name: str, folder: Path, says: str) -> list[Path]:
     Raises InputError where there are none, with what a root must hold.
     """
     if not folder.is_dir():
-        raise InputError(f"{name}: {folder}", "is no folder", says)
+        raise InputError(f"{name}: {folder}", "is not a folder", says)
     try:
         return [Path(file) for file in reader.names_of(folder)]
     except InputError as error:
@@ -167,12 +169,12 @@ def by_folder(name: str, folder: Path, says: str) -> dict[str, list[Path]]:
 
     Raises InputError where there are none, and for an image that is in no sub-folder.
     """
-    found: dict[str, list[Path]] = defaultdict(list)
+    by_name: dict[str, list[Path]] = defaultdict(list)
     for file in listed(name, folder, says):
         if len(file.parts) == 1:
-            raise InputError(f"{name}: {folder / file}", "is in no sub-folder that says what it is", says)
-        found[file.parts[0]].append(file)
-    return dict(found)
+            raise InputError(f"{name}: {folder / file}", "is not in a sub-folder, which names its kind", says)
+        by_name[file.parts[0]].append(file)
+    return dict(by_name)
 
 
 def mixed(items: Sequence[Item], name: str, purpose: str) -> list[Item]:
@@ -185,7 +187,7 @@ def assemble(name: str, image_size: int, train: Sequence[Path], test: Sequence[P
     """The files as a task, test images in random order, gray only if all images are; masks as ``shrunk``, None if no
     image has one.
 
-    Raises InputError where train images, normal or anomalous test images are wanting, and for files that cannot be
+    Raises InputError where train images, normal or anomalous test images are missing, and for files that cannot be
     read.
     """
     counts = {
@@ -210,8 +212,10 @@ def assemble(name: str, image_size: int, train: Sequence[Path], test: Sequence[P
 
 
 def shrunk(mask: Tensor, size: int) -> Tensor:
-    """A mask (H,W) bool at (size,size) uint8: 1 where at least half of a pixel's area is anomalous, and at the most
-    covered pixel, so that no anomaly is lost; an empty mask stays empty."""
+    """A mask (H,W) bool at (size,size) uint8: 1 where at least half of a pixel's area is anomalous.
+
+    The most covered pixel is 1 as well, so that no anomaly is lost; an empty mask stays empty.
+    """
     rows, columns = (_overlaps(side, size) for side in mask.shape)
     area = rows @ mask.double() @ columns.T
     anomalous = 2 * area >= mask.numel()
@@ -241,23 +245,23 @@ def _read_mask(name: str, path: Path, size: tuple[int, int]) -> Tensor:
 
 def _paired(name: str, anomalous: list[Path], masks: list[Path], ending: str, says: str) -> dict[Path, Path]:
     wanted = _by_stem(name, anomalous, ending)
-    found = _by_stem(name, masks, "")
+    mask_of = _by_stem(name, masks, "")
     for stem, file in wanted.items():
-        if stem not in found:
+        if stem not in mask_of:
             raise InputError(f"{name}: {file}", f"has no mask {stem}.*", says)
-    _refuse_left_over(name, [mask for stem, mask in found.items() if stem not in wanted], says)
-    return {file: found[stem] for stem, file in wanted.items()}
+    _refuse_left_over(name, [mask for stem, mask in mask_of.items() if stem not in wanted], says)
+    return {file: mask_of[stem] for stem, file in wanted.items()}
 
 
 def _by_stem(name: str, files: list[Path], ending: str) -> dict[Path, Path]:
-    found: dict[Path, Path] = {}
+    by_stem: dict[Path, Path] = {}
     for file in files:
-        other = found.setdefault(file.with_name(file.stem + ending), file)
+        other = by_stem.setdefault(file.with_name(file.stem + ending), file)
         if other != file:
             raise InputError(
                 f"{name}: {file}", f"has the stem of {other.name}", "give each image and its mask one stem"
             )
-    return found
+    return by_stem
 
 
 def _refuse_left_over(name: str, masks: list[Path], says: str) -> None:

@@ -42,8 +42,11 @@ LOADERS: dict[str, Loader] = dict.fromkeys([*WAFERS, *(f"{name}{SHIFTED}" for na
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The cells of one wafer type, divided: the files, and indices into them, in random order, of the normal ones
-    to train on, the normal ones held out, and the defective ones."""
+    """The cells of one wafer type, divided.
+
+    paths: the files; train, held_out, defective: indices into them, in random order, of the normal cells to train on,
+    the normal cells held out, and the defective cells.
+    """
 
     paths: list[Path]
     train: torch.Tensor
@@ -83,5 +86,5 @@ def _cells(wafer: str) -> tuple[list[Path], np.ndarray]:
         ) from error
     root = Path(elpv_dataset.__file__).parent / "data"
     table = np.loadtxt(root / "labels.csv", dtype=[("path", "U64"), ("probability", "f8"), ("type", "U8")])
-    kept = table[table["type"] == wafer]
-    return [root / path for path in kept["path"]], kept["probability"]
+    cells = table[table["type"] == wafer]
+    return [root / path for path in cells["path"]], cells["probability"]

@@ -39,12 +39,19 @@ def check_size(name: str, image_size: int) -> None:
 
 
 def with_defects(name: str, train: Tensor, held_out: Tensor) -> Task:
-    """A task of normal images: one half of those held out is tested as it is, the other half only as defective
-    copies, one by each generator, in random order.
+    """A task of normal images and of copies of them with drawn defects.
 
-    train (n,C,S,S) and held_out (k,C,S,S), in random order. No image is both a normal test image and the base of a
-    defect, and patches are swapped among bases only; copies on which a defect does not show are left out.
-    masks (k,H,W) uint8; kinds: the generators' names.
+    One half of the held-out images is tested as it is, the other half only as defective copies, one by each generator.
+    No image is both a normal test image and the base of a defect, and patches are swapped among bases only; copies on
+    which a defect does not show are left out.
+
+    Args:
+        name: of the task.
+        train: (n,C,S,S), in random order.
+        held_out: (k,C,S,S), in random order.
+
+    Returns:
+        The task, test images in random order, with masks (k,H,W) uint8; kinds: the generators' names.
     """
     normal, bases = held_out.tensor_split([len(held_out) // 2])
     tests, masks = [normal], [torch.zeros(len(normal), *normal.shape[2:], dtype=torch.uint8)]

@@ -28,7 +28,7 @@ TRAIN_SHARE = 0.6
 
 
 def load(name: str, root: str | Path | None, image_size: int) -> Task:
-    """Tiles of one photo dealt at random: train on 60%, test on the rest ``with_defects``.
+    """Tiles of one photo, divided at random: train on 60%, test on the rest ``with_defects``.
 
     With the suffix ``-shifted`` the train tiles are those from the top of the photo, so that neither they nor what is
     held out of them resemble the normal test tiles from its bottom, as where a lamp or a lot has changed.
@@ -53,8 +53,7 @@ LOADERS: dict[str, Loader] = dict.fromkeys(
 
 
 def cut(photo: np.ndarray, side: int) -> Tensor:
-    """(H,W) or (H,W,3) uint8 to non-overlapping tiles (n,C,side,side), row by row; what is left at the edges is
-    dropped."""
+    """(H,W) or (H,W,3) uint8 to non-overlapping tiles (n,C,side,side), row by row; left-over edges are cut off."""
     channels = torch.from_numpy(np.atleast_3d(photo).copy()).movedim(2, 0)
     rows, columns = (length // side for length in channels.shape[1:])
     whole = channels[:, : rows * side, : columns * side]

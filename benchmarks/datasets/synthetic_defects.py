@@ -20,7 +20,7 @@ SMALLEST_SIDE = 32  # px; below, a scratch is hardly more than a pixel
 VISIBLE = 0.02  # a pixel is changed where a channel moved by more: 5 of 255 gray levels
 MEAN_CHANGE = 0.05  # at least, over the mask, so that every defect can be seen
 SMALLEST_SHARE = 0.003  # of the image that a mask covers: 12 px at 64 x 64
-SPECK_SHARE = 0.001  # a changed island below, 4 px at 64 x 64, is no defect of its own and is undone
+SPECK_SHARE = 0.001  # a smaller changed island, below 4 px at 64 x 64, is not a defect of its own and is undone
 TRIES = 100  # places tried before an image is left as it is
 DRAWN_AT = 64  # px, the side that widths of scratches are stated for
 EIGHT_NEIGHBOURS = np.ones((3, 3))
@@ -41,7 +41,7 @@ def dark_spot(images: Tensor, donors: Tensor, generator: torch.Generator) -> tup
 
 
 def scratch(images: Tensor, donors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draws a thin curve, darker or brighter by 20-50%, 1-2 px wide at 64 px a side and 25-70% of a side long.
+    """Draws a thin curve, darker or brighter by 20-50%, 1-2 px wide at 64 px per side and 25-70% of a side long.
 
     Shapes, masks and raises as in ``dark_spot``.
     """
@@ -90,13 +90,13 @@ def _generate(draw: _Draw, images: Tensor, donors: Tensor, generator: torch.Gene
 
 def _check(images: Tensor, donors: Tensor) -> None:
     if images.dim() != 4 or not images.is_floating_point():
-        found = f"{tuple(images.shape)} {images.dtype}"
-        raise InputError("images", f"must be float (N,C,H,W), not {found}", "divide uint8 by 255")
+        actual = f"{tuple(images.shape)} {images.dtype}"
+        raise InputError("images", f"must be float (N,C,H,W), not {actual}", "divide uint8 by 255")
     if min(images.shape[2:]) < SMALLEST_SIDE:
         raise InputError(f"images of {tuple(images.shape[2:])}", f"must be {SMALLEST_SIDE} px or more", "try 64")
     if donors.shape != images.shape:
-        found = f"{tuple(donors.shape)}, images {tuple(images.shape)}"
-        raise InputError("donors", f"must have the shape of the images; are {found}", "give one donor per image")
+        rule = f"must have the shape of the images, {tuple(images.shape)}, not {tuple(donors.shape)}"
+        raise InputError("donors", rule, "give one donor per image")
     for name, values in (("images", images), ("donors", donors)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise InputError(name, "must lie in [0, 1]", "scale them, and remove what is not finite")
@@ -164,7 +164,7 @@ def _scratch(image: Tensor, _: Tensor, source: torch.Generator) -> Tensor:
     across = along.flip(0) * torch.tensor([1.0, -1.0])
     bends = [_uniform(-0.35, 0.35, source) for _ in range(2)]
     corners = torch.stack([-along / 2, -along / 6 + bends[0] * across, along / 6 + bends[1] * across, along / 2])
-    # Half a pixel apart at 64 px a side, and as much of the line's width apart at others.
+    # Half a pixel apart at 64 px per side, and as much of the line's width apart at others.
     t = torch.linspace(0, 1, 2 * round(length / side * DRAWN_AT) + 1)[:, None]
     bernstein = torch.cat([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)
     curve = middle + bernstein @ corners

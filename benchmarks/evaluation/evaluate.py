@@ -1,4 +1,4 @@
-"""Stored zoos are evaluated by the labels: rows of a leaderboard. Trains nothing.
+"""The evaluation of stored zoos with labels: the rows of a leaderboard. Trains nothing.
 
 A case is a task, a seed and an anomaly ratio. In each of its trials every criterion sees the images of that trial and
 chooses among the candidates that did not collapse. The choice is evaluated by its AUROC over all of the task's test
@@ -34,8 +34,10 @@ def higher_is_better(name: str) -> bool:
 
 
 def strategies(values: pd.DataFrame, deciding: Rule) -> dict[str, pd.Series]:
-    """By the name in the leaderboard, values that are higher for a better candidate: of every criterion and consensus,
-    and of the rules that combine them."""
+    """Values that are higher for a better candidate, by the name in the leaderboard.
+
+    They are those of every criterion and consensus, and of the rules that combine them.
+    """
     signed = {str(name): column if higher_is_better(str(name)) else -column for name, column in values.items()}
     ranks = pd.DataFrame(signed).rank(na_option="top")
     order = best_first(values, values, deciding)

@@ -1,7 +1,7 @@
 """Where labels can choose: elsewhere candidates differ by no more than chance, and the best of a zoo is the luckiest.
 
 The AUROC of a candidate that finds nothing is .5 but for chance, the best of 16 such candidates is a maximum of noise,
-and a regret against it does not measure a choice. A choice by the labels themselves on half of the images, evaluated on
+and a regret against it does not measure a choice. A choice by labels on half of the images, evaluated on
 the other half, shows this: a data set is *label-resolvable* where that choice has a small regret.
 """
 

@@ -1,4 +1,4 @@
-"""Metrics of scores, of score maps and of the rate of false alarms, by the labels."""
+"""Metrics of scores, of score maps and of the rate of false alarms, computed with labels."""
 
 from typing import Literal
 
@@ -38,7 +38,7 @@ def aupr(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def f1_max(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The best F1 score that any threshold reaches; a bound, as that threshold is chosen by the labels.
+    """The best F1 score that any threshold reaches; a bound, as that threshold is chosen with labels.
 
     scores (k,); labels (k,). Raises InputError as ``auroc`` does.
     """
@@ -107,9 +107,9 @@ class LocalizationMetrics:
         for scores, areas in self._anomalous:
             # An anomalous pixel is found from the false-positive rate on at which the threshold passes its score.
             above, at_or_above = (self._normal_from(scores, side) / n_normal for side in ("right", "left"))
-            roc += _found(above, at_or_above, 1.0).sum()
+            roc += _share_found(above, at_or_above, 1.0).sum()
             # A region counts as one, so each of its pixels as 1 / area.
-            pro += (_found(above, at_or_above, self.limit) / areas).sum()
+            pro += (_share_found(above, at_or_above, self.limit) / areas).sum()
             n_regions += (1 / areas).sum()
         return {"pixel_auroc": float(roc / n_anomalous), "aupro": float(pro / n_regions)}
 
@@ -121,7 +121,7 @@ class LocalizationMetrics:
         return counts
 
 
-def _found(above: np.ndarray, at_or_above: np.ndarray, limit: float) -> np.ndarray:
+def _share_found(above: np.ndarray, at_or_above: np.ndarray, limit: float) -> np.ndarray:
     """For how much of the false-positive rates from 0 to ``limit`` each pixel (m,) is found, in [0,1].
 
     Not below the rate ``above``, always from ``at_or_above`` on, and linearly more in between, where normal pixels
@@ -136,14 +136,26 @@ def _found(above: np.ndarray, at_or_above: np.ndarray, limit: float) -> np.ndarr
 def false_alarm_band(
     n_calibration: int, n_test: int, rate: float, confidence: float = 0.99, splits: int = 20
 ) -> tuple[float, float]:
-    """Where the mean realised false-alarm rate over splits must lie, with probability ``confidence`` or more, if
-    alarms are raised at split-conformal p-values of at most ``rate``.
+    """The band that the mean realised false-alarm rate of split-conformal p-values must lie in.
 
-    n_calibration and n_test: normal images of each split. The number of false alarms in a split is then
-    beta-binomial, whatever the scores, if all are different and exchangeable; ``splits`` such numbers, independent as
-    they are when one pool of scored images is divided at random again and again, are added exactly. The band leaves
-    out at most (1 - confidence) / 2 on each side. Raises InputError for a rate that so many calibration images cannot
-    support, a confidence outside (0,1), or counts below 1.
+    The number of false alarms in a split is beta-binomial, whatever the scores, if all are different and exchangeable;
+    ``splits`` such numbers, independent as they are when one pool of scored images is divided at random again and
+    again, are added exactly.
+
+    Args:
+        n_calibration: normal images to calibrate with, of each split.
+        n_test: normal images to decide on, of each split.
+        rate: the p-value up to which alarms are raised.
+        confidence: the least probability of the band, which leaves out at most (1 - confidence) / 2 on each side.
+        splits: how many splits the mean is over.
+
+    Returns:
+        The ends (low, high) of the band.
+
+    Raises:
+        InputError: for a rate that the calibration images cannot support, a confidence outside (0,1), or counts
+            below 1.
+
     Source: Marques F., "Universal distribution of the empirical coverage in split conformal prediction", 2023.
     """
     for name, count in (("n_calibration", n_calibration), ("n_test", n_test), ("splits", splits)):
@@ -199,4 +211,4 @@ def _binary(name: str, values: ArrayLike) -> np.ndarray:
 
 def _check_same_shape(name: str, values: np.ndarray, other: str, others: np.ndarray) -> None:
     if values.shape != others.shape:
-        raise InputError(name, f"{values.shape}, but {other} {others.shape}", "give them one shape")
+        raise InputError(name, f"have the shape {values.shape}, but {other} {others.shape}", "give them one shape")

@@ -26,8 +26,10 @@ ENUMERATED = 13  # cases up to which all signs of their differences are, as by s
 
 @dataclass(frozen=True)
 class Friedman:
-    """Whether the methods' average ranks differ at all: Friedman's chi-square, then Iman and Davenport's F, which is
-    less conservative, and their p-values."""
+    """Whether the methods' average ranks differ at all.
+
+    Friedman's chi-square, then Iman and Davenport's F, which is less conservative, and their p-values.
+    """
 
     statistic: float
     p_value: float
@@ -66,7 +68,9 @@ def bootstrap(
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise InputError("values", "must be (n,) and finite", "give one number per case, and leave out cases without")
     if groups is not None and np.shape(groups) != numbers.shape:
-        raise InputError("groups", f"{np.shape(groups)}, but values {numbers.shape}", "give one label per value")
+        raise InputError(
+            "groups", f"have the shape {np.shape(groups)}, but values {numbers.shape}", "give one label per value"
+        )
     labels = pd.Series(np.arange(len(numbers)) if groups is None else groups)
     if labels.isna().any():
         raise InputError("groups", "must not be missing", "give one label per value")
@@ -123,7 +127,7 @@ def friedman(table: pd.DataFrame) -> Friedman:
     values = _values(table)
     cases, methods = values.shape
     if methods < 3:
-        raise InputError("table", f"{methods} methods, but must be at least 3", "compare two by wilcoxon_holm")
+        raise InputError("table", f"has {methods} methods, but at least 3 are needed", "compare two by wilcoxon_holm")
     if cases < 2:
         raise InputError("table", "must hold at least 2 cases", "one case cannot tell a difference from chance")
     if (values == values[:, :1]).all():
@@ -137,7 +141,7 @@ def friedman(table: pd.DataFrame) -> Friedman:
 
 
 def critical_difference(methods: int, cases: int, alpha: float = 0.05) -> float:
-    """By how much the average ranks of two methods over so many cases must differ to be significant (Nemenyi).
+    """By how much the average ranks of two methods must differ to be significant (Nemenyi).
 
     Raises InputError for fewer than two methods, no case, or an alpha outside (0,1).
     Source: Demsar 2006, section 3.2.2 and table 5.
@@ -248,10 +252,12 @@ def _rank_error(methods: int, cases: int) -> float:
 
 def _values(table: pd.DataFrame) -> np.ndarray:
     if table.shape[0] < 1 or table.shape[1] < 2:
-        raise InputError("table", f"{table.shape}, but must hold cases of at least 2 methods", "one column per method")
+        raise InputError(
+            "table", f"has the shape {table.shape}, but must hold cases of at least 2 methods", "one column per method"
+        )
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
-        raise InputError(f"column {twice!r}", "must be there once", "give every method a name of its own")
+        raise InputError(f"column {twice!r}", "must be unique", "give every method a name of its own")
     for name, column in table.items():
         numbers = column.to_numpy(float, na_value=np.nan) if pd.api.types.is_numeric_dtype(column) else np.nan
         if not np.isfinite(numbers).all():

@@ -1,4 +1,4 @@
-"""The leaderboard: a benchmark run as one self-contained page, with Markdown, LaTeX and CSV twins."""
+"""The leaderboard: a benchmark run as one self-contained page, and as Markdown, LaTeX and CSV."""
 
 from benchmarks.leaderboard.page import write
 

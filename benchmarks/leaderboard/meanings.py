@@ -7,7 +7,7 @@ BASELINES = {
     "average": "The mean over all candidates of the zoo.",
     "random": "A candidate picked at random; its regret is what that costs on average.",
     "trained_random": "One detector whose augmentation and hyperparameters are random for every image of every step.",
-    "oracle": "The best candidate by the labels: no choice can do better.",
+    "oracle": "The best candidate, chosen with all labels: no choice can do better.",
     "half_label_oracle": "An oracle with half of the labels: the best candidate on half of the images, evaluated on "
     "the other half against the best there. Where it loses as much as a random pick, the best is only the luckiest.",
     "max_all": "As ensemble, of all candidates that did not collapse: nothing is chosen.",

@@ -1,4 +1,4 @@
-"""The page: content and figures put into one HTML file, and its twins beside it."""
+"""The page: content and figures put into one HTML file, and the same as Markdown, LaTeX and CSV beside it."""
 
 import math
 from collections.abc import Callable
@@ -43,12 +43,18 @@ MEASURES = (
 
 
 def write(folder: Path, out: Path | None = None) -> Path:
-    """Write the leaderboard of a benchmark run, index.html, and its twins leaderboard.md, leaderboard.tex and
-    summary.csv; returns the page's path.
+    """Write the leaderboard of a benchmark run: index.html, leaderboard.md, leaderboard.tex and summary.csv.
 
-    folder: holds the run's leaderboard.csv, candidates.csv and settings.json; out: the folder to write to, the same if
-    None. The page loads nothing from anywhere. Raises InputError, which names the file, where one of the three is
-    missing or not what a run wrote, and StorageError when out can't be written to.
+    Args:
+        folder: holds the run's leaderboard.csv, candidates.csv and settings.json.
+        out: the folder to write to; None: the same.
+
+    Returns:
+        The path of the page, which loads nothing from elsewhere.
+
+    Raises:
+        InputError: where one of the three files is missing or not what a run wrote; it names the file.
+        StorageError: where the folder can't be written to.
     """
     folder = Path(folder)
     out = folder if out is None else Path(out)

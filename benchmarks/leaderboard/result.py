@@ -67,18 +67,18 @@ def read(folder: Path) -> Result:
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     numeric = [name for name in columns if name not in TEXT]
-    blank = {name: ["", "nan", "NaN"] for name in numeric}  # a text that reads "nan" stays one
+    blank = {name: ["", "nan", "NaN"] for name in numeric}  # the name "nan" stays a string
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=blank, dtype=dict.fromkeys(TEXT, str))
     except FileNotFoundError as error:
-        raise InputError(str(path), "is not there", REMEDY) from error
+        raise InputError(str(path), "does not exist", REMEDY) from error
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"can't be read as CSV ({error})", REMEDY) from error
     if missing := [name for name in columns if name not in table]:
         raise InputError(str(path), f"lacks the columns {', '.join(missing)}", REMEDY)
     for name in numeric:
         if not (table.empty or pd.api.types.is_numeric_dtype(table[name])):
-            raise InputError(str(path), f"has a {name} that is no number", REMEDY)
+            raise InputError(str(path), f"has a {name} that is not a number", REMEDY)
     return table
 
 
@@ -86,7 +86,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(str(path), "is not there", REMEDY) from error
+        raise InputError(str(path), "does not exist", REMEDY) from error
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"can't be read as JSON ({error})", REMEDY) from error
     if not (isinstance(settings, dict) and isinstance(settings.get("suite"), str)):

@@ -15,7 +15,7 @@ WORSE = 0.01  # AUROC below the zoo's mean from which a choice did harm
 MISSING = 0.1  # the share of cases without a value up to which a row can be compared with others
 ALPHA = 0.05
 NEARLY = 0.01  # AUROC below the best at which an augmentation is as good
-SATURATED = 0.98  # AUROC above which a kind of anomaly is too easy to tell augmentations apart
+SATURATED = 0.98  # AUROC above which a kind of anomaly is too easy to distinguish augmentations
 BEST_SHOWN = 12  # in the critical-difference diagram, beside the references
 REFERENCES = ("default", "dsv", "mc", "hits", "select")
 BEST_BY_TASK = 4  # in the table by task, beside the references
@@ -42,8 +42,11 @@ class Ranks:
 
 @dataclass(frozen=True, eq=False)
 class LabelResolvable:
-    """Data sets with the mean regrets ``half_label_oracle`` and ``random``, and ``label_resolvable``: whether labels of
-    half of the images can choose."""
+    """On which data sets labels can choose.
+
+    table: one row per data set, with the mean regrets ``half_label_oracle`` and ``random``, and ``label_resolvable``:
+    whether labels of half of the images can choose.
+    """
 
     table: pd.DataFrame
 
@@ -70,8 +73,10 @@ class LabelResolvable:
 
 @dataclass(frozen=True, eq=False)
 class ByTask:
-    """One anomaly ratio: the AUROC of each choice, one row per data set and task and one column per criterion; the mean
-    over seeds and the standard deviation over them, nan for a single seed."""
+    """The AUROC of each choice at one anomaly ratio, one row per data set and task and one column per criterion.
+
+    mean: over seeds; spread: the standard deviation over them, nan for a single seed.
+    """
 
     ratio: str
     mean: pd.DataFrame
@@ -80,8 +85,10 @@ class ByTask:
 
 @dataclass(frozen=True, eq=False)
 class ByKind:
-    """Mean AUROC, one row per augmentation and one column per kind of anomaly; ``shift``: the same minus the untrained
-    encoder's; ``saturated``: the kinds that every augmentation finds."""
+    """Mean AUROC, one row per augmentation and one column per kind of anomaly.
+
+    shift: the same minus the untrained encoder's; saturated: the kinds that every augmentation finds.
+    """
 
     auroc: pd.DataFrame
     shift: pd.DataFrame
@@ -105,7 +112,7 @@ def cases(result: Result) -> int:
 
 
 def level(result: Result, least: int) -> str:
-    """The coarsest of data set, task and case that there are at least so many of; else case.
+    """The coarsest of data set, task and case of which there are at least ``least``; else case.
 
     Tasks of a data set share images, and cases of a task share candidates as well: the coarser, the more independent.
     """
@@ -116,8 +123,11 @@ def level(result: Result, least: int) -> str:
 
 
 def unit(result: Result) -> str:
-    """The level that tests are made on: so many units that a signed-rank test, whose p is at least 2 / 2^n, can reach
-    ALPHA after Holm's correction for as many rows as there are."""
+    """The level that tests are made on.
+
+    It has enough units for a signed-rank test, whose p is at least 2 / 2^n, to reach ALPHA after Holm's correction for
+    the number of rows.
+    """
     return level(result, math.ceil(math.log2(2 * result.rows.criterion.nunique() / ALPHA)))
 
 
@@ -239,9 +249,12 @@ def by_kind(result: Result) -> ByKind | None:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The controlled testbed, one row per data set and generator, means over seeds: ``matching``, the AUROC of the
-    augmentation that made the anomalies; ``other``, the best of the rest, and ``best_other``, its AUROC;
-    ``untrained``; ``hit``, whether matching is best or nearly so; ``left_out``, whether all are at the ceiling."""
+    """The controlled testbed.
+
+    table: one row per data set and generator, means over seeds: ``matching``, the AUROC of the augmentation that made
+    the anomalies; ``other``, the best of the rest, and ``best_other``, its AUROC; ``untrained``; ``hit``, whether
+    matching is best or nearly so; ``left_out``, whether all are at the ceiling.
+    """
 
     table: pd.DataFrame
 

@@ -98,13 +98,13 @@ def photographs(n: int, px: int, seed: int = 0) -> Tensor:
     """(n,3,px,px) uint8: smooth colours and a little noise, made one at a time, so that memory never peaks here."""
     source = generator(seed, "photographs")
 
-    def one() -> Tensor:
+    def photograph() -> Tensor:
         colours = torch.rand(1, 3, 4, 4, generator=source)
         smooth = nn.functional.interpolate(colours, (px, px), mode="bilinear")[0]
         noisy = smooth + 0.05 * torch.randn(3, px, px, generator=source)
         return (255 * noisy).clamp(0, 255).byte()
 
-    return torch.stack([one() for _ in range(n)])
+    return torch.stack([photograph() for _ in range(n)])
 
 
 def pictures_of(images: Tensor) -> list[Picture]:
@@ -114,8 +114,8 @@ def pictures_of(images: Tensor) -> list[Picture]:
 
 def augmentation_case(name: str, hyperparameters: dict[str, Any], n: int, px: int) -> Case:
     """All of n images augmented once, in batches."""
-    kept = photographs(n, px)
-    images, pictures = as_float(kept), pictures_of(kept)
+    pixels = photographs(n, px)
+    images, pictures = as_float(pixels), pictures_of(pixels)
     augmentation, source = augmentations.make(name, **hyperparameters), generator(0, "speed")
     loader = DataLoader(PerImage(pictures, (PerImageAugmentation(name, **hyperparameters),)), batch_size=BATCH)
 
@@ -173,10 +173,10 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
     chosen = replace(get_preset("quick"), steps=steps, image_size=px)
     settings = Classifier.settings_for(chosen)
     recipes = RECIPES[:candidates]
-    fit, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
-    images = {"train": fit, "validation": validation, "calibration": calibration, "test": test}
-    images = {role: as_float(kept) for role, kept in images.items()}
-    train, tested = pictures_of(fit), pictures_of(test)
+    train, validation, calibration, test = photographs(128, px).split([64, 16, 16, 32])
+    images = {"train": train, "validation": validation, "calibration": calibration, "test": test}
+    images = {role: as_float(pixels) for role, pixels in images.items()}
+    train_pictures, test_pictures = pictures_of(train), pictures_of(test)
     grids: dict[str, list[dict[str, Any]]] = {}
     for name, hyperparameters in recipes:
         grids.setdefault(name, []).append(hyperparameters)
@@ -196,7 +196,7 @@ def zoo_case(candidates: int, steps: int, px: int, jobs: int = JOBS) -> Case:
         threads = torch.get_num_threads()
         torch.set_num_threads(jobs)
         for name, hyperparameters in recipes:
-            plain_candidate(train, tested, PerImageAugmentation(name, **hyperparameters), settings)
+            plain_candidate(train_pictures, test_pictures, PerImageAugmentation(name, **hyperparameters), settings)
         torch.set_num_threads(threads)
 
     return Case(ours, usual, workers=jobs if jobs > 1 else 0)
@@ -270,6 +270,6 @@ def scaling(sizes: Sizes, repeats: int) -> list[Growth]:
     return [
         grow("zoo", "candidates", sizes.growing_candidates, lambda c: zoo_case(c, steps, zoo_px, jobs=1), repeats),
         grow("detection", "images", sizes.growing_images, lambda n: detection_case(True, n, px), repeats),
-        grow("detection", "px a side", sizes.growing_px, lambda px: detection_case(True, n, px), repeats),
+        grow("detection", "px per side", sizes.growing_px, lambda px: detection_case(True, n, px), repeats),
         grow("criteria", "rows of each set", sizes.growing_rows, criteria_case, repeats),
     ]

@@ -40,12 +40,15 @@ PARTS: dict[str, Callable[[Sizes, int], list[Any]]] = {
 
 
 def speed(
-    part: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}. [default: all]")] = None,
+    part: Annotated[list[str] | None, typer.Argument(help=f"What to time: {', '.join(PARTS)}. [default: all]")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Pairs of runs per row.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Folder for speed.csv, selection.csv and scaling.csv.")] = None,
-    tiny: Annotated[bool, typer.Option(help="Sizes that take seconds: to see that it works, not to measure.")] = False,
+    tiny: Annotated[bool, typer.Option(help="Tiny sizes, to see that it works, not to measure.")] = False,
 ) -> None:
-    """Print seconds, ratios (usual / ours: median, lowest to highest) and peak megabytes, then how cost grows."""
+    """Time the parts of this project against the usual way of doing the same, and how their cost grows.
+
+    Example: ssad benchmark speed criteria detection --repeat 3
+    """
     for name in part or []:
         if name not in PARTS:
             raise unknown_name("part", name, list(PARTS))

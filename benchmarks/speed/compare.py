@@ -1,4 +1,4 @@
-"""Two ways of doing the same are timed in turn, and their memory is measured in fresh processes.
+"""Two ways of doing the same, timed in turn; their memory is measured in fresh processes.
 
 Both sides run in one process, so that other load on the machine affects both alike.
 """

@@ -112,7 +112,7 @@ def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
         within = kernel(both, both).mean() + kernel(z, z).mean()
         return (within - 2 * kernel(both, z).mean()).clamp(min=0)
 
-    found = {
+    values = {
         "mmd_linear": (both.mean(0) - z.mean(0)).square().sum(),
         "mmd_rbf": mmd(lambda a, b: torch.exp(-torch.cdist(a, b).square() / d)),
         "mmd_poly": mmd(lambda a, b: (a @ b.T / d + 1) ** 3),
@@ -124,7 +124,7 @@ def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
         "dsv": discordance - separability.clamp(max=0.5) / discordance,
         "alignment": sum(to_means) / 2,
     }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in values.items()}
 
 
 def plain_candidate(

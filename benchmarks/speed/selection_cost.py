@@ -39,9 +39,9 @@ class Size:
 
     @property
     def held_out(self) -> int:
-        """Validation images beside so many to train on."""
-        fit, validation, _ = SHARES
-        return round(self.train * validation / fit)
+        """Validation images that go with the train images."""
+        train, validation, _ = SHARES
+        return round(self.train * validation / train)
 
     def describe(self) -> str:
         return f"{self.candidates} candidates, n = m = {self.train}, k = {self.test}, d = {self.width}, {DRAWS} draws"
@@ -49,9 +49,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds of all criteria on one augmented draw; of the ranking, which computes them on every draw and
+    """What a selection among trained candidates costs.
+
+    Wall-clock seconds of all criteria on one augmented draw; of the ranking, which computes them on every draw and
     what decides on resamples too; and of all consensus. Processor seconds of the last two together, and megabytes: the
-    peak of the whole process with its libraries, and the part of it after these were loaded and the rows made."""
+    peak of the whole process with its libraries, and the part of it after these were loaded and the rows made.
+    """
 
     setting: str
     criteria_seconds: float

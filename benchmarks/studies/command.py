@@ -37,7 +37,7 @@ def curves(
     out: Folder,
     to: Annotated[Path, typer.Option("--out", help="Folder for the numbers, the tables and one figure per curve.")],
 ) -> None:
-    """Draw how the regret of a choice falls with images and anomalies, from the stored zoos of a run.
+    """Draw how the regret of a choice falls with more images and anomalies, from the stored zoos of a run.
 
     Example: ssad benchmark study learning-curves runs/development --out runs/curves
     """

@@ -2,7 +2,7 @@
 
 ssad benchmark study contamination elpv-mono --seed 0 --seed 1
 
-The detector is trained with CutPaste at its published ranges: nothing here is chosen by the labels. Beside the
+The detector is trained with CutPaste at its published ranges: nothing here is chosen with labels. Beside the
 contaminated task, its scorer is also fitted to a few images that are known to be normal.
 """
 
@@ -42,9 +42,14 @@ def scores_of(task: Task, ratio: float, seed: int, settings: str = "quick") -> d
 def contamination(
     name: Annotated[str, typer.Argument(help="A task's name.")] = "elpv-mono",
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
-    settings: Annotated[str, typer.Option("--preset", help="Of the detector.")] = "quick",
+    settings: Annotated[
+        str, typer.Option("--preset", help="Preset of the detector: quick, standard or paper.")
+    ] = "quick",
 ) -> None:
-    """Print image metrics by the share of anomalies among the train images."""
+    """Print image metrics by the share of anomalies among the train images.
+
+    Example: ssad benchmark study contamination elpv-mono --seed 0 --seed 1
+    """
     task = load(name)
     rows = []
     for ratio in track(CONTAMINATION_RATIOS, console=Console(stderr=True)):

@@ -136,11 +136,23 @@ def _value(criterion: criteria.Criterion, distance: bool, validation: Tensor, ps
 def simulate_view(
     scores: Scores, view: View, n_calibration: int, n_used: int, ratio: float, splits: int, seed: int
 ) -> pd.DataFrame:
-    """The share flagged in each of ``splits`` random divisions: split, scheme, images, rate, flagged.
+    """The share of images that are flagged in each of many random divisions.
 
     Schemes: the choice sees the test images, used normal ones and anomalies at this ratio; the same, but each used
     image is decided by a choice without its fold (cross-fit); or it sees test and calibration images as one pool.
     Images: used, fresh (all other normal ones) and anomalies.
+
+    Args:
+        scores: of a zoo's candidates.
+        view: a task.
+        n_calibration: calibration images of each division.
+        n_used: normal images that a choice uses.
+        ratio: of anomalies among the images that a choice uses.
+        splits: how many divisions.
+        seed: of the divisions.
+
+    Returns:
+        One row per division, scheme, sort of images and rate: split, scheme, images, rate, flagged.
     """
     source = generator(seed, "false alarms", view.task)
     n_anomalous = max(1, round(ratio / (1 - ratio) * n_used))
@@ -198,8 +210,10 @@ def training(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs; stopped ones are resumed.")] = Path("runs"),
 ) -> None:
-    """Print the realised rates on fresh normal images and on those used in the selection: of one selection, and over
-    20 random divisions with another choice in each."""
+    """Train a zoo and print its realised rates on fresh normal images and on those used in the selection.
+
+    Example: ssad benchmark study false-alarms train elpv-mono --seed 0 --seed 1
+    """
     task = load(name, image_size=64)
     table = []
     for s in seed or [0]:
@@ -275,7 +289,10 @@ def simulation(
     ratio: Annotated[list[float] | None, typer.Option(help="Anomaly ratio, repeatable. [default: .05 .2 .5]")] = None,
     criterion: Annotated[str, typer.Option(help="A criterion of scores, or auto.")] = "auto",
 ) -> None:
-    """Print the bias of the realised rates by the choice, without and with a correction; nothing is trained."""
+    """Print how far a choice biases the realised rates of stored zoos, with and without the correction.
+
+    Example: ssad benchmark study false-alarms simulate benchmarks/results/development
+    """
     zoos = _read_zoos(suite)
     settings = [(*sizes, anomaly_ratio) for sizes in SIZES for anomaly_ratio in ratio or RATIOS]
     table = []
@@ -310,7 +327,10 @@ def _excess(flagged: pd.Series, exact: float) -> str:
 def regret_of_pool(
     suite: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
 ) -> None:
-    """Print what the default choice loses if it sees test and calibration images as one pool."""
+    """Print what the default choice loses if it sees test and calibration images as one pool.
+
+    Example: ssad benchmark study false-alarms regret benchmarks/results/development
+    """
     rows = []
     for data_set, zoo in _read_zoos(suite):
         scores, names = Scores.of(zoo), zoo.trusted()

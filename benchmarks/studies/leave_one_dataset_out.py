@@ -144,7 +144,9 @@ def best_on_others(regrets: np.ndarray, data_sets: np.ndarray) -> dict[str, int]
     """
     groups = list(dict.fromkeys(data_sets.tolist()))
     if len(groups) < 2:
-        raise InputError("data sets", f"{len(groups)}, but must be at least 2", "leave one out of a suite of several")
+        raise InputError(
+            "data sets", f"are {len(groups)}, but at least 2 are needed", "leave one out of a suite of several"
+        )
     return {group: int(regrets[data_sets != group].mean(0).argmin()) for group in groups}
 
 

@@ -2,7 +2,7 @@
 
 ssad benchmark study localization elpv-mono-generated --seed 0 --seed 1
 
-The detectors are trained with CutPaste at its published ranges: nothing here is chosen by the labels. The patch
+The detectors are trained with CutPaste at its published ranges: nothing here is chosen with labels. The patch
 detector may select a poor density without training, too; the baseline by location shows the encoder alone.
 """
 
@@ -69,7 +69,10 @@ def localization(
     name: Annotated[list[str], typer.Argument(help="Tasks with masks.")],
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
 ) -> None:
-    """Print pixel AUROC and AUPRO of every map, over all defects."""
+    """Print pixel AUROC and AUPRO of every kind of score map, over all defects.
+
+    Example: ssad benchmark study localization elpv-mono-generated --seed 0 --seed 1
+    """
     rows = []
     for task_name in track(name, console=Console(stderr=True)):
         task = load(task_name, image_size=IMAGE_SIZE)

@@ -110,7 +110,10 @@ def mean_correlation(zoo: StoredZoo) -> float:
 
 
 def sample_size(out: Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]) -> None:
-    """Print the correlation of candidates in a run's zoos, and the differences that numbers of images can resolve."""
+    """Print how many images pu_auc needs to distinguish two candidates, from the correlations in a run's zoos.
+
+    Example: ssad benchmark study sample-size benchmarks/results/development
+    """
     values = np.array([mean_correlation(StoredZoo.read(zoo.path, zoo.seed)) for zoo in stored_zoos(out)])
     correlation = float(np.median(values))
     print(

@@ -79,8 +79,8 @@ def cases(zoo: StoredZoo, kind: str, strength: float) -> Iterator[dict[str, Any]
             regrets = {name: aurocs.max() - aurocs[place] for name, place in chosen.items()}
             is_shifted = shift_test(validation, rows).is_shifted
             regrets["with fallback"] = regrets["+".join(UNDER_SHIFT) if is_shifted else "auto"]
-            stands_out = strength == 0 and savage_score_test(validation, rows, zoo.seed) <= LEVEL
-            tests = {"is_shifted": is_shifted, "stands_out": stands_out}
+            has_evidence = strength == 0 and savage_score_test(validation, rows, zoo.seed) <= LEVEL
+            tests = {"is_shifted": is_shifted, "has_evidence": has_evidence}
             yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | tests | regrets
 
 
@@ -106,8 +106,10 @@ def _values(zoo: StoredZoo, names: list[str], validation: Tensor, test: Tensor) 
 
 
 def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
-    """One row per trial of every task as it is: whether a shift was found, and whether the normal test images alone,
-    which takes labels, differ from the validation images."""
+    """One row per trial of every task as it is: whether a shift was found.
+
+    And, which takes labels, whether the normal test images alone differ from the validation images.
+    """
     names = zoo.trusted()
     held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
     for view in zoo.views:
@@ -115,14 +117,17 @@ def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
         p_by_labels = 2 * min(savage_score_test(sign * held_out, sign * normal, zoo.seed) for sign in (1, -1))
         for ratio, _, rows in view.trials(RATIOS, zoo.seed):
             comparison = shift_and_anomaly_tests(held_out, test[rows], zoo.seed)
-            tests = {"is_shifted": comparison.is_shifted, "stands_out": not comparison.no_evidence_of_anomalies}
+            tests = {"is_shifted": comparison.is_shifted, "has_evidence": not comparison.no_evidence_of_anomalies}
             yield {"task": view.task, "ratio": ratio, "by labels": min(p_by_labels, 1.0)} | tests
 
 
 def shifts(
     results: Annotated[Path, typer.Argument(help="Folder of a suite's results, with its zoos.")],
 ) -> None:
-    """Print how often a shift is found, as stored and as controlled, and the regrets of the choices."""
+    """Print how often a shift of the normal images is found, and the regrets of choices under it.
+
+    Example: ssad benchmark study shifts benchmarks/results/development
+    """
     stored, controlled = [], []
     settings = [(KINDS[0], 0.0), *((kind, strength) for kind in KINDS for strength in STRENGTHS)]
     for path, name, _, seed in track(sorted(stored_zoos(results)), console=Console(stderr=True)):
@@ -131,9 +136,9 @@ def shifts(
         controlled += [{"data set": name} | row for setting in settings for row in cases(zoo, *setting)]
     per_set = pd.DataFrame(stored).groupby("data set")
     print_table(
-        _rounded(per_set[["is_shifted", "stands_out"]].mean().join(per_set["by labels"].median())),
-        "As stored: shares of trials in which a shift is found and something stands out, and the median p-value of a\n"
-        "difference between the normal test images alone and the validation images, which takes labels",
+        _rounded(per_set[["is_shifted", "has_evidence"]].mean().join(per_set["by labels"].median())),
+        "As stored: shares of trials in which a shift is found and in which there is evidence of anomalies, and the\n"
+        "median p-value of a difference between the normal test images alone and the validation images (needs labels)",
     )
     table = pd.DataFrame(controlled)
     at = ["kind", "strength"]
@@ -143,10 +148,10 @@ def shifts(
     print_table(_rounded(moved), "Controlled: share found by ratio; moved: P(normal test score > validation score)")
     print_table(_rounded(_over_sets(table, at)[regrets]), "Controlled: mean regret, first over each data set")
     print_table(_rounded(_over_sets(table[table.is_shifted], ["kind"])[regrets]), "Where a shift is found")
-    still = table[table.strength == 0].groupby(["ratio", "stands_out"])
+    still = table[table.strength == 0].groupby(["ratio", "has_evidence"])
     print_table(
         _rounded(still[["auto", "random"]].mean().join(still.size().rename("cases"))),
-        "Without a shift, by whether something stands out: mean regret over all cases, and their number",
+        "Without a shift, by whether there is evidence of anomalies: mean regret over all cases, and their number",
     )
 
 

@@ -62,7 +62,10 @@ def supervised_probe(
     names: Annotated[list[str], typer.Argument(help="Tasks with kinds of anomalies, as for benchmarks.load.")],
     image_size: Annotated[int, typer.Option(help="Side of the images, px.")] = 64,
 ) -> None:
-    """Print the AUROC of a supervised forest, for every kind of anomaly of every task."""
+    """Print the AUROC of a forest that is trained with labels, for every kind of anomaly of every task.
+
+    Example: ssad benchmark study supervised-probe brick grass gravel --image-size 32
+    """
     rows = [
         {"task": task.name, "images": f"{len(task.test)}", "AUROC": f"{supervised_auroc(task.test, task.labels):.3f}"}
         for name in names

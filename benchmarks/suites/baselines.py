@@ -53,25 +53,25 @@ class RandomAugmentation(Augmentation):
 
 
 def untrained(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
+    train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) of test images (k,C,S,S) by an encoder before its training; the scorer is fitted to (n,C,S,S)."""
-    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(fit)
-    return detector.fit_scorer(fit).score(test)
+    """Scores (k,) of test images (k,C,S,S) by an encoder before its training, and a scorer fitted to (n,C,S,S)."""
+    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(train)
+    return detector.fit_scorer(train).score(test)
 
 
 def pixels(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
+    train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by a Gaussian of raw pixels, averaged to 16 px per side: no encoder, no training."""
-    return Pixels(PixelsSettings(settings.image_size), device=device).fit(fit).score(test)
+    return Pixels(PixelsSettings(settings.image_size), device=device).fit(train).score(test)
 
 
 def trained_random(
-    fit: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
+    train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by one detector with a random augmentation and hyperparameters for every image of every step."""
-    return Classifier(settings, RandomAugmentation(members), seed=seed, device=device).fit(fit).score(test)
+    return Classifier(settings, RandomAugmentation(members), seed=seed, device=device).fit(train).score(test)
 
 
 Baseline = Callable[[Tensor, Tensor, Sequence[Augmentation], ClassifierSettings, int, str], Tensor]

@@ -1,4 +1,4 @@
-"""A suite is run: every zoo is trained once, and what its evaluation needs is stored."""
+"""The run of a suite: every zoo is trained once, and what its evaluation needs is stored."""
 
 import json
 import platform
@@ -95,9 +95,9 @@ def _score_baseline(store: Store, item: Step) -> None:
         return
     trainings = [Candidate.from_json(values).training for values in store.run["settings"]["candidates"]]
     members = [a for a in (training.make_augmentation() for training in trainings) if a is not None]
-    fit, test = store.images["train"], store.images["test"]
+    train, test = store.images["train"], store.images["test"]
     try:
-        scores = BASELINES[item.baseline](fit, test, members, trainings[0].settings, item.seed, item.device)
+        scores = BASELINES[item.baseline](train, test, members, trainings[0].settings, item.seed, item.device)
         table = pd.DataFrame({"score": scores.numpy(), "reason": ""})
     except TRAINING_FAILURES as error:
         table = _missing_scores(len(test), f"{type(error).__name__}: {error}")

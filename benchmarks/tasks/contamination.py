@@ -25,8 +25,14 @@ def contaminated(task: Task, ratio: float, seed: int) -> Task:
     set as the largest of ``CONTAMINATION_RATIOS`` takes; a larger ratio takes those of a smaller one and more, and they
     replace the same images: only the ratio differs, and no test image is trained on.
 
-    Raises InputError for a ratio above the largest, or so small that it means no image, and where no anomaly would be
-    left to test on.
+    Args:
+        task: the task.
+        ratio: the share of anomalies among the train images.
+        seed: of which images these are.
+
+    Raises:
+        InputError: for a ratio above the largest, or so small that it means no image, and where no anomaly would be
+            left to test on.
     """
     if not 0 <= ratio <= CONTAMINATION_RATIOS[-1]:
         raise InputError(
@@ -35,7 +41,7 @@ def contaminated(task: Task, ratio: float, seed: int) -> Task:
     n = len(task.train)
     taken, reserved = round(ratio * n), round(CONTAMINATION_RATIOS[-1] * n)
     if ratio > 0 and taken == 0:
-        raise InputError(f"ratio={ratio}", f"is none of {n} train images", f"use at least {1 / n:.2g}, or 0")
+        raise InputError(f"ratio={ratio}", f"is less than one of {n} train images", f"use at least {1 / n:.2g}, or 0")
     source = generator(seed, "benchmarks", task.name, "contamination")
     anomalies = task.labels.nonzero()[:, 0]
     if len(anomalies) <= reserved:
@@ -65,8 +71,16 @@ def semi_supervised(task: Task, ratio: float, seed: int, n: int = LABELED) -> Se
     """``n`` normal train images are labeled so and set aside for the scorer; the others are ``contaminated``.
 
     The labels are true, as the inliers are chosen before anomalies come in, and the same whatever the ratio. The test
-    images are those of the contaminated task. Raises InputError as ``contaminated`` does, for n below 2, and where
-    fewer than 2 images would be left to train on.
+    images are those of the contaminated task.
+
+    Args:
+        task: the task.
+        ratio: the share of anomalies among the other train images.
+        seed: of which images these are.
+        n: how many normal train images are labeled.
+
+    Raises:
+        InputError: as ``contaminated`` does, for n below 2, and where fewer than 2 images would be left to train on.
     """
     if not 2 <= n <= len(task.train) - 2:
         raise InputError(f"n={n}", f"must be from 2 to {len(task.train) - 2}, all but 2 train images", f"try {LABELED}")

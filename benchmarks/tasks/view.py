@@ -45,10 +45,10 @@ class View:
         """Rows (r,) of which the share ``ratio`` is anomalous: all normal images and random anomalies. Where there are
         too few anomalies, all of them and fewer normal images; ``most``: the largest number in all, if any."""
         normal, anomalous = (self.rows[self.labels == label] for label in (0, 1))
-        kept = len(normal) if most is None else min(len(normal), round((1 - ratio) * most))
+        n_normal = len(normal) if most is None else min(len(normal), round((1 - ratio) * most))
         # The rounding keeps at least one anomaly, so that there is something to find.
-        wanted = max(1, round(ratio / (1 - ratio) * kept)) if ratio else 0
+        wanted = max(1, round(ratio / (1 - ratio) * n_normal)) if ratio else 0
         few = anomalous[torch.randperm(len(anomalous), generator=source)[:wanted]]
-        enough = round((1 - ratio) / ratio * len(few)) if wanted > len(anomalous) else kept
+        enough = round((1 - ratio) / ratio * len(few)) if wanted > len(anomalous) else n_normal
         some = normal[torch.randperm(len(normal), generator=source)[:enough]]
         return torch.cat([some, few])

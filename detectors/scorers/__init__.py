@@ -65,9 +65,9 @@ class ScorerSpec:
         if isinstance(scorer, ScorerSpec):
             return cls.of(scorer.name, scorer.settings)
         kind = get(scorer)
-        made = make(kind, **(settings or {}))
+        instance = make(kind, **(settings or {}))
         name = kind.name if SCORERS.get(kind.name) is kind else reference_of(kind)
-        return cls(name, dict(made.settings))
+        return cls(name, dict(instance.settings))
 
     @property
     def kind(self) -> type[Scorer]:

@@ -45,7 +45,7 @@ class Scorer(nn.Module, ABC):
         return self(rows)
 
     def log_likelihood(self, rows: Tensor) -> float | None:
-        """The mean log-likelihood of ``rows``, up to a constant of d alone; None for a scorer that is no density."""
+        """The mean log-likelihood of ``rows``, up to a constant of d alone; None for a scorer that is not a density."""
         return None
 
     def remember(self, **tensors: Tensor) -> Self:

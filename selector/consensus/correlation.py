@@ -13,7 +13,7 @@ from selector.execution.threads import in_threads
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-BLOCK = 16  # inversions within so many neighbours are counted pair by pair: 8 and 32 are no faster
+BLOCK = 16  # neighbours within which inversions are counted pair by pair: 8 and 32 are not faster
 SCORES_AT_ONCE = 2**16  # the work of a chunk stays in the cache; whole columns take 1.4 times as long
 
 

@@ -25,7 +25,7 @@ def as_criterion(custom: Function | Criterion, taken: Collection[str]) -> Criter
         taken: names of other columns of the ranking and of consensus functions.
 
     Raises:
-        InputError: neither of both, a function without a name of its own, a field that Evidence does not have, or a
+        InputError: neither of the two, a function without a name of its own, a field that Evidence does not have, or a
             name that is taken.
     """
     if isinstance(custom, Criterion):
@@ -33,7 +33,7 @@ def as_criterion(custom: Function | Criterion, taken: Collection[str]) -> Criter
         if unknown:
             fields = ", ".join(EMBEDDINGS + SCORES)
             raise InputError(
-                f"criterion {custom.name!r}", f"needs {unknown[0]!r}, no field of Evidence", f"try {fields}"
+                f"criterion {custom.name!r}", f"needs {unknown[0]!r}, which is not a field of Evidence", f"try {fields}"
             )
         criterion = custom
     elif callable(custom):

@@ -75,7 +75,7 @@ def _mmd(evidence: Evidence, kernel: Kind) -> Tensor:
 
 
 def mmd_rbf(evidence: Evidence) -> Tensor:
-    """Squared MMD with exp(-|a-b|^2 / dim). Source: DSV, "MMD"; its released code forgets the square."""
+    """Squared MMD with exp(-|a-b|^2 / dim). Source: DSV, "MMD"; its released code omits the square."""
     return _mmd(evidence, "rbf")
 
 

@@ -56,7 +56,7 @@ def cross_p_values(folds: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def min_false_alarm_rate(n_calibration: int) -> float:
-    """The smallest false-alarm rate that so many calibration images support: 1 / (h + 1)."""
+    """The smallest false-alarm rate that a number of calibration images supports: 1 / (h + 1)."""
     return 1 / (n_calibration + 1)
 
 

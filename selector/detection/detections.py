@@ -49,7 +49,7 @@ class Detections:
 
     @property
     def smallest_p_value(self) -> float:
-        """The smallest p-value that so many calibration images can give."""
+        """The smallest p-value that this number of calibration images can give."""
         return min_false_alarm_rate(self.n_calibration)
 
     @cached_property

@@ -49,13 +49,13 @@ class DetectionFolder:
             self._clear()
         elif "detections.csv" in present:
             raise InputError(
-                str(root), "already holds a complete result", "choose a new folder, or write over it (--overwrite)"
+                str(root), "already holds a complete result", "choose a new folder, or replace it (--overwrite)"
             )
         elif present and self._stored_request() != request:
             raise InputError(
                 str(root),
                 "holds the unfinished result of another run or rate",
-                "choose a new folder, or write over it (--overwrite)",
+                "choose a new folder, or replace it (--overwrite)",
             )
         self.rows = self._complete_rows()
 

@@ -22,7 +22,7 @@ def resolve_engine(engine: Any, jobs: int | None, device: torch.device) -> Engin
         jobs: the number of worker processes; None: one per core on the CPU, else one for the device.
         device: what candidates are trained on.
     Raises:
-        InputError: for what is no engine, and for a number of jobs below 1 or of an engine that has its own.
+        InputError: for an object that is not an engine, a number of jobs below 1, and jobs together with an engine.
     """
     if engine is not None:
         if jobs is not None:

@@ -1,4 +1,4 @@
-"""Worker processes on this machine, which survive that one of them is killed."""
+"""Worker processes on this machine; a run survives that one of them is killed."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ class LocalWorkers:
     """Worker processes on this machine, one thread each (joblib's loky).
 
     loky gives up a whole pool when one worker is killed. So no more items are handed out than there are workers:
-    those in flight at the crash are known, and only they are tried again, one at a time, which tells the item that
-    kills its worker from its innocent neighbours.
+    those in flight at the crash are known, and only they are tried again, one at a time, which distinguishes the
+    item that kills its worker from those that ran beside it.
     """
 
     def __init__(self, jobs: int) -> None:

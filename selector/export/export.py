@@ -42,7 +42,7 @@ TRACED = 2  # images that the programs are traced with: a batch of one would be 
 
 
 def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
-    """Write the chosen detector, with its calibration, as programs for other runtimes; returns the folder.
+    """Write the chosen detector, with its calibration, as programs for other runtimes.
 
     model.onnx and model.pt2 (``torch.export``) take ``images`` (N,C,S,S) float32 in [0,1], of the channels and the
     size trained on, any N >= 1; they give ``score`` (N,) and ``map`` (N,S,S) float32, and ``p_value`` (N,) float64.
@@ -51,9 +51,18 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
     All of it is checked against the detector on the calibration images before anything is written. No file holds a
     pickle: the .pt2 is a zip of JSON and raw tensors, its example inputs left out because torch would pickle them.
 
-    Raises InputError when the packages for it are missing, when ``path`` holds something (``overwrite`` replaces
-    those three files and nothing else), and for a detector that has no such program; ExportError when a program
-    deviates from the detector by more than 1e-4; StorageError when ``path`` can't be written to.
+    Args:
+        outcome: The finished selection.
+        path: A folder, new or empty.
+        overwrite: Replace the three files of an earlier export there, and nothing else.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: Packages for the export are missing, the folder holds something, or the detector can't be exported.
+        ExportError: A program deviates from the detector by more than 1e-4.
+        StorageError: The folder can't be written to.
     """
     _require_packages()
     folder = Path(path)
@@ -128,7 +137,7 @@ def _on_cpu(detector: Detector) -> nn.Module:
     """The detector's scoring graph, a copy of its own on the CPU."""
     obstacle = detector.obstacle_to_export()
     if obstacle:
-        raise InputError(f"detector {detector.name!r}", f"has no program to export: {obstacle}", "select another one")
+        raise InputError(f"detector {detector.name!r}", f"can't be exported: {obstacle}", "select another one")
     return deepcopy(detector.module()).to("cpu").to(memory_format=torch.contiguous_format).eval()
 
 
@@ -157,8 +166,8 @@ def _check(
     ran = [program(batch) for batch in (images[:1], *images.split(BATCH))]
     score, maps, p = (torch.cat(parts) for parts in zip(*ran, strict=True))
     scores, score_maps = (torch.cat([values[:1], values]) for values in expected)
-    found = {"score": deviation(score, scores), "map": deviation(maps, score_maps)}
-    for output, value in found.items():
+    deviations = {"score": deviation(score, scores), "map": deviation(maps, score_maps)}
+    for output, value in deviations.items():
         if not value <= TOLERANCE:  # NaN too
             raise ExportError(
                 f"{name}: its {output} deviates from the detector's by {value:.2g} of its mean magnitude on the "
@@ -168,12 +177,12 @@ def _check(
     least, most = (p_values(calibration, scores + shift) for shift in (slack, -2 * slack))
     if not ((p >= least) & (p <= most)).all():
         raise ExportError(f"{name}: its p-values do not follow from the calibration scores. Nothing was written")
-    return found
+    return deviations
 
 
-def deviation(found: Tensor, expected: Tensor) -> float:
+def deviation(actual: Tensor, expected: Tensor) -> float:
     """The largest difference, as a share of the mean magnitude of what was expected."""
-    return ((found - expected).abs().max() / expected.abs().mean()).item()
+    return ((actual - expected).abs().max() / expected.abs().mean()).item()
 
 
 # The folder -------------------------------------------------------------------------------------------------------

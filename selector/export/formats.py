@@ -40,7 +40,7 @@ def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # whatever a kind or scorer from outside computes that ONNX has no word for
+    except Exception as error:  # whatever a kind or scorer from outside computes that ONNX can't express
         reason = str(error).rpartition("Summary")[2] or str(error)
         reason = " ".join(reason.split())[:300]
         raise ExportError(f"{ONNX}: torch can't convert the scoring graph ({reason}). Nothing was written") from error
@@ -76,12 +76,12 @@ def torch_bytes(program: torch.export.ExportedProgram) -> bytes:
 def pickles(content: bytes) -> list[str]:
     """The parts of a .pt2 archive that are pickled; ``torch.export.save`` writes raw tensors and JSON otherwise."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        found = [part.filename for part in archive.infolist() if part.filename.endswith(".pt") and part.file_size]
+        pickled = [part.filename for part in archive.infolist() if part.filename.endswith(".pt") and part.file_size]
         for name in archive.namelist():
             if name.endswith("_config.json"):
                 config = json.loads(archive.read(name)).get("config", {})
-                found += [f"{name}: {tensor}" for tensor, entry in config.items() if entry.get("use_pickle")]
-    return found
+                pickled += [f"{name}: {tensor}" for tensor, entry in config.items() if entry.get("use_pickle")]
+    return pickled
 
 
 def onnx_program(content: bytes) -> Program:

@@ -88,7 +88,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise UnreadableError("a folder, not an image")
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would wait forever.
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("not a regular file")
         if status.st_size == 0:

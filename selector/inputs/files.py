@@ -140,7 +140,7 @@ def unreadable(
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as a name that any file can hold: bytes that are no UTF-8 become escapes."""
+    """A path as a name that any file can hold: bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

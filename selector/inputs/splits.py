@@ -75,7 +75,9 @@ def grouped(groups: Groups, names: Sequence[str]) -> list[int]:
         try:
             numbers.setdefault(group, len(numbers))
         except TypeError as error:
-            raise InputError(f"groups: {group!r:.80} of {name}", "is not hashable", "give a text or number") from error
+            raise InputError(
+                f"groups: {group!r:.80} of {name}", "is not hashable", "give a string or a number"
+            ) from error
     return [numbers[group] for group in listed]
 
 

@@ -18,7 +18,7 @@ from selector.execution.threads import in_threads
 from selector.ranking.rules import Rule, best_first, deciding_values
 
 RESAMPLES = 50  # of the augmented draws and the unlabeled and validation images, for the verdict's error bar
-TIED_SHARE = 0.05  # of the resamples: who is at least as good as the first in so many can't be distinguished from it
+TIED_SHARE = 0.05  # of the resamples: a candidate at least as good as the first in this share is tied with it
 SCORES_AT_ONCE = 2**20  # of all resamples of a candidate: some 8 MB per temporary
 
 

@@ -111,10 +111,10 @@ def affected_images(
             rows_by_members.setdefault(others, []).append(row)
     affected = []
     for others, rows in rows_by_members.items():
-        seen = [evidence[i][0] for i in others]
-        is_distance = all(e.score_is_distance for e in seen)
-        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
-        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        of_members = [evidence[i][0] for i in others]
+        is_distance = all(e.score_is_distance for e in of_members)
+        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in of_members]
+        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in of_members], units)
         p = p_values(max_normalized([calibration(i) for i in others], units), test)
         affected += [CrossFitPValue(row, image_digest(images[row]), p[row].item()) for row in rows]
     return tuple(sorted(affected, key=lambda image: image.row))

@@ -88,7 +88,7 @@ class Rule:
 
     @property
     def max_threads(self) -> int:
-        """How many threads may evaluate it: a user's function need not bear more than one."""
+        """How many threads may evaluate it: a user's function need not be thread-safe."""
         return 1 if self.custom else MOST_THREADS
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Decision:
 
     @property
     def required_fields(self) -> frozenset[str]:
-        """The fields of the evidence that either of both rules reads."""
+        """The fields of the evidence that at least one of the two rules reads."""
         return self.normal.required_fields | self.under_shift.required_fields
 
 
@@ -153,13 +153,12 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
     return Decision(
         Rule.of(
             *AUTO,
-            reason="auto: how high test scores are compared with held-out normal ones, how skewed they are, and pseudo "
-            "anomalies",
+            reason="auto: the level of test scores above held-out normal ones, their skewness, and pseudo anomalies",
         ),
         Rule.of(
             *UNDER_SHIFT,
-            reason="auto: validation images do not resemble the normal test images, so no criterion decides that "
-            "compares the levels of their scores",
+            reason="auto: validation images do not resemble the normal test images, so only criteria decide that "
+            "do not compare the levels of their scores",
         ),
     )
 

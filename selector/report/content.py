@@ -188,12 +188,12 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
 
 
-def _shift_test(found: ShiftTest) -> tuple[str, str]:
-    if found.reason:
-        return "not compared", found.reason
-    answer = "no evidence of anomalies" if found.no_evidence_of_anomalies else "some are anomalous"
-    tests = f"p = {number(found.anomaly_p_value)} that all resemble them, {number(found.shift_p_value)} that half do"
-    return "shifted" if found.is_shifted else answer, tests
+def _shift_test(shift: ShiftTest) -> tuple[str, str]:
+    if shift.reason:
+        return "not compared", shift.reason
+    answer = "no evidence of anomalies" if shift.no_evidence_of_anomalies else "some are anomalous"
+    tests = f"p = {number(shift.anomaly_p_value)} that all resemble them, {number(shift.shift_p_value)} that half do"
+    return "shifted" if shift.is_shifted else answer, tests
 
 
 def _settings(outcome: Outcome) -> dict[str, str]:
@@ -219,7 +219,8 @@ def _comparable(ranking: Ranking) -> pd.DataFrame:
 def hyperparameters(table: pd.DataFrame) -> pd.DataFrame:
     """Every hyperparameter that varies within its augmentation, and the deciding value, in one row per candidate.
 
-    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a text or a truth value, else empty.
+    ``low`` and ``high`` are the ends of a range, or twice a number; ``choice`` is a string or a boolean as text, else
+    empty.
     """
     columns = ["augmentation", "hyperparameter", "low", "high", "choice", "value", "status", "is_best"]
     rows = [

@@ -41,7 +41,7 @@ CONSTANTS = {
 
 
 def write_report(outcome: Outcome, path: Path) -> Path:
-    """Write the report of a outcome, with report.json and ranking.csv beside it.
+    """Write the report of an outcome, with report.json and ranking.csv beside it.
 
     Args:
         outcome: The finished selection.
@@ -55,8 +55,8 @@ def write_report(outcome: Outcome, path: Path) -> Path:
     """
     page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     content = gather(outcome)
-    twin = json.dumps(nan_to_none(as_json(outcome, content)), indent=1, allow_nan=False, ensure_ascii=False)
-    contents = {page: render(content).encode(), page.with_name("report.json"): twin.encode()}
+    as_text = json.dumps(nan_to_none(as_json(outcome, content)), indent=1, allow_nan=False, ensure_ascii=False)
+    contents = {page: render(content).encode(), page.with_name("report.json"): as_text.encode()}
     if page.parent.resolve() != outcome.path.resolve():  # the run folder has it already
         contents[page.with_name("ranking.csv")] = (outcome.path / "ranking.csv").read_bytes()
     with disk_errors(page.parent, kept="the run itself is untouched"):

@@ -15,8 +15,8 @@ from selector.detection.regions import anomalous_pixels
 
 OUTLINE = (255, 64, 64)  # the colour of a line around a region
 OUTLINED = 128  # px: a line needs pixels finer than those of a small image
-LARGEST = 224  # px a side: twice the width at which a page shows them
-LOSSLESS = 96  # px a side up to which PNG is small enough, and exact
+LARGEST = 224  # px per side: twice the width at which a page shows them
+LOSSLESS = 96  # px per side up to which PNG is small enough, and exact
 
 
 def plain(image: Tensor) -> np.ndarray:

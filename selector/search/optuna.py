@@ -29,7 +29,7 @@ from selector.search.optuna_logging import quiet_optuna
 from selector.zoo.candidates import Candidate
 from selector.zoo.plan import Plan, training_of
 
-STARTUP = 10  # trials that TPE draws at random before it believes a density, which is Optuna's own number
+STARTUP = 10  # trials that TPE draws at random before it models densities: Optuna's default
 BATCH = 5  # trials of TPE proposed together: more would keep more workers busy, fewer would learn more from each other
 
 

@@ -1,7 +1,7 @@
 """The trials of a run: proposed, stored, trained and judged, a batch at a time.
 
 What a Borda says of a trial changes with every other one, and Optuna does not take another value for a trial that it
-knows. So trials are judged again for every batch, from what is on disk; a run that was stopped goes on the same.
+knows. So trials are judged again for every batch, from what is on disk, whether or not the run was stopped.
 """
 
 from collections.abc import Callable, Sequence

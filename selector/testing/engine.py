@@ -111,7 +111,7 @@ class EngineContract:
     def test_what_the_function_raises_is_raised(self, folders):
         before = thread_counts()
         with pytest.raises(FileNotFoundError, match="2"):
-            list(self.engine().run(os.rmdir, _made(folders, but=2)))
+            list(self.engine().run(os.rmdir, _make_folders(folders, but=2)))
         assert thread_counts() == before
 
     def test_closing_ends_the_work_in_flight(self):
@@ -143,8 +143,8 @@ def thread_counts() -> tuple[int, list[int]]:
     return torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
 
 
-def _made(folders: list[Path], but: int) -> list[Path]:
-    """The folders, all of them made but one."""
+def _make_folders(folders: list[Path], but: int) -> list[Path]:
+    """Make all folders but one, and return all."""
     for i, folder in enumerate(folders):
         if i != but:
             folder.mkdir()

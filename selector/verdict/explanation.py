@@ -117,8 +117,7 @@ def importance_of(augmentation: str) -> str:
 
 
 def agreement(values: pd.DataFrame) -> pd.DataFrame:
-    """Kendall's tau-b of every two columns over the rows that have a value in both, 1 on the diagonal; nan where one
-    of them is constant."""
+    """Kendall's tau-b of every two columns over the rows that have a value in both; nan where one is constant."""
     return values.corr(method="kendall", min_periods=2)
 
 

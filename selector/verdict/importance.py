@@ -54,7 +54,7 @@ def importances(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
 def hyperparameters(rows: pd.DataFrame) -> pd.DataFrame:
     """What varies between candidates of one augmentation, in one column each.
 
-    Numbers and ends of ranges are places in their order (0, 1, ...), choices are texts. What only varies together
+    Numbers and ends of ranges are places in their order (0, 1, ...), choices are strings. What only varies together
     shares a column.
     """
     alike: dict[tuple[float, ...], list[tuple[str, str]]] = {}
@@ -127,7 +127,7 @@ def _why_absent(varying: pd.DataFrame, values: np.ndarray) -> str:
         return f"only {varying.columns[0]} varies, so there is nothing to compare it with"
     if values.min() == values.max():
         return "all candidates have the same deciding value"
-    # Places among the settings of different augmentations are no number to fit: they are what is left over.
+    # Places among the settings of different augmentations are not numbers to fit: they are what is left over.
     chance = _chance(varying.drop(columns="hyperparameters", errors="ignore"), values)
     if math.isnan(chance):
         return f"{len(values)} candidates are too few to distinguish effects from chance"

@@ -26,7 +26,7 @@ def read_grid_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(str(path), f"can't be read ({error.strerror})", "name a .json or .toml file") from error
     except ValueError as error:  # of either format, or of UTF-8
-        raise InputError(str(path), f"is no JSON or TOML ({error})", f"try {EXAMPLE}") from error
+        raise InputError(str(path), f"is neither JSON nor TOML ({error})", f"try {EXAMPLE}") from error
     if not isinstance(values, dict) or not values or set(values) - set(PARTS):
         raise InputError(str(path), f"must hold tables named {', '.join(PARTS)}, and nothing else", f"try {EXAMPLE}")
     for name, part in values.items():

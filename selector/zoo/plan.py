@@ -53,12 +53,12 @@ class Plan:
             if kind.uses_augmentation
         ]
         combinations += [(kind, settings, None) for kind, settings in self.kinds if not kind.uses_augmentation]
-        made = [
+        candidates = [
             Candidate(training_of(kind, settings, augmentation, seed), scorer)
             for kind, settings, augmentation in combinations
             for scorer in self.scorers
         ]
-        return list({candidate.id: candidate for candidate in made}.values())
+        return list({candidate.id: candidate for candidate in candidates}.values())
 
 
 def training_of(kind: type[Kind], settings: Any, augmentation: Augmentation | None, seed: int) -> Training:
@@ -89,7 +89,7 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
             is_used, cell = True, {"encoder": encoder, **cell}
         kinds.append((kind, replace(settings, **cell)))
     if not is_used:
-        raise InputError(f"encoder={encoder!r}", "is a setting of none of the detectors", "leave it out")
+        raise InputError(f"encoder={encoder!r}", "is not a setting of any of the detectors", "leave it out")
     return kinds
 
 
@@ -118,7 +118,7 @@ def _names(what: str, choices: Any) -> list[Any]:
 
 def _no_names(what: str, choices: Any) -> InputError:
     return InputError(
-        f"{what}={choices!r}", "must be a non-empty sequence of names", f"see {what.removesuffix('s')} names"
+        f"{what}={choices!r}", "must be a non-empty sequence of names", f"give names or classes of {what}"
     )
 
 

@@ -23,8 +23,12 @@ REFRESH_SECONDS = 0.5
 def display(zoo: Zoo, n_pending: Callable[[], int], enabled: bool) -> Iterator[Callable[[Candidate], None]]:
     """Yield a function to call with every finished candidate, and show progress on standard error.
 
-    On a terminal a live table; elsewhere, in a log file say, one line per candidate. ``n_pending`` counts the
-    candidates that a search is still to propose.
+    On a terminal it is a live table; elsewhere, such as in a log file, one line per candidate.
+
+    Args:
+        zoo: the candidates that are trained.
+        n_pending: how many candidates a search is still to propose.
+        enabled: whether to show anything.
     """
     if not enabled:
         yield lambda candidate: None

@@ -6,7 +6,7 @@
     trained/<training id>.safetensors
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
     ensembles/<ensemble id>.safetensors  what is normal for its members, and its scores of the calibration images
-    cross/<ensemble id>/               the folds of a cross-conformal calibration, where one was asked for
+    cross/<ensemble id>/               the folds of a cross-conformal calibration, where one was requested
     progress/<training id>.json     where a training in flight stands
     trials.json                     what was proposed, in order: parameters and candidates, before they are trained
     study.log                       the same and what became of it, for Optuna's tools
@@ -48,7 +48,7 @@ DRAFTS = (
     *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
 )
 FORMAT = 1  # of run folders; others are refused
-LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates tells a reader nothing
+LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +131,10 @@ class Store:
 
     def _holds(self, images: dict[str, Tensor]) -> bool:
         try:
-            kept = files.read(self.root / "images.safetensors")[0]
+            stored = files.read(self.root / "images.safetensors")[0]
         except InputError:
             return False
-        return kept.keys() == images.keys() and all(torch.equal(kept[name], images[name]) for name in kept)
+        return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
 
     def _remove_partial_files(self) -> None:
         for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:
@@ -213,7 +213,7 @@ class Store:
         try:
             return json.loads(path.read_bytes())
         except OSError as error:
-            raise InputError(str(path), f"can't be read ({error.strerror})", "allow reading it") from error
+            raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
         except ValueError as error:
             raise InputError(str(path), f"is corrupt ({error})", remedy) from error
 
@@ -334,7 +334,7 @@ class Store:
     def _forget_ensembles(self, candidate_id: str) -> None:
         """Those of a candidate that is trained again: they were normalised with the former."""
         for path in (self.root / "ensembles").glob("*.safetensors"):
-            with suppress(InputError):  # a damaged one is made again when it is asked for
+            with suppress(InputError):  # a damaged one is made again when it is needed
                 if candidate_id in files.read(path)[1].get("normalizations", {}):
                     path.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from selector.zoo.store import Store
 
 
 class StoredEvidence(Mapping[str, list[Evidence]]):
-    """The evidence of these candidates, read when it is asked for and not kept: that of all may exceed memory."""
+    """The evidence of these candidates, read at each access and not kept: that of all may exceed memory."""
 
     def __init__(self, store: Store, candidate_ids: Collection[str]) -> None:
         self._store = store

@@ -137,11 +137,20 @@ def _complete(store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor
 def gather_evidence(
     detector: Detector, images: Mapping[str, Tensor], training: Training, anomalies: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """All that selection may see of a candidate; ``augmented`` is (draws, n, d), with as many rows as train images.
+    """All that selection may see of a candidate.
 
-    The draws depend on the seed only, so that candidates of one augmentation family meet the same random numbers.
-    Nothing of test images where there are none, and nothing of pseudo anomalies where the detector has none of its
-    own. Raises FloatingPointError when an embedding or a score is not finite.
+    The draws depend on the seed only, so that candidates of one augmentation family see the same random numbers.
+
+    Args:
+        detector: the candidate's, trained and fitted.
+        images: (n,C,S,S) by split.
+        training: the candidate's.
+        anomalies: validation anomalies (n,C,S,S) by family.
+    Returns:
+        Embeddings and scores by field of ``Evidence``; ``augmented`` is (draws, n, d), with as many rows as train
+        images. Fields of test images, or of pseudo anomalies of its own, are absent where there are none.
+    Raises:
+        FloatingPointError: where an embedding or a score is not finite.
     """
     seed = training.seed
     evidence = {"train": detector.embed(images["train"])}

@@ -127,7 +127,7 @@ class Zoo:
             return evidence[0]
         ensemble = self.ensemble(members)
         assert isinstance(ensemble, Ensemble)
-        by_split = {name: [getattr(one, name) for one in evidence] for name in ("validation_scores", "test_scores")}
+        by_split = {name: [getattr(item, name) for item in evidence] for name in ("validation_scores", "test_scores")}
         normalized = {
             name: max_normalized(scores, ensemble.normalizations)
             for name, scores in by_split.items()

@@ -109,7 +109,7 @@ def test_gradients_reach_a_number():
 def test_a_text_obeys_its_bounds(tmp_path):
     folder = Annotated[str, Bounds("must be a folder", lambda path: Path(path).is_dir())]
     assert normalise("textures", str(tmp_path), folder, ".") == str(tmp_path)
-    for bad, message in (("no/such", "'no/such': must be a folder; try '.'"), (3, "3: must be a text; try '.'")):
+    for bad, message in (("no/such", "'no/such': must be a folder; try '.'"), (3, "3: must be a string; try '.'")):
         with pytest.raises(InputError) as refusal:
             normalise("textures", bad, folder, ".")
         assert str(refusal.value) == f"textures={message}"

@@ -97,8 +97,8 @@ def test_unknown_hyperparameter():
         (Nameless, 'augmentation Nameless: must declare name; add `name: ClassVar[str] = "mine"` to it'),
         (Plain, "augmentation Plain: must be a frozen dataclass; write @dataclass(frozen=True) above it"),
         (augmentations.Augmentation, "augmentation Augmentation: has no _draw, _transform, grid, suggest"),
-        (dict, "augmentation <class 'dict'>: must be a class that inherits Augmentation"),
-        (CutOut(), "must be a class that inherits Augmentation"),
+        (dict, "augmentation <class 'dict'>: must be a subclass of Augmentation"),
+        (CutOut(), "must be a subclass of Augmentation"),
     ],
 )
 def test_a_class_that_lacks_something_is_refused(cls, message):

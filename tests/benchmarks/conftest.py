@@ -54,7 +54,7 @@ def made_zoo():
         }
         for i in range(specialists):
             logs["test"][normal:, i] += 6.0 * (kind == i)
-        unit = source.uniform(0.5, 2, len(names))  # scores of different detectors are no numbers to compare
+        unit = source.uniform(0.5, 2, len(names))  # scores of different detectors can not be compared as numbers
         scores = {part: pd.DataFrame(np.exp(unit * values), columns=names) for part, values in logs.items()}
         labels = torch.tensor([0] * normal + [1] * anomalous)
         view = View(task, group, "", torch.arange(normal + anomalous), labels)

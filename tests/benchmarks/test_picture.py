@@ -24,6 +24,6 @@ def test_drawing_twice_gives_the_same_file(panels, tmp_path):
 def test_what_is_shown_is_a_normal_image_its_pseudo_anomalies_and_a_map(tiny):
     panels = picture.gather(preset=tiny)
     assert set(panels.pseudo_anomalies) == set(picture.AUGMENTATIONS)
-    assert panels.found.shape == panels.normal.shape == (1, 64, 64)
+    assert panels.anomalous.shape == panels.normal.shape == (1, 64, 64)
     assert panels.score_map.shape == (64, 64)
     assert all(not torch.equal(image, panels.normal) for image in panels.pseudo_anomalies.values())

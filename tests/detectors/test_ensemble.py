@@ -56,7 +56,7 @@ def test_scores_that_are_no_distances_may_have_any_offset_and_sign():
     [(0.0, True), (math.nan, True), (math.inf, True), (-1.0, True), (5.0, False), (math.nan, False)],
 )
 def test_scores_that_nothing_can_be_compared_by_are_refused(value, is_distance):
-    with pytest.raises(FloatingPointError, match="nothing to compare by"):
+    with pytest.raises(FloatingPointError, match="be normalised"):
         Normalization.of(torch.full((9,), value), is_distance)
 
 
@@ -113,7 +113,7 @@ def test_normalisations_of_other_members_are_refused(ensemble):
         Ensemble(ensemble.members).with_normalization(ensemble.normalizations[:1], ensemble.map_normalizations)
 
 
-def test_fit_holds_images_out_to_measure_by(striped, monkeypatch):
+def test_fit_holds_images_out_to_normalise_by(striped, monkeypatch):
     images = striped(20)
     seen = []
     fit = Classifier.fit
@@ -132,7 +132,7 @@ def test_fit_holds_images_out_to_measure_by(striped, monkeypatch):
 def test_a_state_that_is_not_whole_is_refused(ensemble, missing):
     state = ensemble.state()
     del state.settings[missing]
-    with pytest.raises(InputError, match="not whole"):
+    with pytest.raises(InputError, match="incomplete"):
         Ensemble.from_state(state, torch.device("cpu"))
 
 

@@ -153,7 +153,7 @@ def test_write_bytes_replaces(tmp_path):
 
 def test_missing(tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(InputError, match="is not there"):
+        with pytest.raises(InputError, match="does not exist"):
             files.read(path)
 
 

@@ -345,8 +345,8 @@ class TestLayout:
         ("change", "said"),
         [
             ({"scorer": "other"}, "the scorer other has no form by location"),
-            ({"n": 7}, "takes 8 images or more, and there were 7"),
-            ({"LOCATION_VALUES": 112 * 25 * 8 - 1}, "takes 8 images or more, and there were 7"),
+            ({"n": 7}, "needs at least 8 images, and there were 7"),
+            ({"LOCATION_VALUES": 112 * 25 * 8 - 1}, "needs at least 8 images, and there were 7"),
             ({"MODEL_VALUES": 112 * 112 * 25 - 1}, "each of 5x5 locations would take too much memory"),
         ],
         ids=str,
@@ -373,7 +373,7 @@ class TestLayout:
     def test_a_layout_that_cannot_be_is_refused(self):
         images = aligned(7, size=32)
         detector = patch_detector().random_init(images)
-        with pytest.raises(InputError, match=r"density='per location': is out of reach .*there were 7"):
+        with pytest.raises(InputError, match=r"density='per location': is not possible .*there were 7"):
             detector.fit_scorer(images, density=PER_LOCATION)
         with pytest.raises(InputError, match="did you mean shared"):
             detector.fit_scorer(images, density="shard")
@@ -592,7 +592,7 @@ class TestDetector:
     def test_a_state_without_its_layout_is_refused(self, by_location, missing):
         state = by_location.state()
         settings = {name: value for name, value in state.settings.items() if name != missing}
-        with pytest.raises(InputError, match="is not whole"):
+        with pytest.raises(InputError, match="is incomplete"):
             PatchClassifier.from_state(dataclasses.replace(state, settings=settings), torch.device("cpu"))
 
     def test_memory_is_bounded_by_pieces(self, by_texture, monkeypatch):

@@ -128,7 +128,7 @@ class TestParts:
             (kind, scorer) for kind in ("pixels", "own_parts:Frozen") for scorer in ("gaussian", "own_parts:Knn")
         ]
 
-    def test_a_users_own_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
+    def test_a_part_from_outside_may_lie_in_the_working_folder(self, select, own_parts, tmp_path, monkeypatch):
         (tmp_path / "parts_here.py").write_text(
             "from own_parts import Knn\n\n\nclass Nearest(Knn):\n    name = 'nearest'\n"
         )
@@ -159,15 +159,15 @@ class TestParts:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("no json.json", "{not json", "is no JSON or TOML"),
-            ("no toml.toml", "= 3", "is no JSON or TOML"),
-            ("json as.toml", '{"detectors": ["pixels"]}', "is no JSON or TOML"),
-            ("binary.json", b"\xff\xfe\x00", "is no JSON or TOML"),
+            ("no json.json", "{not json", "is neither JSON nor TOML"),
+            ("no toml.toml", "= 3", "is neither JSON nor TOML"),
+            ("json as.toml", '{"detectors": ["pixels"]}', "is neither JSON nor TOML"),
+            ("binary.json", b"\xff\xfe\x00", "is neither JSON nor TOML"),
             ("empty.json", "{}", "must hold tables named augmentations, detectors, scorers"),
             ("list.json", "[]", "must hold tables named"),
             ("other.json", '{"augmentation": ["cutout"]}', "must hold tables named"),
             ("a name.json", '{"detectors": "pixels"}', "must map names to lists of settings, or list names"),
-            ("twice.json", '{"detectors": ["pixels"]}', "has detectors, which an option names too"),
+            ("twice.json", '{"detectors": ["pixels"]}', "has detectors, which an option gives too"),
             ("no cells.json", '{"augmentations": {"cutout": []}}', "is empty"),
             ("no list.json", '{"augmentations": {"cutout": {"area": [0.1, 0.2]}}}', "must be a list of dicts"),
             ("unknown.json", '{"augmentations": {"cutpast": [{}]}}', "did you mean cutpaste"),

@@ -296,7 +296,7 @@ def test_a_parent_killed_and_then_a_worker(driver, undisturbed, tmp_path):
     out = tmp_path / "run"
     _, ranking, _ = undisturbed
     parent = driver.start(out, jobs=2)
-    until(lambda: len(workers(parent)) == 2 and any(out.glob("trained/*.safetensors")))
+    until(lambda: len(workers(parent)) == 2 and any(out.glob("progress/*.json")))
     orphans = workers(parent)
     os.kill(parent, signal.SIGKILL)
     assert driver.ended() == -signal.SIGKILL

@@ -64,7 +64,7 @@ def test_a_run_folder_made_with_other_settings_is_refused(run, data, options):
         select_best(data[0], data[1][1:], **options, out=run.path)
 
 
-def test_an_own_criterion_decides_and_is_shown_when_its_function_is_gone(run_copy, data, options):
+def test_a_custom_criterion_decides_and_is_shown_when_its_function_is_gone(run_copy, data, options):
     def brightest(evidence):
         """The highest test score."""
         return evidence.test_scores.max()

@@ -63,7 +63,7 @@ def test_load_refuses_what_is_no_run(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_twins_of_the_ranking_are_readable(run):
+def test_the_files_of_the_ranking_are_readable(run):
     table = pd.read_csv(run.path / "ranking.csv")
     assert json.loads(table.hyperparameters[0]) == {k: list(v) for k, v in run.best.hyperparameters.items()}
     saved = json.loads((run.path / "selection.json").read_text(), parse_constant=lambda c: pytest.fail(c))

@@ -114,7 +114,7 @@ class TestOwnScorer:
             (["own_parts:Nearest"], "Nearest"),
             (["no_such_module:Knn"], "no_such_module"),
             ({"own_parts:Knn": [{"n": 1}]}, r"knn.*n"),
-            (["own_parts:Frozen"], "must be a class that inherits Scorer"),
+            (["own_parts:Frozen"], "must be a subclass of Scorer"),
         ],
     )
     def test_one_that_can_not_be_made_is_refused(self, data, usual, own_parts, tmp_path, scorers, message):
@@ -123,7 +123,7 @@ class TestOwnScorer:
         assert not (tmp_path / "run").exists()
 
 
-def test_an_own_kind_is_ranked_with_the_others_and_detects(data, usual, own_parts, tmp_path):
+def test_a_kind_from_outside_is_ranked_with_the_others_and_detects(data, usual, own_parts, tmp_path):
     selection = select_best(*data, **usual, detectors=["classifier", own_parts.Frozen], out=tmp_path / "run")
     assert sorted(selection.ranking.detector) == ["classifier", "own_parts:Frozen"]
     assert set(selection.ranking.status) == {"ok"}
@@ -159,7 +159,7 @@ class Subprocess:
 
 
 class TestEngine:
-    def test_a_users_own_gives_the_same_ranking(self, run, data, options):
+    def test_a_custom_criterion_gives_the_same_ranking(self, run, data, options):
         engine = Backwards()
         arguments = {name: value for name, value in options.items() if name != "jobs"}
         selection = select_best(*data, **arguments, engine=engine)

@@ -154,7 +154,7 @@ BAD = {
     "a setting out of range": ({"detectors": {"classifier": [{"steps": 0}]}}, "steps=0"),
     "unknown setting of a scorer": ({"scorers": {"gaussian": [{"k": 1}]}}, "gaussian"),
     "unknown encoder": ({"encoder": "resnet19"}, "did you mean resnet18"),
-    "an encoder for kinds without one": ({"encoder": "small", "detectors": ["pixels"]}, "none of the detectors"),
+    "an encoder for kinds without one": ({"encoder": "small", "detectors": ["pixels"]}, "any of the detectors"),
     "device": ({"device": "warp9"}, "warp9"),
     "jobs": ({"jobs": 0}, "at least 1"),
     "seed": ({"seed": -1}, "at least 0"),

@@ -133,14 +133,14 @@ def _choices(
     )
     for draw in range(len(test)):
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
-        kept = np.flatnonzero(trusted if trusted.any() else ~trusted)
-        table = pd.DataFrame({name: values[name][draw, kept] for name in names}, index=kept)
-        comparison = shift_test(validation_scores[validation[draw]][:, kept], test_scores[test[draw]][:, kept])
+        usable = np.flatnonzero(trusted if trusted.any() else ~trusted)
+        table = pd.DataFrame({name: values[name][draw, usable] for name in names}, index=usable)
+        comparison = shift_test(validation_scores[validation[draw]][:, usable], test_scores[test[draw]][:, usable])
         deciding = choosing[comparison.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
         orders = {rule: [int(place) for place in best_first(table, table, rule)] for rule in set(deciding.values())}
         chosen = {name: auroc[orders[rule][0]] for name, rule in deciding.items()}
         members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])
-        yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, kept].mean()}
+        yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, usable].mean()}
 
 
 def _proxy_auroc(evidence: Evidence) -> Tensor:

@@ -95,7 +95,7 @@ class TestFolders:
 
     def test_an_image_in_no_class_is_named(self, pets):
         write(pets / "overview.png", 1)
-        assert "overview.png: is in no sub-folder" in refusal("classes-cat", pets)
+        assert "overview.png: is not in a sub-folder" in refusal("classes-cat", pets)
 
     def test_one_class_alone_is_refused(self, tmp_path):
         write(tmp_path / "cat" / "1.png", 1)

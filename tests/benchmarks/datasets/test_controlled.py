@@ -104,7 +104,7 @@ def test_two_kinds_of_one_augmentation_are_drawn_independently(task):
     assert not one & another
 
 
-def test_the_order_of_test_images_tells_nothing(task):
+def test_the_order_of_test_images_reveals_nothing(task):
     kinds = controlled(task, LOCAL, seed=0).kinds
     where = [i for i, kind in enumerate(kinds) if kind == ""]
     assert 0.25 < sum(where) / len(where) / len(kinds) < 0.75

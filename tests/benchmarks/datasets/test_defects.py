@@ -227,7 +227,7 @@ def test_an_unreadable_mask_is_named(tmp_path):
 def test_an_image_in_no_kind_is_named(tmp_path):
     home = write_category(tmp_path / "bottle")
     write(home / "test" / "stray.png")
-    assert "stray.png: is in no sub-folder" in refusal("mvtec-bottle", tmp_path)
+    assert "stray.png: is not in a sub-folder" in refusal("mvtec-bottle", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_wrong_root_says_what_belongs_where(tmp_path, name, line):
 
 @pytest.mark.parametrize(
     ("lacks", "said"),
-    [("train/good", "train/good: is no folder"), ("test/good", "no normal test"), ("test", "test: is no folder")],
+    [("train/good", "train/good: is not a folder"), ("test/good", "no normal test"), ("test", "test: is not a folder")],
 )
 def test_what_a_category_lacks_is_said(tmp_path, lacks, said):
     home = write_category(tmp_path / "bottle")

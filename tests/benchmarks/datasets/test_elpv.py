@@ -50,7 +50,7 @@ def test_no_image_is_both_in_train_and_test(mono):
     assert sum(image in train for image in normal_test) <= len(normal_test) * 0.02  # the set holds a few twins
 
 
-def test_the_order_of_test_images_tells_nothing(mono):
+def test_the_order_of_test_images_reveals_nothing(mono):
     half = len(mono.labels) // 2
     assert abs(mono.labels[:half].float().mean() - mono.labels[half:].float().mean()) < 0.2
 

@@ -112,7 +112,7 @@ def test_loading_twice_gives_the_same_task(mono):
     assert again.kinds == mono.kinds
 
 
-def test_the_order_of_test_images_tells_nothing(task):
+def test_the_order_of_test_images_reveals_nothing(task):
     positions = np.arange(len(task.kinds))
     for kind in (*GENERATORS, ""):
         where = positions[[k == kind for k in task.kinds]].mean() / len(positions)

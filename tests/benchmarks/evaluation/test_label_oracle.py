@@ -1,4 +1,4 @@
-"""A choice by labels of half of the images, judged on the other half, and where it is worth something."""
+"""A choice by labels of half of the images, evaluated on the other half, and where it has any worth."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def test_among_candidates_that_find_nothing_the_choice_is_worth_a_random_pick():
     assert found[:, 1].mean() == pytest.approx((aurocs.max(1) - aurocs.mean(1)).mean(), abs=0.03)
 
 
-def test_the_images_that_are_judged_on_are_not_those_that_chose():
+def test_the_images_evaluated_on_are_not_those_that_chose():
     """Each of two candidates finds one of two anomalies: the one that is chosen finds none of the other half."""
     scores = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, -1.0], [-1.0, 1.0]])
     assert half_label_oracle(scores, torch.tensor([0, 0, 1, 1]), 0, "task") == (0.0, 1.0)

@@ -80,7 +80,7 @@ def test_batches_give_what_all_at_once_gives(batch, levels):
     assert localization(maps, masks, batch=batch) == pytest.approx(localization(maps, masks), abs=1e-12)
 
 
-def test_adding_goes_on_after_computing():
+def test_images_can_be_added_after_computing():
     maps, masks = case(2)
     metrics = LocalizationMetrics()
     metrics.update(maps[:5], masks[:5])

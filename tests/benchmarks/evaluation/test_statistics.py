@@ -222,7 +222,7 @@ def test_friedman_where_all_cases_agree_and_where_all_methods_tie():
     assert (tied.statistic, tied.p_value, tied.statistic_f, tied.p_value_f) == (0, 1, 0, 1)
     with pytest.raises(InputError, match="at least 2 cases"):
         friedman(pd.DataFrame([[1.0, 2.0, 3.0]]))
-    with pytest.raises(InputError, match="must be at least 3"):
+    with pytest.raises(InputError, match="at least 3 are needed"):
         friedman(pd.DataFrame([[1.0, 2.0]] * 7))
 
 
@@ -367,7 +367,7 @@ def test_wilcoxon_is_exact_on_both_sides_of_the_enumeration():
         assert found.p_value[0] == pytest.approx(2 / 2**n, rel=1e-9)
 
 
-def test_wilcoxon_tells_demsars_two_classifiers_apart():
+def test_wilcoxon_distinguishes_demsars_two_classifiers():
     """His section 3.1.3: R+ = 93, R- = 12, significant at .05 on 14 data sets."""
     found = wilcoxon_holm(pd.DataFrame({"m": np.array(GAIN) / 1000, "C4.5": 0.0}))
     assert 0.005 < found.p_value[0] < 0.05

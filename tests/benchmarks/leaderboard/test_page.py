@@ -54,7 +54,7 @@ def section(page, name):
     return unescape(page[start : page.index("</section>", start)])
 
 
-def test_the_page_and_its_twins_are_written_beside_the_run_or_elsewhere(run, written, page):
+def test_the_page_and_its_other_formats_are_written_beside_the_run_or_elsewhere(run, written, page):
     assert sorted(path.name for path in written.parent.iterdir()) == [
         "index.html",
         "leaderboard.md",
@@ -187,8 +187,8 @@ def test_all_data_sets_and_the_label_resolvable_ones_are_shown_together(make_run
     assert summary.label_resolvable_mean_regret["dsv"] == pytest.approx(mean)
     assert summary.mean_regret["dsv"] == pytest.approx(rows[rows.criterion == "dsv"].regret.mean())
     assert page.count('<table class="sortable">') == 2
-    for twin in ("leaderboard.md", "leaderboard.tex"):
-        text = (folder / twin).read_text("utf-8")
+    for name in ("leaderboard.md", "leaderboard.tex"):
+        text = (folder / name).read_text("utf-8")
         assert len(re.findall(r"^(?:\| )?default ", text, re.MULTILINE)) == 2
         assert "Not label-resolvable: c " in text
 

@@ -24,7 +24,7 @@ def refusal(folder):
 def test_a_missing_file_is_named(make_run, file):
     folder = make_run()
     (folder / file).unlink()
-    assert f"{file}: is not there" in refusal(folder)
+    assert f"{file}: does not exist" in refusal(folder)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -210,7 +210,7 @@ def test_everything_runs_and_knows_its_memory(tmp_path, capsys):
     # Two workers, each with the libraries in memory.
     assert rows.set_index("part").ours_mb["zoo"] > 200
     growth = pd.read_csv(tmp_path / "scaling.csv")
-    assert list(growth.of) == ["candidates", "images", "px a side", "rows of each set"]
+    assert list(growth.of) == ["candidates", "images", "px per side", "rows of each set"]
     assert all(map(math.isfinite, growth.exponent))
     printed = capsys.readouterr().out
     assert all(f"| {row.what} | {row.of} |" in printed for row in growth.itertuples())

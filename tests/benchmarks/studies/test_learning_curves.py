@@ -74,7 +74,7 @@ def few():
 
 @pytest.fixture(scope="module")
 def noisy(few):
-    """Tasks of candidates that are hard to tell apart, one table."""
+    """Tasks of candidates that are hard to distinguish, one table."""
     return pd.concat(
         [measure_regrets(zoo(np.linspace(0, 2, 8), seed=s, task=f"task{s}")) for s in range(6)], ignore_index=True
     )

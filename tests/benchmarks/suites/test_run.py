@@ -248,7 +248,7 @@ class TestSuites:
         with pytest.raises(InputError, match="held-out"):
             suites.get("heldout")
 
-    def test_reducing_keeps_both_labels_apart_and_the_train_images_of_twin_tasks_alike(self):
+    def test_reducing_keeps_both_labels_and_gives_tasks_of_one_data_set_the_same_train_images(self):
         from benchmarks.tasks.task import Task
 
         images = torch.arange(2000.0).view(-1, 1, 1, 1) / 2000

@@ -89,7 +89,7 @@ def test_ratios_out_of_range_are_refused(task, ratio):
 
 
 def test_a_ratio_that_means_no_image_is_refused(task):
-    with pytest.raises(InputError, match=r"ratio=0\.01.*none of 40"):
+    with pytest.raises(InputError, match=r"ratio=0\.01.*less than one of 40"):
         contaminated(replace(task, train=task.train[:40]), 0.01, seed=0)
 
 

@@ -1,4 +1,4 @@
-"""Trials: the ratio that was asked for, every normal image kept while anomalies suffice, the same again from a seed."""
+"""Trials: the requested ratio, every normal image kept while anomalies suffice, the same again from a seed."""
 
 import pytest
 import torch

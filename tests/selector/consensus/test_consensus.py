@@ -242,7 +242,7 @@ def small_permutations():
         ),
     ],
 )  # fmt: skip
-def test_select_where_only_exact_sums_tell_what_ties(scores):
+def test_select_where_only_exact_sums_show_what_ties(scores):
     np.testing.assert_allclose(values(scores, "select"), naive_select(scores)[0], atol=1e-11)
 
 
@@ -267,7 +267,7 @@ def test_where_no_candidate_has_finite_scores_nobody_is_trusted():
 # The table
 
 
-def test_none_asks_for_all_that_the_input_supports():
+def test_none_means_all_that_the_input_supports():
     assert list(consensus.evaluate(make())) == [name for name in NAMES if name != "udr"]
     assert list(consensus.evaluate(make(), families=families_of(8))) == NAMES
     assert list(consensus.evaluate(make(), ["select", "mc"])) == ["select", "mc"]

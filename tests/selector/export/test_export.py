@@ -294,7 +294,7 @@ def test_a_full_disk_leaves_the_folder_as_it_was(written, monkeypatch, tmp_path,
 @ONE_CASE
 def test_a_detector_without_a_program_is_refused(written, monkeypatch, tmp_path):
     monkeypatch.setattr(written.detector, "obstacle_to_export", lambda: "it asks a server", raising=False)
-    with pytest.raises(InputError, match="detector 'classifier': has no program to export: it asks a server"):
+    with pytest.raises(InputError, match="detector 'classifier': can't be exported: it asks a server"):
         export(written, tmp_path / "exported")
     assert list(tmp_path.iterdir()) == []
 

@@ -136,7 +136,7 @@ def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool, rank
     assert (result.spread["rtm"] == 0).all()
 
 
-def test_the_share_of_first_places_tells_a_clear_choice_from_a_toss(pool, candidate, evidence, ranked):
+def test_the_share_of_first_places_distinguishes_a_clear_choice_from_a_toss(pool, candidate, evidence, ranked):
     clear = ranked(pool, Rule.of("score_shift"))
     assert clear.share_first > 0.9
     assert clear.margin > clear.margin_spread > 0

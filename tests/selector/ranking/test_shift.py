@@ -174,5 +174,5 @@ def test_a_loaded_run_says_the_same(shifted_run):
 def test_its_report_shows_it(shifted_run, tmp_path):
     page = shifted_run.report(tmp_path)
     assert "validation images do not resemble the normal test images" in page.read_text()
-    twin = json.loads((tmp_path / "report.json").read_text())
-    assert twin["comparison"]["shift_p_value"] == shifted_run.result.comparison.shift_p_value
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["comparison"]["shift_p_value"] == shifted_run.result.comparison.shift_p_value

@@ -215,8 +215,8 @@ def test_importances_are_shown_with_their_bars(selection, tmp_path, monkeypatch)
     assert re.findall(r"</span> ([\d.]+)%</td>", text) == ["75", "25", "90"]
     widths = [float(width) for width in re.findall(r'class="bar" style="width: ([\d.]+)%"', text)]
     assert widths[0] / widths[1] == pytest.approx(3, rel=0.01)
-    twin = json.loads((tmp_path / "report.json").read_text("utf-8"))
-    assert twin["why"]["importances"] == shares.to_dict("records")
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert report["why"]["importances"] == shares.to_dict("records")
 
 
 def test_what_agrees_is_side_by_side_and_every_pair_is_drawn_once():
@@ -272,23 +272,23 @@ def refuse(constant):
     raise AssertionError(constant)
 
 
-def test_twins_are_there_and_valid(selection, page, tmp_path):
+def test_json_and_csv_are_there_and_valid(selection, page, tmp_path):
     written = write_report(selection, tmp_path / "elsewhere")
     assert written == tmp_path / "elsewhere" / "index.html"
     assert written.read_text("utf-8") == page
     assert sorted(p.name for p in written.parent.iterdir()) == ["index.html", "ranking.csv", "report.json"]
     assert (written.parent / "ranking.csv").read_bytes() == (selection.path / "ranking.csv").read_bytes()
-    twin = json.loads((written.parent / "report.json").read_text("utf-8"), parse_constant=refuse)
-    assert twin["verdict"] == selection.verdict
-    assert [row["candidate"] for row in twin["ranking"]] == list(selection.ranking.candidate)
-    assert twin["ranking"][0]["rtm"] == selection.ranking.rtm[0]
-    assert twin["rule"]["names"] == list(selection.result.rule.names)
-    assert twin["skipped"][0]["name"] == HOSTILE
-    assert len(twin["decision"]["test"]) == 12
-    assert twin["why"]["summary"] == selection.why().summary
-    assert twin["why"]["agreement"]["rtm"]["dsv"] == twin["why"]["agreement"]["dsv"]["rtm"]
-    assert len(twin["why"]["preferred"]) == len(selection.why().preferred)
-    assert {"versions", "settings", "spread", "margin", "notes"} <= set(twin)
+    report = json.loads((written.parent / "report.json").read_text("utf-8"), parse_constant=refuse)
+    assert report["verdict"] == selection.verdict
+    assert [row["candidate"] for row in report["ranking"]] == list(selection.ranking.candidate)
+    assert report["ranking"][0]["rtm"] == selection.ranking.rtm[0]
+    assert report["rule"]["names"] == list(selection.result.rule.names)
+    assert report["skipped"][0]["name"] == HOSTILE
+    assert len(report["decision"]["test"]) == 12
+    assert report["why"]["summary"] == selection.why().summary
+    assert report["why"]["agreement"]["rtm"]["dsv"] == report["why"]["agreement"]["dsv"]["rtm"]
+    assert len(report["why"]["preferred"]) == len(selection.why().preferred)
+    assert {"versions", "settings", "spread", "margin", "notes"} <= set(report)
 
 
 def test_an_html_path_names_the_page(selection, tmp_path):
@@ -363,8 +363,8 @@ def test_without_test_images_the_report_says_so(tmp_path):
     assert page.count("No test images were given") == 2  # gallery and contact sheet
     assert "unlabeled test images" not in page
     assert "<div><dt>Test images</dt><dd>none</dd>" in page
-    twin = json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
-    assert twin["decision"]["test"] == []
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"), parse_constant=refuse)
+    assert report["decision"]["test"] == []
     assert [column.name for column in leaderboard(selection.result).columns] == ["pseudo_auc", "npd"]
     assert "Not computed" in page
     assert set(selection.why().preferred.criterion) <= {"pseudo_auc", "npd"}

@@ -42,9 +42,9 @@ def test_the_example_of_the_messages_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "rule"),
     [
-        ("grid.json", b"{", "is no JSON or TOML"),
-        ("grid.json", b"\xff\xfe", "is no JSON or TOML"),
-        ("grid.toml", b"[augmentations", "is no JSON or TOML"),
+        ("grid.json", b"{", "is neither JSON nor TOML"),
+        ("grid.json", b"\xff\xfe", "is neither JSON nor TOML"),
+        ("grid.toml", b"[augmentations", "is neither JSON nor TOML"),
         ("grid.json", b"[]", "must hold tables named"),
         ("grid.json", b"{}", "must hold tables named"),
         ("grid.json", b'{"augmentation": {}}', "must hold tables named"),

@@ -106,7 +106,7 @@ class TestSettings:
         (candidate,) = planned(kinds={"classifier": [{"encoder": "small"}]}, encoder="resnet18")
         assert candidate.training.settings.encoder == "small"
 
-    def test_those_of_a_scorer_tell_candidates_apart(self):
+    def test_settings_of_a_scorer_distinguish_candidates(self):
         candidates = planned(scorers={Weighted: [{"weight": 1.0}, {"weight": 2.0}, {}]})
         assert [candidate.scorer.settings for candidate in candidates] == [{"weight": 1.0}, {"weight": 2.0}]
         assert candidates[0].training == candidates[1].training
@@ -148,7 +148,7 @@ def local_class():
         ({"kinds": {"classifier": []}}, "'classifier': is empty"),
         ({"kinds": {"classifier": [{"stepps": 3}]}}, "setting of detector 'classifier' 'stepps'.*did you mean steps"),
         ({"kinds": {"classifier": [{"steps": 0}]}}, "steps=0: must be at least 1"),
-        ({"kinds": [Average], "encoder": "small"}, "encoder='small': is a setting of none of the detectors"),
+        ({"kinds": [Average], "encoder": "small"}, "encoder='small': is not a setting of any of the detectors"),
         ({"encoder": "smal"}, "did you mean small"),
         ({"scorers": ()}, "scorers"),
         ({"scorers": ("gausian",)}, "did you mean gaussian"),

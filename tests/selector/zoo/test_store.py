@@ -367,7 +367,7 @@ def test_progress_is_read_and_forgotten(store):
 
 
 def test_json_is_written_without_nan(store):
-    """NaN is no JSON: what has no number is null, however deep it lies."""
+    """NaN is not JSON: what is not a number is null, however deep it lies."""
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     stored = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
     assert stored == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
