@@ -79,15 +79,21 @@ def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -
 
 
 def center_per_image(patches: Tensor) -> Tensor:
-    """(N,h,w,d) embeddings of patches relative to their image: their root mean square is scaled to 1, then their mean
-    is taken off.
+    """(N,h,w,d) embeddings of patches relative to their image: their root mean square is scaled to 1, then their median
+    is taken off, feature by feature.
 
-    What all patches of an image share, such as its exposure, does not say where a defect is. A single patch has
-    nothing to be compared with and is scaled only.
+    What all patches of an image share, such as its exposure, does not say where a defect is. A defect in fewer than
+    half of the patches hardly moves their median; it would move their mean, and so make all patches look unusual. A
+    single patch has nothing to be compared with and is scaled only.
     """
     scale = patches.square().mean((1, 2, 3), keepdim=True).sqrt()
     scaled = patches / scale.clamp(min=torch.finfo(patches.dtype).tiny)
-    return scaled - scaled.mean((1, 2), keepdim=True) if patches.shape[1] * patches.shape[2] > 1 else scaled
+    count = patches.shape[1] * patches.shape[2]
+    if count == 1:
+        return scaled
+    # The lower of two in the middle, as torch.median, which is not deterministic on a GPU.
+    median = scaled.flatten(1, 2).sort(dim=1).values[:, (count - 1) // 2]
+    return scaled - median[:, None, None]
 
 
 def dense_map(scores: Tensor, patch: int, stride: int, size: tuple[int, int]) -> Tensor:

@@ -144,7 +144,7 @@ def select_best(
     decision = resolve_decision(criterion, len(splits.validation), test is not None)
     pixels, names = _divide(images, splits)
     settings = {"preset": preset, "image_size": chosen.image_size, "seed": seed, "device": place.type}
-    run = _describe(images, splits, numbers, searched, settings) | {"names": names}
+    run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
 
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -200,6 +200,12 @@ def _divide(images: Mapping[str, Images], splits: Splits) -> tuple[dict[str, tor
     if "test" in images:
         pixels["test"], names["test"] = images["test"].pixels, list(images["test"].names)
     return pixels, names
+
+
+def _sizes(images: Mapping[str, Images], splits: Splits) -> dict[str, list[tuple[int, int]]]:
+    """Height and width of the images as they were read, by split."""
+    sizes = {name: [images["train"].sizes[i] for i in index.tolist()] for name, index in _rows(splits).items()}
+    return sizes | ({"test": list(images["test"].sizes)} if "test" in images else {})
 
 
 def _rows(splits: Splits) -> dict[str, torch.Tensor]:

@@ -10,6 +10,9 @@ from torch import Tensor
 from selector.detection.conformal import fewest_rejected, min_false_alarm_rate
 from selector.detection.regions import Region, find_regions
 
+# Of an image that is called anomalous although no pixel exceeds the map threshold.
+NO_PLACE = "no single place; the whole image"
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -71,11 +74,22 @@ class Detections:
         )
 
     @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of each image: ``NO_PLACE`` where it is anomalous and no region is, else nothing.
+
+        An image's score and its map are compared with thresholds of their own, so an image can exceed the one and no
+        pixel the other.
+        """
+        pairs = zip(self.is_anomaly.tolist(), self.regions, strict=True)
+        return tuple(NO_PLACE if flagged and not regions else "" for flagged, regions in pairs)
+
+    @cached_property
     def table(self) -> pd.DataFrame:
         """One row per image.
 
-        Columns: name, score, p_value, verdict ("anomaly" or "normal"), and the boxes (left, top, right, bottom) and
-        areas of its anomalous regions in pixels of the original image, the region of the highest score first.
+        Columns: name, score, p_value, verdict ("anomaly" or "normal"), the boxes (left, top, right, bottom) and areas
+        of its anomalous regions in pixels of the original image, the region of the highest score first, and a remark,
+        which says so where an anomalous image has no such region.
         """
         return pd.DataFrame(
             {
@@ -85,5 +99,6 @@ class Detections:
                 "verdict": np.where(self.is_anomaly.numpy(), "anomaly", "normal"),
                 "boxes": pd.Series([[region.box for region in regions] for regions in self.regions], dtype=object),
                 "areas": pd.Series([[region.area for region in regions] for regions in self.regions], dtype=object),
+                "remark": self.remarks,
             }
         )

@@ -9,8 +9,15 @@ import matplotlib
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
+
+from selector.detection.regions import anomalous_pixels
 
 LONGEST_NAME = 255  # bytes: of a file name on the usual file systems
+NARROW = 0.25  # of the range of levels: images that span less are stretched, such as 12 or 14 bits of a camera in 16
+TAILS = (0.01, 0.99)  # quantiles between which levels are said to span: one bright pixel does not count
+LONGEST_SIDE = 1024  # px of a picture of a large image
+ELONGATED = 2.0  # times as wide as high: its overlay is below it, not beside it
 OPACITY = 0.5  # of the heatmap where it is hottest
 HEAT_COLOURS = (0.25, 0.8)  # the part of the colour map in use: its pale end would hide the defect it marks
 
@@ -49,25 +56,73 @@ def picture_path(name: str) -> Path:
     return Path(path.parent if inside else "") / f"{path.stem[:40]}-{digest}.png"
 
 
-def write_heatmap(path: Path, image: Tensor, score_map: Tensor, scale: tuple[float, float], size: int = 256) -> None:
-    """Write an image beside its overlay as one PNG.
+def levels(image: Tensor) -> tuple[float, float]:
+    """The two levels to show as black and white: 0 and 1, or those that a dark or pale image spans.
+
+    Args:
+        image: The image (C,H,W), in [0,1].
+    """
+    ordered = image.float().flatten().sort().values
+    low, high = (ordered[round(share * (len(ordered) - 1))].item() for share in TAILS)
+    return (low, high) if 0 < high - low < NARROW else (0.0, 1.0)
+
+
+def stretched(image: Tensor, ends: tuple[float, float]) -> Tensor:
+    """An image (C,H,W) with these ``levels`` shown as black and white."""
+    return ((image.float() - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
+
+
+def shown_size(original: tuple[int, int], least: int) -> tuple[int, int]:
+    """Height and width of a picture of an image, in its aspect.
+
+    The longer side is that of the original up to ``LONGEST_SIDE``, and at least ``least`` px.
+    """
+    longest = max(least, min(max(original), LONGEST_SIDE))
+    height, width = (max(1, round(longest * side / max(original))) for side in original)
+    return height, width
+
+
+def resized(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image (C,H,W) or a map (H,W) at another height and width."""
+    if values.shape[-2:] == size:
+        return values
+    whole = values.float().reshape(1, -1, *values.shape[-2:])
+    return interpolate(whole, size, mode="bilinear", antialias=True).reshape(*values.shape[:-2], *size)
+
+
+def write_heatmap(
+    path: Path,
+    image: Tensor,
+    score_map: Tensor,
+    scale: tuple[float, float],
+    size: int = 256,
+    original: tuple[int, int] | None = None,
+) -> None:
+    """Write an image and its overlay as one PNG: side by side, or the overlay below an image that is wide.
+
+    The picture has the aspect of the original, and ``levels`` of a dark or pale image are stretched.
 
     Args:
         path: The file to write; missing folders are made.
         image: The image (C,H,W), in [0,1].
         score_map: Its anomaly score per pixel (H,W).
         scale: The two ends of the colour scale, as for ``overlay``.
-        size: The least height of the picture in pixels.
+        size: The least length of the image's longer side in the picture, in pixels.
+        original: Height and width of the image as it was read, in pixels; None: those of ``image``.
     """
-    plain = (255 * image.expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
-    pair = Image.fromarray(np.concatenate([plain, overlay(image, score_map, scale)], axis=1))
-    factor = max(1, math.ceil(size / image.shape[-2]))
+    longest = max(image.shape[-2:])
+    least = longest * max(1, math.ceil(size / longest))
+    shown = shown_size(original or (image.shape[-2], image.shape[-1]), least)
+    picture = stretched(resized(image, shown), levels(image)).clamp(0, 1)
+    plain = (255 * picture.expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
+    below = shown[1] >= ELONGATED * shown[0]
+    heat = overlay(picture, resized(score_map, shown), scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pair.resize((pair.width * factor, pair.height * factor), Image.Resampling.BICUBIC).save(path, format="PNG")
+    Image.fromarray(np.concatenate([plain, heat], axis=0 if below else 1)).save(path, format="PNG")
 
 
 def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int, int]) -> None:
-    """Write where a score map exceeds a threshold as a PNG: 255 there, 0 elsewhere.
+    """Write the ``anomalous_pixels`` of a score map as a PNG: 255 there, 0 elsewhere.
 
     Args:
         path: The file to write; missing folders are made.
@@ -75,6 +130,6 @@ def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int,
         above: The threshold.
         original: Height and width of the image as it was read, in pixels, which the mask gets.
     """
-    mask = Image.fromarray((score_map.numpy() > above).astype(np.uint8) * 255)
+    mask = Image.fromarray(anomalous_pixels(score_map, above).astype(np.uint8) * 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     mask.resize(original[::-1], Image.Resampling.NEAREST).save(path, format="PNG")

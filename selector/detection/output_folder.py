@@ -137,17 +137,19 @@ class DetectionFolder:
         """
         self._begin()
         rows = []
-        for i, (name, score, p, verdict, boxes, areas) in enumerate(
+        for i, (name, score, p, verdict, boxes, areas, remark) in enumerate(
             detections.table.itertuples(index=False, name=None)
         ):
             heatmap = Path("heatmaps") / picture_path(name)
-            write_heatmap(self.root / heatmap, images.pixels[i], detections.maps[i], scale)
+            write_heatmap(
+                self.root / heatmap, images.pixels[i], detections.maps[i], scale, original=detections.sizes[i]
+            )
             mask = Path("masks") / picture_path(name) if verdict == "anomaly" else None
             if mask is not None:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas} | pictures | listed[name].identity())
+            rows.append(row | {"boxes": boxes, "areas": areas, "remark": remark} | pictures | listed[name].identity())
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -195,7 +197,7 @@ class DetectionFolder:
         self._begin()
         if self._n_lines > len(self._rows):
             self._rewrite()
-        columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "heatmap", "mask"]
+        columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "remark", "heatmap", "mask"]
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]

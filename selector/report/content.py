@@ -14,6 +14,7 @@ from torch import Tensor
 from augmentations.hyperparameters import Value
 from augmentations.randomness import generator
 from selector.criteria import Criterion
+from selector.detection.detections import NO_PLACE
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.outcome import Outcome
@@ -26,6 +27,7 @@ from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
 from selector.zoo.candidates import NO_AUGMENTATION
+from selector.zoo.store import Store
 
 PAIRS = 6  # normal images shown with their pseudo anomalies
 SHEET = 48  # test images on the contact sheet, at most: those of the smallest p-values
@@ -56,7 +58,10 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A test image (C,H,W) and its score map (H,W), with the decision on it."""
+    """A test image (C,H,W) and its score map (H,W), with the decision on it.
+
+    ``size``: its height and width as it was read, in pixels.
+    """
 
     name: str
     score: float
@@ -64,6 +69,8 @@ class Sample:
     is_anomaly: bool
     image: Tensor
     score_map: Tensor
+    size: tuple[int, int]
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,7 @@ class Chosen:
 
     projections: tuple[Projection, ...]
     normal: Tensor
+    normal_sizes: tuple[tuple[int, int], ...]
     anomalous: Tensor | None  # absent where the kind of detector learns against nothing
     decision: ScoreThreshold
     highest: tuple[Sample, ...]
@@ -298,6 +306,7 @@ def _chosen(outcome: Outcome) -> Chosen:
     return Chosen(
         projections=tuple(_projections(outcome)),
         normal=normal,
+        normal_sizes=tuple(original_sizes(store, "train")[:PAIRS]),
         anomalous=detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
         highest=_samples(outcome, verdicts, high),
@@ -345,13 +354,31 @@ def _most_unusual(table: pd.DataFrame) -> np.ndarray:
     return np.lexsort((-table.score, table.p_value))
 
 
+def original_sizes(store: Store, split: str) -> list[tuple[int, int]]:
+    """Height and width of each image of a split as it was read, in pixels; in a run that does not say, those kept."""
+    known = store.run.get("sizes", {}).get(split)
+    height, width = store.images[split].shape[-2:]
+    return [(h, w) for h, w in known] if known else [(height, width)] * len(store.images[split])
+
+
 def _samples(outcome: Outcome, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
     if not len(rows):
         return ()
     images = outcome.zoo.store.images["test"][rows.copy()]
     maps = outcome.detector.score_map(images)
+    sizes = original_sizes(outcome.zoo.store, "test")
+    above = map_threshold(outcome.zoo.calibration([m.id for m in outcome.members])["map_maxima"], verdicts.rate)
     chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
-        Sample(row["name"], row["score"], row["p_value"], row["verdict"] == "anomaly", image, score_map)
-        for row, image, score_map in zip(chosen, images, maps, strict=True)
+        Sample(
+            row["name"],
+            row["score"],
+            row["p_value"],
+            flagged := row["verdict"] == "anomaly",
+            image,
+            score_map,
+            sizes[i],
+            NO_PLACE if flagged and not (score_map > above).any() else "",
+        )
+        for i, row, image, score_map in zip(rows.tolist(), chosen, images, maps, strict=True)
     )

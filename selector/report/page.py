@@ -11,10 +11,11 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from torch import Tensor
 
 from detectors import files
 from selector.detection.conformal import DEFAULT_FALSE_ALARM_RATE
-from selector.detection.heatmaps import overlay
+from selector.detection.heatmaps import levels, overlay, resized
 from selector.outcome import Outcome
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.evaluation import COLLAPSE_AUROC
@@ -153,8 +154,8 @@ def _draw(chosen: Chosen) -> dict[str, Any]:
     return {
         "projections": [(table, figures.projection(table)) for table in chosen.projections],
         "pairs": [
-            (pictures.uri(pictures.plain(normal)), pictures.uri(pictures.plain(anomalous)))
-            for normal, anomalous in zip(chosen.normal, chosen.anomalous, strict=True)
+            _draw_pair(normal, anomalous, size)
+            for normal, anomalous, size in zip(chosen.normal, chosen.anomalous, chosen.normal_sizes, strict=True)
         ]
         if chosen.anomalous is not None
         else [],
@@ -166,12 +167,22 @@ def _draw(chosen: Chosen) -> dict[str, Any]:
     }
 
 
+def _draw_pair(normal: Tensor, anomalous: Tensor, size: tuple[int, int]) -> tuple[str, str]:
+    """Both with the levels of the normal one, so that a change of brightness is seen."""
+    ends = levels(normal)
+    pair = (pictures.plain(pictures.for_show(image, size, ends)) for image in (normal, anomalous))
+    return pictures.uri(next(pair)), pictures.uri(next(pair))
+
+
 def _draw_sample(sample: Sample, scale: tuple[float, float]) -> tuple[Sample, str, str]:
-    heat = overlay(sample.image, sample.score_map, scale)
-    return sample, pictures.uri(pictures.plain(sample.image)), pictures.uri(heat)
+    shown = pictures.for_show(sample.image, sample.size)
+    heat = overlay(shown, resized(sample.score_map, (shown.shape[-2], shown.shape[-1])), scale)
+    return sample, pictures.uri(pictures.plain(shown)), pictures.uri(heat)
 
 
 def _outline(sample: Sample, above: float) -> str:
     """The image with its regions outlined, which only a flagged image has, as in its row of results."""
     limit = above if sample.is_anomaly else math.inf
-    return pictures.uri(pictures.outlined(sample.image, sample.score_map, limit))
+    shown = pictures.for_show(sample.image, sample.size)
+    fine = resized(sample.score_map, (shown.shape[-2], shown.shape[-1]))
+    return pictures.uri(pictures.outlined(shown, fine, limit))

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from selector.detection.heatmaps import overlay
+from selector.detection.heatmaps import levels, overlay, resized, shown_size, stretched
+from selector.detection.regions import anomalous_pixels
 
 OUTLINE = (255, 64, 64)  # the colour of a line around a region
 OUTLINED = 128  # px: a line needs pixels finer than those of a small image
@@ -23,12 +24,27 @@ def plain(image: Tensor) -> np.ndarray:
     return (255 * image.float().expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
 
 
+def for_show(image: Tensor, original: tuple[int, int], ends: tuple[float, float] | None = None) -> Tensor:
+    """An image (C,H,W) in the original's aspect, at the size of a page, with its levels stretched where it is dark.
+
+    Args:
+        image: The image, in [0,1].
+        original: Height and width of the image as it was read, in pixels.
+        ends: The levels that become black and white; None: the image's own ``levels``.
+    """
+    longest = max(image.shape[-2:])
+    height, width = shown_size(original, longest)
+    factor = min(1.0, max(longest, LARGEST) / max(height, width))
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return stretched(resized(image, size), ends or levels(image)).clamp(0, 1)
+
+
 def outlined(image: Tensor, score_map: Tensor, above: float) -> np.ndarray:
-    """An image (C,H,W), at least ``OUTLINED`` px wide, with a line around where its map (H,W) exceeds ``above``."""
+    """An image (C,H,W), at least ``OUTLINED`` px wide, with a line around its ``anomalous_pixels``."""
     factor = max(1, math.ceil(OUTLINED / image.shape[-1]))
     picture = plain(image).repeat(factor, 0).repeat(factor, 1)
     fine = torch.nn.functional.interpolate(score_map[None, None], scale_factor=factor, mode="bilinear")[0, 0]
-    region = (fine > above).numpy()
+    region = anomalous_pixels(fine, above)
     picture[region & ~ndimage.binary_erosion(region, iterations=2, border_value=0)] = OUTLINE
     return picture
 

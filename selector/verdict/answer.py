@@ -1,6 +1,7 @@
 """The verdict and the explanation of an outcome."""
 
 from selector.outcome import Outcome
+from selector.verdict.contamination import contamination_of
 from selector.verdict.explanation import Explanation, explain
 from selector.verdict.sample_size import sample_size_warnings
 from selector.verdict.verdict import recommendation, sentences
@@ -11,7 +12,7 @@ def answer(outcome: Outcome) -> list[str]:
     second = outcome.zoo[outcome.ranking.candidate[1]] if len(outcome.ranking) > 1 else None
     store = outcome.zoo.store
     few = sample_size_warnings(outcome.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
-    warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few)]
+    warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few, *contamination_of(outcome))]
     return [
         *sentences(outcome.result, outcome.best, second),
         *recommendation(outcome.result, outcome.members),

@@ -253,7 +253,9 @@ def test_detect_resumes_where_it_was_stopped(ssad, run, folders, tmp_path, monke
     drawn = []
     write = output_folder.write_heatmap
     monkeypatch.setattr(
-        output_folder, "write_heatmap", lambda path, *rest: (drawn.append(path.name), write(path, *rest))
+        output_folder,
+        "write_heatmap",
+        lambda path, *rest, **size: (drawn.append(path.name), write(path, *rest, **size)),
     )
     code, out, _ = ssad("detect", run, tmp_path / "parts", "--out", tmp_path / "result", "--skip-unreadable")
     assert code == 0
@@ -289,6 +291,7 @@ def test_detect_says_where_in_pixels_of_the_original(ssad, run, tmp_path, scratc
             assert 0 <= top < bottom <= 320
             assert 0 < area <= (right - left) * (bottom - top)
     assert any(row["boxes"] for row in flagged)
+    assert all(bool(row["remark"]) == (not row["boxes"]) for row in flagged)
     assert all(row["mask"] == "" and row["boxes"] == [] for row in rows if row["verdict"] == "normal")
 
 

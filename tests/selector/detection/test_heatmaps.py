@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selector.detection.heatmaps import HEAT_COLOURS, OPACITY, overlay, picture_path, write_heatmap, write_mask
+from selector.detection.heatmaps import HEAT_COLOURS, OPACITY, levels, overlay, picture_path, write_heatmap, write_mask
 
 SCALE = (2.0, 4.0)
 
@@ -117,3 +117,33 @@ def test_a_mask_has_the_size_of_the_original(tmp_path):
     expected = np.zeros((8, 16), np.uint8)
     expected[2:4, 8:12] = 255
     assert np.array_equal(mask, expected)
+
+
+class TestShownAsTheOriginal:
+    def test_a_strip_is_a_strip_with_its_overlay_below(self, tmp_path):
+        write_heatmap(tmp_path / "heat.png", torch.rand(1, 64, 64), torch.rand(64, 64), SCALE, original=(40, 800))
+        assert Image.open(tmp_path / "heat.png").size == (800, 2 * 40)
+
+    def test_a_high_strip_is_beside_its_overlay(self, tmp_path):
+        write_heatmap(tmp_path / "heat.png", torch.rand(1, 64, 64), torch.rand(64, 64), SCALE, original=(800, 40))
+        assert Image.open(tmp_path / "heat.png").size == (2 * 40, 800)
+
+    def test_a_large_original_is_reduced_and_keeps_its_aspect(self, tmp_path):
+        write_heatmap(tmp_path / "heat.png", torch.rand(1, 64, 64), torch.rand(64, 64), SCALE, original=(3000, 4000))
+        assert Image.open(tmp_path / "heat.png").size == (2 * 1024, 768)
+
+    def test_twelve_bits_of_sixteen_are_not_black(self, tmp_path):
+        dark = torch.rand(1, 64, 64) / 16
+        write_heatmap(tmp_path / "heat.png", dark, torch.zeros(64, 64), SCALE)
+        shown = np.asarray(Image.open(tmp_path / "heat.png"))
+        assert np.percentile(shown, 5) < 60
+        assert np.percentile(shown, 95) > 195
+
+    def test_a_bright_pixel_does_not_keep_an_image_dark(self):
+        dark = torch.rand(1, 64, 64) / 16
+        dark[0, 3, 3] = 1.0
+        assert levels(dark)[1] < 0.1
+
+    @pytest.mark.parametrize("image", [torch.rand(3, 16, 16), torch.full((1, 8, 8), 0.2)], ids=["usual", "constant"])
+    def test_usual_and_constant_images_keep_their_levels(self, image):
+        assert levels(image) == (0.0, 1.0)

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from selector.detection.regions import find_regions, map_threshold
+import augmentations
+from detectors import PatchClassifier, PatchSettings
+from selector.detection.regions import anomalous_pixels, find_regions, map_threshold
 
 
 def test_regions_are_connected_also_at_corners_and_sorted_by_peak():
@@ -52,3 +54,49 @@ def test_a_normal_image_exceeds_the_threshold_at_the_rate_at_most(n, rate):
 
 def test_too_few_calibration_images_support_no_region():
     assert map_threshold(torch.rand(5), 0.05) == math.inf
+
+
+def test_a_region_is_what_rises_half_as_far_as_its_highest_score():
+    line = torch.tensor([[0.0, 1.2, 2.0, 3.0, 5.0, 3.0, 2.0, 1.2, 0.0]])
+    (region,) = find_regions(line, 1.0, (1, 9))
+    assert (region.box, region.area) == ((3, 0, 6, 1), 3)
+    separate = torch.tensor([[0.0, 1.2, 0.0, 9.0]])
+    assert [one.box for one in find_regions(separate, 1.0, (1, 4))] == [(3, 0, 4, 1), (1, 0, 2, 1)]
+
+
+@pytest.mark.parametrize("above", [0.3, 0.9, 0.9999, 2.0, math.inf])
+def test_there_is_a_region_exactly_where_the_threshold_is_exceeded(above):
+    maps = torch.rand(50, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert [anomalous_pixels(each, above).any() for each in maps] == (maps.amax((1, 2)) > above).tolist()
+
+
+def texture(n, height, width, seed):
+    """Waves of any phase, with noise."""
+    source = torch.Generator().manual_seed(seed)
+    phase = 6 * torch.rand(n, 1, 1, 1, generator=source)
+    noise = 0.05 * torch.randn(n, 1, height, width, generator=source)
+    return (0.55 + 0.08 * torch.sin(torch.arange(width) / 3 + phase) + noise).clamp(0, 1)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (128, 128), (32, 160)], ids=str)
+def test_boxes_of_the_patch_detector_cover_a_spot_and_little_else(size):
+    height, width = size
+    settings = PatchSettings("unpadded", 32, patch=16, head=(8,), steps=20, batch=32)
+    detector = PatchClassifier(settings, augmentations.make("cutout"), device="cpu").fit(texture(40, *size, 0))
+    above = map_threshold(detector.score_map(texture(30, *size, 1)).amax((1, 2)), 0.1)
+    side = round(10 / 96 * max(size)) if height == width else 8
+    tops = (round(0.08 * height), round(0.45 * height), round(0.65 * height))
+    images = texture(3, *size, 2)
+    lefts = (round(0.08 * width), round(0.45 * width), round(0.8 * width))
+    spots = list(zip(lefts, tops, strict=True))
+    for image, (left, top) in zip(images, spots, strict=True):
+        image[:, top : top + side, left : left + side] = 0.1
+    for score_map, (left, top) in zip(detector.score_map(images), spots, strict=True):
+        box = find_regions(score_map, above, size)[0].box
+        assert box[0] <= left + side / 2 < box[2]
+        assert box[1] <= top + side / 2 < box[3]
+        # As far around as half a patch and a step between patches.
+        reach = (left - 12, top - 12, left + side + 12, top + side + 12)
+        assert all(inner >= outer for inner, outer in zip(box[:2], reach[:2], strict=True))
+        assert all(inner <= outer for inner, outer in zip(box[2:], reach[2:], strict=True))
+        assert anomalous_pixels(score_map, above).sum() <= (side + 16) ** 2

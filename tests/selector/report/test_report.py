@@ -137,6 +137,21 @@ def test_an_outline_surrounds_what_exceeds_the_threshold():
     assert plain(image).shape == (32, 32, 3)
 
 
+def test_pictures_have_the_aspect_of_the_original_and_levels_that_can_be_seen():
+    from selector.report.pictures import for_show
+
+    strip = for_show(torch.rand(1, 32, 32) / 16, (40, 800))
+    assert strip.shape == (1, 11, 224)
+    assert strip.max() > 0.8
+    assert for_show(torch.rand(1, 32, 32), (48, 48)).shape == (1, 48, 48)
+
+
+def test_the_run_keeps_the_sizes_that_images_were_read_at(selection, page):
+    store = selection.zoo.store
+    assert store.run["sizes"]["test"] == [[32, 32]] * 12
+    assert content.original_sizes(store, "train") == [(32, 32)] * len(store.names("train"))
+
+
 def test_every_candidate_and_every_criterion_is_in_the_table(page, selection):
     table = page[page.index('<table class="sortable"') : page.index("</table>")]
     cells = Reader(table).cells

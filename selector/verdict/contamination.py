@@ -1,0 +1,103 @@
+"""Held-out normal images that may not be normal: reported with the answer, never removed."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from augmentations.errors import first_few
+from selector.detection.conformal import p_values, validate_rate
+from selector.outcome import Outcome
+
+# Median absolute deviations above the median. Tukey's far-out fence (Exploratory Data Analysis, 1977) is three
+# interquartile ranges above the upper quartile, which in a symmetric distribution is seven of these. Median and
+# deviation withstand nearly half of bad images, quartiles a quarter (Hampel, 1974).
+FAR_OUT = 7.0
+FEWEST = 5  # images or groups, of which a median deviation says something
+
+
+def far_out(scores: Tensor) -> Tensor:
+    """Which scores (n,) lie far above the others, as bools; none where there are fewer than ``FEWEST``."""
+    values = scores.double()
+    deviation = (values - values.quantile(0.5)).abs().quantile(0.5) if len(values) >= FEWEST else torch.tensor(0.0)
+    if deviation == 0:
+        return torch.zeros(len(values), dtype=torch.bool)
+    return values > values.quantile(0.5) + FAR_OUT * deviation
+
+
+def contamination_warnings(
+    names: Mapping[str, Sequence[str]],
+    scores: Mapping[str, Tensor],
+    test_scores: Tensor | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
+) -> list[str]:
+    """A sentence that names held-out normal images whose scores are far out, and one for groups, without a full stop.
+
+    Args:
+        names: The images' names by split: validation and calibration.
+        scores: Their scores (n,) by the recommended detector.
+        test_scores: Its scores (k,) of the test images, if any: how many would be flagged without the named ones.
+        groups: The group of each image, likewise by split, if any. A group's score is the median of its images'.
+    """
+    splits = ("validation", "calibration")
+    listed = [name for split in splits for name in names[split]]
+    values = torch.cat([scores[split] for split in splits])
+    is_calibration = torch.arange(len(values)) >= len(names["validation"])
+    odd = far_out(values)
+    sentences = []
+    if odd.any():
+        odd_names = [listed[i] for i in odd.nonzero()[:, 0].tolist()]
+        count = (
+            "1 held-out normal image scores"
+            if len(odd_names) == 1
+            else f"{len(odd_names)} held-out normal images score"
+        )
+        sentences.append(
+            f"{count} far above the others and may not be normal: {first_few(odd_names)}"
+            + _change(values[is_calibration], odd[is_calibration], test_scores)
+        )
+    if groups:
+        numbers = torch.tensor([group for split in splits for group in groups[split]])
+        unique = numbers.unique().tolist()
+        medians = torch.stack([values[numbers == group].double().quantile(0.5) for group in unique])
+        odd_groups = [group for group, is_odd in zip(unique, far_out(medians).tolist(), strict=True) if is_odd]
+        firsts = [listed[int((numbers == group).nonzero()[0])] for group in odd_groups]
+        if firsts:
+            count = "1 held-out group scores" if len(firsts) == 1 else f"{len(firsts)} held-out groups score"
+            sentences.append(f"{count} far above the other groups and may not be normal: that of {first_few(firsts)}")
+    return sentences
+
+
+def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None) -> str:
+    """What decisions would be without the odd calibration images."""
+    clean = calibration[~odd]
+    if not odd.any():
+        return "; none of them is a calibration image, so thresholds would stay"
+    if not len(clean) or test_scores is None:
+        return "; with them, calibration images hide anomalies that score less"
+    flagged = []
+    for kept in (calibration, clean):
+        rate = validate_rate(None, len(kept))
+        flagged.append((int((p_values(kept, test_scores) <= rate).sum()), rate))
+    (before, rate), (after, other) = flagged
+    return (
+        f"; without them, {after} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "
+        f"{before} are (at {rate:.3g}). Look at them, remove what is not normal and select again"
+    )
+
+
+def contamination_of(outcome: Outcome) -> list[str]:
+    """``contamination_warnings`` of an outcome; none where no candidate can be trusted."""
+    store = outcome.zoo.store
+    if outcome.ranking.status[0] != "ok":
+        return []
+    members = [member.id for member in outcome.members]
+    evidence = outcome.zoo.scores(members)
+    if evidence.validation_scores is None:
+        return []
+    splits = ("validation", "calibration")
+    groups = {split: numbers for split in splits if (numbers := store.groups(split)) is not None}
+    scores = {"validation": evidence.validation_scores, "calibration": outcome.zoo.calibration(members)["scores"]}
+    return contamination_warnings(
+        {split: store.names(split) for split in splits}, scores, evidence.test_scores, groups or None
+    )

@@ -1,0 +1,63 @@
+"""Held-out normal images that may not be normal are named, ordinary ones are not."""
+
+import pytest
+import torch
+
+from selector import select_best
+from selector.verdict.contamination import contamination_warnings, far_out
+
+NAMES = {"validation": [f"v{i}" for i in range(6)], "calibration": [f"c{i}" for i in range(6)]}
+
+
+def scores(**odd):
+    values = {split: 1 + 0.1 * torch.arange(6.0) for split in NAMES}
+    for name, value in odd.items():
+        values[{"v": "validation", "c": "calibration"}[name[0]]][int(name[1])] = value
+    return values
+
+
+def test_images_far_above_the_others_are_named_with_what_removing_them_would_change():
+    test = torch.cat([torch.full((10,), 1.2), torch.full((8,), 8.0)])
+    (sentence,) = contamination_warnings(NAMES, scores(v2=9.0, c4=9.0), test)
+    assert sentence.startswith("2 held-out normal images score far above the others and may not be normal: v2, c4")
+    assert "without them, 8 test images would be flagged (at a false-alarm rate of 0.167)" in sentence
+    assert "with them 0 are (at 0.143)" in sentence
+
+
+def test_ordinary_images_are_not_named():
+    assert contamination_warnings(NAMES, scores()) == []
+    source = torch.Generator().manual_seed(0)
+    named = sum(far_out(torch.randn(12, generator=source)).any().item() for _ in range(500))
+    assert named <= 0.05 * 500
+
+
+@pytest.mark.parametrize("n_bad", [1, 3, 5])
+def test_up_to_nearly_half_of_the_images_may_be_bad(n_bad):
+    values = torch.cat([1 + 0.01 * torch.arange(12.0 - n_bad), torch.full((n_bad,), 5.0)])
+    assert far_out(values).tolist() == [False] * (12 - n_bad) + [True] * n_bad
+
+
+def test_groups_far_above_the_others_are_named():
+    groups = {"validation": [0, 0, 1, 1, 2, 2], "calibration": [3, 3, 4, 4, 5, 5]}
+    sentences = contamination_warnings(NAMES, scores(c2=9.0, c3=9.1), None, groups)
+    assert sentences[-1] == "1 held-out group scores far above the other groups and may not be normal: that of c2"
+
+
+def test_bad_images_among_the_normal_ones_are_named_in_the_verdict(stripes, scratched, tiny):
+    good = torch.cat([scratched(6), stripes(34)])
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    selection = select_best(
+        good[order],
+        torch.cat([stripes(8, 5), scratched(8, 6)]),
+        detectors=("pixels",),
+        preset=tiny,
+        jobs=1,
+        device="cpu",
+    )
+    store = selection.zoo.store
+    held_out = [name for split in ("validation", "calibration") for name in store.names(split)]
+    bad = [name for name in held_out if order[int(name)] < 6]
+    assert bad
+    (sentence,) = [line for line in selection.verdict if "may not be normal" in line]
+    assert all(name in sentence for name in bad)
+    assert not any(name in sentence for name in held_out if name not in bad)
