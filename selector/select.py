@@ -185,6 +185,7 @@ def _require_fields(decision: Decision, plan: Plan) -> None:
 def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
     read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable)
     images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
+    image_checks.require_pictures(images["train"])
     if test is not None:
         channels = images["train"].pixels.shape[1]
         images["test"] = read(test, role="test", minimum=FEWEST_TEST_IMAGES, channels=channels)

@@ -20,7 +20,8 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.tasks.task import SPLIT_SEED, Loader, Task
 from selector.inputs import reader
-from selector.inputs.decoding import UnreadableError, decode
+from selector.inputs.decoding import decode
+from selector.inputs.unreadable import UnreadableError
 
 CATEGORIES = {
     "mvtec": (

@@ -2,7 +2,7 @@
 
 import torch
 
-from augmentations.errors import first_few
+from augmentations.errors import InputError, first_few
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images
 from selector.inputs.splits import Splits
@@ -71,3 +71,22 @@ def _brightness(train: Images, test: Images) -> list[str]:
 
 def _count(images: list[str]) -> str:
     return "1 image is" if len(images) == 1 else f"{len(images)} images are"
+
+
+def require_pictures(train: Images) -> None:
+    """Refuse train images that no detector can learn from, naming what the reader noticed.
+
+    Raises:
+        InputError: Each image is of one single value, or all images are the same.
+    """
+    values = train.pixels.flatten(1)
+    if bool((values.amin(1) == values.amax(1)).all()):
+        rule = "are each of one single value: there is nothing to learn from"
+    elif bool((values == values[:1]).all()):
+        rule = f"are all identical (as {train.names[0]}): there is nothing to compare them by"
+    else:
+        return
+    noticed = f" (the reader noticed: {'; '.join(train.notes)})" if train.notes else ""
+    raise InputError(
+        f"train: all {len(train)} images", rule + noticed, "look at some of the files, and save them again"
+    )

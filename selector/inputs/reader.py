@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from augmentations.errors import InputError, whole_number
 from selector.inputs.arrays import check_array, to_floats
-from selector.inputs.decoding import Decoded, UnreadableError, decode, is_gray
+from selector.inputs.decoding import Decoded, decode, is_gray
 from selector.inputs.digests import set_digest
 from selector.inputs.files import FileList, check_list, list_folder, plural, printable, unreadable
+from selector.inputs.raster import resize
+from selector.inputs.unreadable import UnreadableError
 
 SMALLEST_IMAGE_SIZE = 8
 # Images decoded before the next are started: bounds the memory of a reader that streams.
@@ -199,13 +200,11 @@ class _Files:
         return 1 if all(_may_be_gray(path) for path in self.files.paths) else 3
 
     def batches(self, image_size: int, channels: int, batch: int, tally: _Tally) -> Iterator[Images]:
-        def load(path: Path) -> tuple[Decoded, tuple[int, int]] | str:
+        def load(path: Path) -> Decoded | str:
             try:
-                decoded = decode(path)
+                return decode(path, image_size)
             except UnreadableError as error:
                 return str(error)
-            height, width = decoded.pixels.shape[1:]
-            return replace(decoded, pixels=_resize(decoded.pixels[None], image_size)), (height, width)
 
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(self), batch):
@@ -215,11 +214,10 @@ class _Files:
                     if isinstance(loaded, str):
                         skipped.append((name, loaded))
                         continue
-                    decoded, size = loaded
-                    rows.append(_to_channels(decoded.pixels, channels, [name], tally))
+                    rows.append(_to_channels(loaded.pixels[None], channels, [name], tally))
                     readable.append(name)
-                    sizes.append(size)
-                    for remark in decoded.remarks:
+                    sizes.append(loaded.size)
+                    for remark in loaded.remarks:
                         tally.add(remark, name)
                 pixels = torch.cat(rows) if rows else torch.empty(0, channels, image_size, image_size)
                 yield Images(pixels, tuple(readable), tuple(sizes), tuple(skipped))
@@ -244,7 +242,7 @@ class _Array:
     def batches(self, image_size: int, channels: int, batch: int, tally: _Tally) -> Iterator[Images]:
         for start in range(0, len(self), batch):
             names = self.names[start : start + batch]
-            pixels = _resize(to_floats(self.values[start : start + batch]), image_size)
+            pixels = resize(to_floats(self.values[start : start + batch]), image_size)
             pixels = _to_channels(pixels, channels, names, tally).contiguous()
             yield Images(pixels, tuple(names), tuple(self.sizes[start : start + batch]))
 
@@ -304,14 +302,6 @@ def _may_be_gray(path: Path) -> bool:
         return is_gray(path)
     except UnreadableError:
         return True  # no vote: it is refused, with its name, when it is decoded
-
-
-def _resize(pixels: Tensor, image_size: int) -> Tensor:
-    if pixels.shape[-2:] == (image_size, image_size):
-        return pixels
-    square = (image_size, image_size)
-    resized = functional.interpolate(pixels, square, mode="bilinear", align_corners=False, antialias=True)
-    return resized.clamp_(0, 1)
 
 
 def _to_channels(pixels: Tensor, channels: int, names: Sequence[str], tally: _Tally) -> Tensor:

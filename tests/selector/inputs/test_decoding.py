@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
-from selector.inputs.decoding import DIM, FRAMES, REDUCED, TRANSPARENT, UnreadableError, decode, is_gray
+from selector.inputs import raster
+from selector.inputs.decoding import decode, is_gray
+from selector.inputs.raster import DIM, FRAMES, INVISIBLE, REDUCED, TRANSPARENT
+from selector.inputs.unreadable import UnreadableError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -230,9 +234,17 @@ def test_palette_alpha(tmp_path):
 
 
 def test_a_transparent_gray_value(tmp_path):
-    eight = save(Image.new("L", (2, 2), 7), tmp_path / "8.png", transparency=7)
-    sixteen = save(Image.fromarray(np.full((2, 2), 700, np.uint16)), tmp_path / "16.png", transparency=700)
+    values = np.array([[7, 9], [7, 9]])
+    eight = save(Image.fromarray(values.astype(np.uint8)), tmp_path / "8.png", transparency=7)
+    sixteen = save(Image.fromarray(values.astype(np.uint16)), tmp_path / "16.png", transparency=7)
     assert first_pixel(eight) == first_pixel(sixteen) == [1]
+
+
+def test_a_transparent_gray_value_that_is_everywhere_is_left_out(tmp_path):
+    for kind, top in ((np.uint8, 255), (np.uint16, 65535)):
+        path = save(Image.fromarray(np.full((2, 2), top // 5, kind)), tmp_path / "a.png", transparency=top // 5)
+        assert first_pixel(path) == pytest.approx([0.2])
+        assert decode(path).remarks == (INVISIBLE,)
 
 
 def test_cmyk(tmp_path):
@@ -326,10 +338,96 @@ def test_a_loop_of_links_and_a_pipe_do_not_hang(tmp_path):
     assert reason(tmp_path / "pipe.png") == "not a regular file"
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    path = save(Image.new("L", (100, 100)), tmp_path / "a.png")
+def test_a_larger_picture_than_the_limit_names_the_option(tmp_path, monkeypatch):
+    path = save(Image.new("L", (2000, 1000)), tmp_path / "a.png")
+    monkeypatch.setenv("SSAD_MAX_MEGAPIXELS", "1")
+    assert "1000 x 2000 pixels, 2 megapixels" in reason(path)
+    assert "SSAD_MAX_MEGAPIXELS" in reason(path)
+    monkeypatch.setenv("SSAD_MAX_MEGAPIXELS", "2")
+    assert decode(path).size == (1000, 2000)
+
+
+def test_pillows_own_limit_decides_nothing(tmp_path, monkeypatch):
+    path = save(Image.new("L", (100, 100), 51), tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert "decompression bomb" in reason(path)
+    assert first_pixel(path) == pytest.approx([0.2])
+
+
+def test_a_large_picture_is_resized_in_bands_as_if_whole(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (90, 70), dtype=np.uint8)
+    path = save(Image.fromarray(values), tmp_path / "a.png")
+    whole = decode(path, 8).pixels
+    monkeypatch.setattr(raster, "_BAND", 70 * 13)
+    torch.testing.assert_close(decode(path, 8).pixels, whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("kind", "top"), [("u1", 255), ("u2", 65535), ("f4", 1), ("f8", 1), ("f2", 1), ("u4", 2**32 - 1)]
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_tiffs_of_any_layout_keep_their_values(tmp_path, planarconfig, kind, top, byteorder, compression):
+    shape = (3, 5, 4) if planarconfig == "separate" else (5, 4, 3)
+    fractions = np.random.default_rng(1).uniform(size=shape)
+    path, values = tmp_path / "a.tif", (fractions * top).astype(kind)
+    options = {"planarconfig": planarconfig, "photometric": "rgb", "byteorder": byteorder, "compression": compression}
+    tifffile.imwrite(path, values, **options)
+    expected = values.astype(float) / top
+    expected = expected if planarconfig == "separate" else expected.transpose(2, 0, 1)
+    np.testing.assert_allclose(decode(path).pixels, expected, atol=1e-6)
+
+
+def test_bands_beyond_colour_are_refused_by_name(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((5, 4, 5), np.uint8), photometric="rgb", extrasamples=[0, 0])
+    assert reason(path).startswith("5 bands per pixel")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_alpha_that_hides_everything_is_left_out(tmp_path, suffix):
+    decoded = decode(save(Image.new("RGBA", (4, 4), (*RED, 0)), tmp_path / f"a.{suffix}"))
+    assert decoded.pixels[:, 0, 0].tolist() == [1, 0, 0]
+    assert decoded.remarks == (INVISIBLE,)
+
+
+def test_a_checksum_that_does_not_match_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    path = save(Image.fromarray(noise), tmp_path / "a.png")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : -20] = bytes(len(data) - 20 - len(data) // 2)
+    path.write_bytes(data)
+    assert "checksum" in reason(path) or "damaged" in reason(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        struct.pack("<HHII", 282, 10, 1, 100),  # a fraction, -1/0
+        struct.pack("<HHII", 305, 2, 400, 60000),  # a text beyond the end
+        struct.pack("<HHII", 306, 0, 1, 7),  # a type that does not exist
+        struct.pack("<HHII", 34665, 4, 1, 65000),  # a directory beyond the end
+    ],
+)
+@pytest.mark.parametrize("marker", [b"Exif\0\0", b"Exif\0\0Exif\0\0"])
+def test_the_orientation_is_read_whatever_else_is_broken(tmp_path, odd, marker):
+    image = Image.new("L", (32, 16))
+    image.paste(255, (0, 0, 16, 16))
+    entries = struct.pack("<HHIHH", 274, 3, 1, 3, 0) + odd
+    block = b"II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + bytes(100)
+    pixels = decode(save(image, tmp_path / "a.jpg", exif=marker + block)).pixels
+    assert pixels[:, :, 18:].min() > 0.9
+    assert pixels[:, :, :14].max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(b"%PDF-1.7", "PDF"), (b"\0\0\0 ftypheic", "HEIC"), (b"\x93NUMPY", "NumPy")]
+)
+def test_what_is_no_image_is_said_to_be_what_it_is(tmp_path, start, kind):
+    path = tmp_path / "a.png"
+    path.write_bytes(start + bytes(200))
+    assert kind in reason(path)
+    assert "save it as" in reason(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -345,5 +443,5 @@ def test_a_refusal_of_the_system_keeps_its_words(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
     assert reason(Path(path)) == "Permission denied"

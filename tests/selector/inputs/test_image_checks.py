@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from selector.inputs.image_checks import duplicates_across_splits, warnings
+from augmentations import InputError
+from selector.inputs.image_checks import duplicates_across_splits, require_pictures, warnings
 from selector.inputs.reader import Images
 from selector.inputs.splits import Splits, split
 
@@ -70,3 +71,19 @@ def test_duplicates_in_different_splits_are_reported(train):
     (warning,) = duplicates_across_splits(read(pixels, ""), splits)
     assert warning.startswith("train: 1 image is identical to one of another split")
     assert "29.png = 10.png" in warning
+
+
+@pytest.mark.parametrize(
+    "values", [torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 1, 8, 8), torch.rand(1, 8, 8).expand(5, 1, 8, 8)]
+)
+def test_constant_or_identical_train_images_are_refused_with_what_the_reader_noticed(values):
+    train = Images(values.contiguous(), tuple("abcde"), ((8, 8),) * 5, notes=("5 images nearly black (first: a)",))
+    with pytest.raises(InputError, match=r"single value|identical") as refusal:
+        require_pictures(train)
+    assert "nearly black" in str(refusal.value)
+
+
+def test_one_constant_image_among_others_is_not_refused():
+    pixels = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    pixels[0] = 0
+    require_pictures(Images(pixels, tuple("abcde"), ((8, 8),) * 5))

@@ -226,7 +226,7 @@ class TestUnreadable:
         assert "truncated" in said
         assert "empty.png (an empty file)" in said
         assert "one.png (1 x 1: smaller than 2 pixels on a side)" in said
-        assert "text.png (not an image, or of a kind that cannot be read)" in said
+        assert "text.png (not an image, or of a kind that cannot be read: save it as PNG, TIFF or JPEG)" in said
         assert "x.png (a folder, not an image)" in said
         for name in self.bad:
             assert f"{name} (" in said
@@ -425,8 +425,9 @@ class TestChannels:
         write(folder / "q.png", (0, 0, 0, 0), mode="RGBA")
         found = read_images(folder, image_size=SIZE)
         assert found.pixels[-2, :, 0, 0].tolist() == pytest.approx([1, 0.8, 0.8])
-        assert found.pixels[-1].min() == 1
-        assert "2 images with transparency, laid over white (first: p.png)" in found.notes
+        assert found.pixels[-1].max() == 0
+        assert "1 image with transparency, laid over white (first: p.png)" in found.notes
+        assert "1 image with an alpha channel by which nothing is visible, left out (first: q.png)" in found.notes
 
 
 class TestResize:
@@ -537,7 +538,7 @@ class TestIterate:
     def test_reads_no_further_ahead_than_a_batch(self, folder, monkeypatch):
         seen = []
         decode = reader.decode
-        monkeypatch.setattr(reader, "decode", lambda path: seen.append(path) or decode(path))
+        monkeypatch.setattr(reader, "decode", lambda path, size: seen.append(path) or decode(path, size))
         parts = iterate_batches(folder, image_size=SIZE, channels=1, batch=1)
         next(parts)
         assert len(seen) <= 2
