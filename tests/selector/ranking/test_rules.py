@@ -89,7 +89,7 @@ class TestCustomCriterion:
             (Criterion("rtm", True, (), "me", spread_of_tests, ""), "another column.*rename"),
             (Criterion("reason", True, (), "me", spread_of_tests, ""), "another column.*rename"),
             (Criterion("hits", True, (), "me", spread_of_tests, ""), "of a consensus.*rename"),
-            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', no field"),
+            (Criterion("mine", True, ("truth",), "me", spread_of_tests, ""), "'truth', which is not a field"),
             (3, "is not a criterion"),
         ],
     )
