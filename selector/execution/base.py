@@ -19,7 +19,8 @@ class Engine(Protocol):
 
     A function stores its own result, under the item's name in the run folder, which workers must therefore reach; they
     need not share this process's memory, and functions and items are pickled on their way to them. The outcome only
-    says whether the function came through.
+    says whether the function came through. Numeric libraries get one thread per item (``threads.one_thread``), so
+    that results do not depend on the machine.
     """
 
     def run(self, function: Callable[[Item], None], items: Sequence[Item]) -> Outcomes[Item]:
