@@ -1,0 +1,33 @@
+"""Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w), at one depth or several."""
+
+from detectors.encoders.features import levels, pool, stages
+from detectors.encoders.networks import (
+    UNPADDED_SEES,
+    UNPADDED_SEES_DEEP,
+    UNPADDED_STRIDES,
+    PadTo,
+    Residual,
+    pad_to,
+    resnet18,
+    small,
+    unpadded,
+)
+from detectors.encoders.spec import ENCODERS, Encoder, EncoderSpec
+
+__all__ = [
+    "ENCODERS",
+    "UNPADDED_SEES",
+    "UNPADDED_SEES_DEEP",
+    "UNPADDED_STRIDES",
+    "Encoder",
+    "EncoderSpec",
+    "PadTo",
+    "Residual",
+    "levels",
+    "pad_to",
+    "pool",
+    "resnet18",
+    "small",
+    "stages",
+    "unpadded",
+]
