@@ -44,12 +44,24 @@ class Detector(ABC):
 
     @abstractmethod
     def has_pseudo_anomalies(self) -> bool:
-        """Whether ``pseudo_anomalies`` gives any: some kinds learn against nothing."""
+        """Whether ``pseudo_embeddings`` gives any: some kinds learn against nothing."""
 
     @abstractmethod
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         """(N,C,H,W) what the detector was trained against, made from these images; None if it learns against
-        nothing."""
+        nothing, or against something that is no image, such as noise on features."""
+
+    def pseudo_are_images(self) -> bool:
+        """Whether what it learns against, if anything, can be shown as images."""
+        return True
+
+    def pseudo_embeddings(self, images: Images, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """Embeddings (N,d) and anomaly scores (N,) of what the detector was trained against, made from these images.
+
+        Those of ``pseudo_anomalies``, unless a kind learns against something that is no image.
+        """
+        anomalies = self.pseudo_anomalies(images, generator)
+        return None if anomalies is None else self.embed_and_score(anomalies)
 
     @abstractmethod
     def state(self) -> files.State:

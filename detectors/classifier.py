@@ -13,7 +13,7 @@ from torch import nn
 from augmentations.errors import unknown_name
 from detectors.base import Progress
 from detectors.devices import deterministic
-from detectors.encoders import ENCODERS
+from detectors.encoders import ENCODERS, reduced
 from detectors.images import Images, as_float, as_images
 from detectors.kind import Kind
 from detectors.presets import Preset, require
@@ -25,7 +25,8 @@ class ClassifierSettings:
     """One training: the encoder, the head, and the schedule. Sizes in pixels, ``batch`` in normal images per step.
 
     A step sees ``batch`` normal images and as many of each pseudo-anomaly class. ``jitter`` is the strength of
-    the colour jitter on every input (0: none). Raises InputError for an unknown encoder and a value out of range.
+    the colour jitter on every input (0: none). The encoder sees ``image_size``: images are ``reduction`` times as large
+    along a side, and averaged. Raises InputError for an unknown encoder and a value out of range.
     """
 
     encoder: str
@@ -37,6 +38,7 @@ class ClassifierSettings:
     momentum: float = 0.9
     weight_decay: float = 3e-5
     jitter: float = 0.0
+    reduction: int = 1
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -53,6 +55,7 @@ class ClassifierSettings:
                 ("momentum", 0 <= self.momentum < 1, "must be in [0, 1)", "0.9"),
                 ("weight_decay", 0 <= self.weight_decay < math.inf, "must be finite and >= 0", "3e-5"),
                 ("jitter", 0 <= self.jitter <= 0.5, "must be in [0, 0.5]", "0.1"),
+                ("reduction", self.reduction >= 1, "must be at least 1", "2"),
             ),
         )
 
@@ -95,7 +98,7 @@ class Classifier(Kind):
         with deterministic(self.device):
             losses = train(
                 model,
-                as_float(clean).to(self.device),
+                reduced(as_float(clean).to(self.device), self.reduction),
                 self.augmentation.parts,
                 self.settings,
                 crop_size=self.crop,

@@ -195,12 +195,16 @@ class Ensemble(Detector):
         return max(member.pixels_evaluated(height, width) for member in self.members)
 
     def has_pseudo_anomalies(self) -> bool:
-        return any(member.has_pseudo_anomalies() for member in self.members)
+        return bool(self._learning_from_images)
+
+    @property
+    def _learning_from_images(self) -> list[Detector]:
+        return [member for member in self.members if member.has_pseudo_anomalies() and member.pseudo_are_images()]
 
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         whole = as_images(images)
         anomalies = torch.empty(whole.shape)
-        members = [member for member in self.members if member.has_pseudo_anomalies()]
+        members = self._learning_from_images
         for turn, member in enumerate(members[: len(whole)]):
             rows = slice(turn, None, len(members))
             turned = member.pseudo_anomalies(whole[rows], generator)

@@ -37,6 +37,7 @@ class Kind(Detector):
 
     Settings: ClassVar[type[Any]]
     uses_augmentation: ClassVar[bool] = True
+    learns_encoder: ClassVar[bool] = True  # whether training changes the encoder, or leaves it as it was built
     maps_per_location: ClassVar[bool] = (
         False  # whether each location has a map scorer of its own, if the scorer has that form
     )
@@ -90,6 +91,24 @@ class Kind(Detector):
     def has_pseudo_anomalies(cls) -> bool:
         """Whether ``pseudo_anomalies`` gives any, known before training."""
         return cls.uses_augmentation
+
+    @classmethod
+    def needs(cls, settings: Any) -> int:
+        """Side in pixels that images must have at least for these settings to show what they can."""
+        return settings.image_size
+
+    @classmethod
+    def describe(cls, settings: Any) -> str:
+        """The kind in a few words, with what tells its settings apart in one zoo."""
+        return cls.name
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels along a side are averaged into one before the encoder sees them; 1 where settings have none.
+
+        Images of a zoo are read at one size, the largest that a kind in it needs.
+        """
+        return getattr(self.settings, "reduction", 1)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -159,7 +178,8 @@ class Kind(Detector):
 
     def scoring_module(self) -> TwoStageModule:
         """The scoring graph of what there is so far; without scorers it can only embed."""
-        return TwoStageModule(self.encoder, getattr(self, "scorer", None), getattr(self, "map_scorer", None))
+        scorers = getattr(self, "scorer", None), getattr(self, "map_scorer", None)
+        return TwoStageModule(self.encoder, *scorers, reduction=self.reduction)
 
     def module(self) -> TwoStageModule:
         self._require("encoder")

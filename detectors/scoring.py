@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detectors.encoders import pool
+from detectors.encoders import pool, reduced
 from detectors.scorers import Scorer
 
 
@@ -44,13 +44,15 @@ class TwoStageModule(ScoringModule):
     as long as it is not used. Source: the two-stage recipe of Sohn et al., ICLR 2021.
     """
 
-    def __init__(self, encoder: nn.Module, scorer: Scorer | None, map_scorer: Scorer | None) -> None:
+    def __init__(
+        self, encoder: nn.Module, scorer: Scorer | None, map_scorer: Scorer | None, *, reduction: int = 1
+    ) -> None:
         super().__init__()
-        self.encoder, self.scorer, self.map_scorer = encoder, scorer, map_scorer
+        self.encoder, self.scorer, self.map_scorer, self.reduction = encoder, scorer, map_scorer, reduction
 
     def features(self, images: Tensor) -> Tensor:
         """(N,d,h,w)."""
-        return self.encoder(images)
+        return self.encoder(reduced(images, self.reduction))
 
     def embed(self, features: Tensor) -> Tensor:
         return pool(features)

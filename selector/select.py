@@ -138,12 +138,12 @@ def select_best(
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
 
-    images = _read(train, test, chosen.image_size, skip_unreadable)
+    images = _read(train, test, plan.image_size, skip_unreadable)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
     decision = resolve_decision(criterion, len(splits.validation), test is not None)
     pixels, names = _divide(images, splits)
-    settings = {"preset": preset, "image_size": chosen.image_size, "seed": seed, "device": place.type}
+    settings = {"preset": preset, "image_size": plan.image_size, "seed": seed, "device": place.type}
     run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
 
     temporary = _temporary_folder() if out is None else None

@@ -1,6 +1,6 @@
 """Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w), at one depth or several."""
 
-from detectors.encoders.features import levels, pool, stages
+from detectors.encoders.features import levels, pool, reduced, stages
 from detectors.encoders.networks import (
     UNPADDED_SEES,
     UNPADDED_SEES_DEEP,
@@ -26,6 +26,7 @@ __all__ = [
     "levels",
     "pad_to",
     "pool",
+    "reduced",
     "resnet18",
     "small",
     "stages",

@@ -28,3 +28,10 @@ def levels(encoder: nn.Module, images: Tensor) -> list[Tensor]:
 def pool(features: Tensor) -> Tensor:
     """(N,d,h,w) spatial features to (N,d) embeddings: averaged over locations, L2-normalised."""
     return nn.functional.normalize(features.mean((2, 3)), dim=1)
+
+
+def reduced(images: Tensor, factor: int) -> Tensor:
+    """(N,C,H,W) images with squares of ``factor`` px along a side averaged into one pixel each."""
+    if factor == 1:
+        return images
+    return nn.functional.avg_pool2d(images, factor, ceil_mode=True, count_include_pad=False)

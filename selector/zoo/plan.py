@@ -1,5 +1,6 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
@@ -11,21 +12,28 @@ from augmentations.errors import require_json, unknown_name
 from detectors import Kind, Preset, ScorerSpec
 from selector.zoo.candidates import Candidate, Training
 
+LARGEST_DETOUR = 2  # times what kinds need is read at most, so that their sizes fit together
+
 # Names or classes, each with what it is by default, or {name or class: [settings]}.
 Choices = Mapping[Any, Sequence[Mapping[str, Any]]] | Iterable[Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The augmentations, the kinds with their settings, and the scorers that candidates are made of."""
+    """The augmentations, the kinds with their settings, and the scorers that candidates are made of.
+
+    image_size: side in pixels at which the images of the run are read, the same for all kinds: the least that shows
+    each of them what it needs.
+    """
 
     augmentations: tuple[Augmentation, ...]
     kinds: tuple[tuple[type[Kind], Any], ...]
     scorers: tuple[ScorerSpec, ...]
+    image_size: int
 
     @classmethod
     def of(
-        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: str = "auto"
+        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: Any = "auto"
     ) -> "Plan":
         """Check a request.
 
@@ -34,14 +42,17 @@ class Plan:
             kinds: names or classes of detectors, or {name or class: [settings that differ from the preset's]}.
             scorers: names or classes, or {name or class: [settings]}.
             preset: what every kind takes its settings from.
-            encoder: of the kinds that have a setting for it; "auto": their own.
+            encoder: of the kinds that have a setting for it, as ``EncoderSpec.of`` takes it; "auto": their own.
         Raises:
             InputError: for unknown names and for grids that are empty, ill-formed or infeasible.
         """
+        chosen = _kinds(kinds, preset, encoder)
+        size = _common_size(chosen)
         return cls(
             tuple(_augmentations(augmentations, preset.image_size)),
-            tuple(_kinds(kinds, preset, encoder)),
+            tuple((kind, _at_size(settings, size)) for kind, settings in chosen),
             tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", scorers))),
+            size,
         )
 
     def candidates(self, seed: int) -> list[Candidate]:
@@ -77,8 +88,9 @@ def _augmentations(choices: Choices, image_size: int) -> Iterable[Augmentation]:
         yield augmentation
 
 
-def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Kind], Any]]:
-    kinds, is_used = [], encoder == "auto"
+def _kinds(choices: Choices, preset: Preset, encoder: Any) -> list[tuple[type[Kind], Any]]:
+    is_auto = isinstance(encoder, str) and encoder == "auto"
+    kinds, is_used = [], is_auto
     for name, cell in _cells("detectors", choices):
         kind = detectors.get(name)
         settings = kind.settings_for(preset)
@@ -87,22 +99,38 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
             if setting not in known:
                 raise unknown_name(f"setting of detector {kind.name!r}", setting, list(known))
             _check_type(kind, known[setting], value)
-        if encoder != "auto" and "encoder" in known:
+        if not is_auto and "encoder" in known:
             is_used, cell = True, {"encoder": encoder, **cell}
         try:
             chosen = replace(settings, **cell)
         except TypeError as error:
             rule = f"are of a type that it does not take ({error})"
             raise InputError(f"settings {cell!r} of detector {kind.name!r}", rule, "give values as JSON") from error
-        if chosen.image_size != preset.image_size:
-            rule = f"must be the {preset.image_size} px at which the images of the run are read"
-            remedy = f"leave it out, or choose image_size={chosen.image_size} for the run"
-            raise InputError(f"detector {kind.name!r}: image_size={chosen.image_size}", rule, remedy)
         require_json(f"detector {kind.name!r}", asdict(chosen))
         kinds.append((kind, chosen))
     if not is_used:
         raise InputError(f"encoder={encoder!r}", "is not a setting of any of the detectors", "leave it out")
     return kinds
+
+
+def _common_size(kinds: Sequence[tuple[type[Kind], Any]]) -> int:
+    """Side in pixels that serves all kinds: at least what each needs, and a multiple of what is reduced to fit."""
+    least = max(kind.needs(settings) for kind, settings in kinds)
+    reduced = [settings.image_size for _, settings in kinds if hasattr(settings, "reduction")]
+    step = math.lcm(*reduced) if reduced else 1
+    size = -(-least // step) * step
+    if size > LARGEST_DETOUR * least:
+        sizes = ", ".join(map(str, sorted(set(reduced))))
+        rule = f"have no common multiple near the {least} px that a kind of the zoo needs"
+        raise InputError(f"image sizes {sizes} of detectors", rule, "choose sizes such as 64 and 128")
+    return size
+
+
+def _at_size(settings: Any, size: int) -> Any:
+    """The settings of a kind in a run whose images are read at ``size`` px."""
+    if hasattr(settings, "reduction"):
+        return replace(settings, reduction=size // settings.image_size)
+    return replace(settings, image_size=size)
 
 
 def _check_type(kind: type[Kind], setting: Field[Any], value: Any) -> None:

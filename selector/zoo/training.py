@@ -162,14 +162,11 @@ def gather_evidence(
     seed = training.seed
     evidence = {"train": detector.embed(images["train"])}
     if detector.has_pseudo_anomalies():
-        evidence["augmented"] = torch.stack(
-            [
-                detector.embed(_own_anomalies(detector, images["train"], seed, "augmented", draw))
-                for draw in range(DRAWS)
-            ]
+        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(DRAWS)]
+        evidence["augmented"] = torch.stack(draws)
+        _, evidence["augmented_scores"] = _own_anomalies(
+            detector, images["validation"], seed, "augmented", "validation"
         )
-        own = _own_anomalies(detector, images["validation"], seed, "augmented", "validation")
-        evidence["augmented_scores"] = detector.score(own)
     for split in ("validation", "test"):
         if split in images:
             evidence[split], evidence[f"{split}_scores"] = detector.embed_and_score(images[split])
@@ -180,8 +177,8 @@ def gather_evidence(
     return finite(evidence)
 
 
-def _own_anomalies(detector: Detector, images: Tensor, *stream: object) -> Tensor:
-    anomalies = detector.pseudo_anomalies(images, generator(*stream))  # type: ignore[arg-type]
+def _own_anomalies(detector: Detector, images: Tensor, *stream: object) -> tuple[Tensor, Tensor]:
+    anomalies = detector.pseudo_embeddings(images, generator(*stream))  # type: ignore[arg-type]
     assert anomalies is not None
     return anomalies
 

@@ -46,6 +46,16 @@ class Filed(Average):
     Settings = FiledSettings
 
 
+class Demanding(Average):
+    """Needs larger images than the preset has."""
+
+    name = "demanding"
+
+    @classmethod
+    def needs(cls, settings):
+        return 100
+
+
 class Nameless(Kind):
     """Declares no name."""
 
@@ -191,7 +201,10 @@ def local_class():
         ({"kinds": {"classifier": [{"learning_rate": None}]}}, "learning_rate=None: must be a number"),
         ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "must be a text"),
         ({"kinds": {"classifier": [{"head": "wide"}]}}, "settings {'head': 'wide'} of detector 'classifier'"),
-        ({"kinds": {"classifier": [{"image_size": 16}]}}, "image_size=16: must be the 64 px at which the images"),
+        (
+            {"kinds": {"classifier": [{"image_size": 48}, {"image_size": 64}, {"image_size": 36}]}},
+            "image sizes 36, 48, 64 of detectors: have no common multiple near the 64 px",
+        ),
         ({"kinds": {"classifier": [{"__class__": 1}]}}, "setting of detector 'classifier' '__class__'"),
         ({"kinds": {Filed: [{"folder": Path("here")}]}}, "folder=.*is no JSON"),
         ({"kinds": [{"classifier": [{}]}]}, "must be a name or a class; write one mapping"),
@@ -219,3 +232,29 @@ def test_cells_that_no_image_of_the_size_can_hold_are_refused():
     grids = {"cutpaste": [{"area": (0.9, 1.0), "aspect": (8, 10)}]}
     with pytest.raises(InputError):
         planned(grids)
+
+
+class TestImageSize:
+    def plan(self, *kinds, **settings):
+        kinds = {kind: [settings.get(kind if isinstance(kind, str) else kind.name, {})] for kind in kinds}
+        return Plan.of(GRID, kinds, ("gaussian",), PRESET)
+
+    def test_of_kinds_that_need_the_same_it_is_the_preset_s(self):
+        plan = self.plan("classifier", "patch", "pixels")
+        assert plan.image_size == 64
+        assert [getattr(settings, "reduction", 1) for _, settings in plan.kinds] == [1, 1, 1]
+
+    def test_it_is_the_least_that_serves_all(self):
+        plan = self.plan("classifier", Demanding, "pixels")
+        assert plan.image_size == 128
+        classifier, demanding, pixels = (settings for _, settings in plan.kinds)
+        assert (classifier.image_size, classifier.reduction) == (64, 2)
+        assert demanding.image_size == pixels.image_size == 128
+
+    def test_of_one_demanding_kind_alone_it_is_what_it_needs(self):
+        assert self.plan(Demanding).image_size == 100
+
+    def test_kinds_of_two_sizes_are_reduced_from_a_common_multiple(self):
+        plan = self.plan("classifier", "patch", classifier={"image_size": 32})
+        assert plan.image_size == 64
+        assert [settings.reduction for _, settings in plan.kinds] == [2, 1]

@@ -185,7 +185,11 @@ class TestEvidence:
         assert len(states) == DRAWS + 1
 
     def test_what_is_not_finite_is_refused(self, fitted, images, gather, monkeypatch):
-        monkeypatch.setattr(Classifier, "score", lambda self, images: torch.full((len(images),), torch.nan))
+        def broken(self, images):
+            embeddings = self.embed(images)
+            return embeddings, torch.full((len(images),), torch.nan)
+
+        monkeypatch.setattr(Classifier, "embed_and_score", broken)
         with pytest.raises(FloatingPointError, match="augmented_scores"):
             gather(fitted, images)
 
