@@ -13,6 +13,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 Levels = list[Tensor]
+LEVEL, SIZES = "level_{}.npy", "batches.npy"  # SIZES: (levels, batches) images in each batch
 
 
 class SharedFeatures:
@@ -59,14 +60,13 @@ class SharedFeatures:
         return _digest(self._encoders[encoder], device.type, torch.__version__)
 
     def _open(self, path: Path) -> list[np.ndarray] | None:
-        """What a folder holds: the sizes of its batches, then its levels; None where it is absent or damaged."""
+        """What a folder holds: the size of each batch by level, then the levels; None where absent or damaged."""
         try:
-            names = sorted(path.glob("*.npy"))
-            arrays = [np.load(name, mmap_mode="r", allow_pickle=False) for name in names]
-        except (OSError, ValueError):
+            sizes = np.load(path / SIZES, allow_pickle=False)
+            names = [path / LEVEL.format(i) for i in range(len(sizes))]
+            return [sizes, *(np.load(name, mmap_mode="r", allow_pickle=False) for name in names)]
+        except (OSError, ValueError, EOFError):
             return None
-        whole = len(arrays) >= 2 and all(len(array) == arrays[0].sum() for array in arrays[1:])
-        return arrays if whole else None
 
     def _fill(self, path: Path, n: int, compute: Callable[[], Iterator[Levels]]) -> list[np.ndarray] | None:
         """Compute features into a folder; None where there is no room for them."""
@@ -99,7 +99,7 @@ class SharedFeatures:
         if self._used() + needed > self.limit_bytes:
             return False
         # Written, and not mapped: a full disk is then an error, not a signal that ends the process.
-        files = [(draft / f"level_{i:02}.npy").open("wb") for i in range(len(shapes))]
+        files = [(draft / LEVEL.format(i)).open("wb") for i in range(len(shapes))]
         sizes = []
         try:
             for file, shape in zip(files, shapes, strict=True):
@@ -114,7 +114,7 @@ class SharedFeatures:
         finally:
             for file in files:
                 file.close()
-        np.save(draft / "batches.npy", np.array(sizes), allow_pickle=False)
+        np.save(draft / SIZES, np.tile(sizes, (len(shapes), 1)), allow_pickle=False)
         return True
 
     def _used(self) -> int:
@@ -123,7 +123,7 @@ class SharedFeatures:
 
 def _batches(arrays: list[np.ndarray], device: torch.device) -> Iterator[Levels]:
     start = 0
-    for size in arrays[0].tolist():
+    for size in arrays[0][0].tolist():
         part = slice(start, start + size)
         yield [torch.from_numpy(array[part].copy()).to(device) for array in arrays[1:]]
         start += size
