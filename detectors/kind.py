@@ -97,11 +97,6 @@ class Kind(Detector):
         """Side in pixels that images must have at least for these settings to show what they can."""
         return settings.image_size
 
-    @classmethod
-    def describe(cls, settings: Any) -> str:
-        """The kind in a few words, with what tells its settings apart in one zoo."""
-        return cls.name
-
     @property
     def reduction(self) -> int:
         """How many pixels along a side are averaged into one before the encoder sees them; 1 where settings have none.
@@ -241,7 +236,7 @@ class Kind(Detector):
             for part, scorer in self.fitted_scorers().items()
             for name, tensor in scorer.state_dict().items()
         }
-        return State(settings, self.trained_state(), fitted)
+        return State(settings, self.trained_state() | self.given_state(), fitted)
 
     def is_per_location(self, scorer: Scorer) -> bool:
         """Whether a scorer that ``make_scorer`` made has one model for each location."""
@@ -256,6 +251,16 @@ class Kind(Detector):
 
     def trained_state(self) -> dict[str, Tensor]:
         """The tensors that training made. Raises InputError before it."""
+        return self._encoder_state() if self.learns_encoder else {}
+
+    def given_state(self) -> dict[str, Tensor]:
+        """The tensors of an encoder that stays as it was built: the same for all detectors with that encoder.
+
+        Raises InputError before training.
+        """
+        return {} if self.learns_encoder else self._encoder_state()
+
+    def _encoder_state(self) -> dict[str, Tensor]:
         self._require("encoder")
         return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
 

@@ -17,7 +17,7 @@ from selector.ranking.bootstrap import uncertainty
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
-from selector.zoo.candidates import Candidate, describe
+from selector.zoo.candidates import Candidate, describe, kinds_in_words
 
 
 @dataclass(frozen=True)
@@ -223,13 +223,14 @@ def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
 
 def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[str]) -> pd.DataFrame:
     ordered = [_find(candidates, i) for i in places.order]
+    kinds = kinds_in_words(candidates)
     rows = [
         {
             "rank": place,
             "candidate": candidate.id,
             "augmentation": candidate.augmentation,
             "hyperparameters": candidate.hyperparameters,
-            "detector": candidate.training.detector,
+            "detector": kinds[candidate.id],
             "scorer": candidate.scorer.describe(),
             "seed": candidate.training.seed,
             "criterion": places.deciding[candidate.id],

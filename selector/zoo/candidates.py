@@ -121,6 +121,32 @@ class Candidate:
         return cls(Training.from_json(values["training"]), ScorerSpec.from_json(values["scorer"]))
 
 
+def kinds_in_words(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The kind of each candidate by id, with those of its settings that differ between candidates of that kind."""
+    settings = {candidate.id: candidate.training.to_json()["settings"] for candidate in candidates}
+    values: dict[tuple[str, str], set[str]] = {}
+    for candidate in candidates:
+        for name, value in settings[candidate.id].items():
+            values.setdefault((candidate.training.detector, name), set()).add(json.dumps(value, sort_keys=True))
+    words = {}
+    for candidate in candidates:
+        kind = candidate.training.detector
+        differing = [
+            f"{name} {_in_words(value)}"
+            for name, value in settings[candidate.id].items()
+            if len(values[kind, name]) > 1
+        ]
+        words[candidate.id] = f"{kind} ({', '.join(differing)})" if differing else kind
+    return words
+
+
+def _in_words(value: Any) -> str:
+    """A setting as people write it; of a nested one, such as an encoder, its name."""
+    if isinstance(value, Mapping):
+        return str(value.get("name", value))
+    return " ".join(map(_in_words, value)) if isinstance(value, list) else f"{value}"
+
+
 def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value]) -> str:
     """A candidate in a few words: its augmentation and hyperparameters, or its kind where it takes none."""
     if augmentation == NO_AUGMENTATION:

@@ -1,7 +1,7 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -19,23 +19,49 @@ Choices = Mapping[Any, Sequence[Mapping[str, Any]]] | Iterable[Any]
 
 
 @dataclass(frozen=True)
+class Request:
+    """Part of a zoo, as a user writes it: every augmentation with every kind with every scorer."""
+
+    augmentations: Choices
+    detectors: Choices
+    scorers: Choices
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a zoo, checked: the augmentations, the kinds with their settings, and the scorers."""
+
+    augmentations: tuple[Augmentation, ...]
+    kinds: tuple[tuple[type[Kind], Any], ...]
+    scorers: tuple[ScorerSpec, ...]
+
+    def combinations(self) -> Iterator[tuple[type[Kind], Any, Augmentation | None]]:
+        """Kind, settings and augmentation, in order; kinds that take no augmentation come last."""
+        for augmentation in self.augmentations:
+            for kind, settings in self.kinds:
+                if kind.uses_augmentation:
+                    yield kind, settings, augmentation
+        for kind, settings in self.kinds:
+            if not kind.uses_augmentation:
+                yield kind, settings, None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The augmentations, the kinds with their settings, and the scorers that candidates are made of.
+    """What candidates are made of.
 
     image_size: side in pixels at which the images of the run are read, the same for all kinds: the least that shows
     each of them what it needs.
     """
 
-    augmentations: tuple[Augmentation, ...]
-    kinds: tuple[tuple[type[Kind], Any], ...]
-    scorers: tuple[ScorerSpec, ...]
+    blocks: tuple[Block, ...]
     image_size: int
 
     @classmethod
     def of(
         cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: Any = "auto"
     ) -> "Plan":
-        """Check a request.
+        """Check one request.
 
         Args:
             augmentations: names or classes (their default grids), or {name or class: [hyperparameters]}.
@@ -46,28 +72,45 @@ class Plan:
         Raises:
             InputError: for unknown names and for grids that are empty, ill-formed or infeasible.
         """
-        chosen = _kinds(kinds, preset, encoder)
-        size = _common_size(chosen)
-        return cls(
-            tuple(_augmentations(augmentations, preset.image_size)),
-            tuple((kind, _at_size(settings, size)) for kind, settings in chosen),
-            tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", scorers))),
-            size,
-        )
+        return cls.joined([Request(augmentations, kinds, scorers)], preset, encoder)
+
+    @classmethod
+    def joined(cls, requests: Sequence[Request], preset: Preset, encoder: Any = "auto") -> "Plan":
+        """Check several requests, which make one zoo. Raises InputError as ``of`` does."""
+        blocks = [
+            Block(
+                tuple(_augmentations(request.augmentations, preset.image_size)),
+                tuple(_kinds(request.detectors, preset, encoder)),
+                tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", request.scorers))),
+            )
+            for request in requests
+        ]
+        size = _common_size([pair for block in blocks for pair in block.kinds])
+        fitted = (replace(block, kinds=tuple((k, _at_size(s, size)) for k, s in block.kinds)) for block in blocks)
+        return cls(tuple(fitted), size)
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """Those of all blocks, each once."""
+        return tuple(dict.fromkeys(augmentation for block in self.blocks for augmentation in block.augmentations))
+
+    @property
+    def kinds(self) -> tuple[tuple[type[Kind], Any], ...]:
+        """Those of all blocks with their settings, each once."""
+        return tuple(dict.fromkeys(pair for block in self.blocks for pair in block.kinds))
+
+    @property
+    def scorers(self) -> tuple[ScorerSpec, ...]:
+        """Those of all blocks, each once."""
+        return tuple(dict.fromkeys(scorer for block in self.blocks for scorer in block.scorers))
 
     def candidates(self, seed: int) -> list[Candidate]:
-        """Every combination, in order, each once; kinds that take no augmentation come last."""
-        combinations: list[tuple[type[Kind], Any, Augmentation | None]] = [
-            (kind, settings, augmentation)
-            for augmentation in self.augmentations
-            for kind, settings in self.kinds
-            if kind.uses_augmentation
-        ]
-        combinations += [(kind, settings, None) for kind, settings in self.kinds if not kind.uses_augmentation]
+        """Every combination of every block, in order, each once."""
         candidates = [
             Candidate(training_of(kind, settings, augmentation, seed), scorer)
-            for kind, settings, augmentation in combinations
-            for scorer in self.scorers
+            for block in self.blocks
+            for kind, settings, augmentation in block.combinations()
+            for scorer in block.scorers
         ]
         return list({candidate.id: candidate for candidate in candidates}.values())
 

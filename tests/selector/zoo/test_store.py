@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ import torch
 import detectors
 import selector
 from augmentations import InputError
-from detectors import files
+from detectors import Kind, ScorerSpec, files
 from selector.execution import Serial
+from selector.zoo.candidates import Candidate, Training
 from selector.zoo.disk import StorageError
 from selector.zoo.result import Result, failure
 from selector.zoo.store import FORMAT, Store, StoredEnsemble
@@ -371,3 +373,45 @@ def test_json_is_written_without_nan(store):
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     stored = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
     assert stored == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
+
+
+@dataclass(frozen=True)
+class FixedSettings:
+    image_size: int
+    turn: int = 0
+
+
+class Fixed(Kind):
+    """Random weights that nothing trains."""
+
+    name = "fixed"
+    Settings = FixedSettings
+    uses_augmentation = False
+    learns_encoder = False
+
+    def build_encoder(self, channels):
+        return torch.nn.Conv2d(channels, 4, 5, 2)
+
+
+class TestEncodersThatStayAsBuilt:
+    """Several candidates share one, so that it is stored once."""
+
+    @pytest.fixture
+    def fixed(self, store):
+        return [
+            Candidate(Training(Fixed.reference(), FixedSettings(32, turn), None, (), 0), ScorerSpec("gaussian"))
+            for turn in (0, 1)
+        ]
+
+    def test_it_is_on_disk_once_and_comes_back(self, store, fixed, images):
+        Zoo(store, fixed, CPU).train(Serial())
+        assert len(list(store.root.glob("encoders/*.safetensors"))) == 1
+        for candidate in fixed:
+            fitted = candidate.make_detector("cpu").fit(images["train"])
+            assert torch.equal(store.detector(candidate, CPU).score(images["test"]), fitted.score(images["test"]))
+
+    def test_one_that_is_lost_is_named_with_a_way_out(self, store, fixed):
+        Zoo(store, fixed, CPU).train(Serial())
+        next(store.root.glob("encoders/*.safetensors")).unlink()
+        with pytest.raises(InputError, match=r"encoders.*does not exist; delete .*candidates"):
+            store.detector(fixed[0], CPU)
