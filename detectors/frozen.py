@@ -8,7 +8,7 @@ Images are scored by their pooled features (Sohn et al., ICLR 2021), or by their
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,14 @@ from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.encoders import EncoderSpec
 from detectors.frozen_levels import FrozenKind, LevelsModule, chosen, neighbourhood_mean, on_grid
-from detectors.images import Images, as_images
-from detectors.kind import LOCATION_ROWS
 from detectors.presets import Preset, require
 from detectors.scorers import Scorer
-from detectors.scorers.standardized import Standardized
-from detectors.scoring import some_rows, top_share, upsample
+from detectors.scoring import top_share, upsample
 from detectors.shared_features import Levels
 
 SCORES = POOLED, LOCATIONS = "pooled", "locations"
 SUMMARIES = TOP, MAX = "top", "max"  # of the scores of an image's locations: the mean of the highest tenth, the highest
 CHANNELS = 100  # of 160 and more that a Gaussian for each location sees; Defard et al. draw 100 of 448 for ResNet-18
-LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; above, fewer images are used
 MODEL_VALUES = 2**26  # in the Gaussians of all locations, 256 MiB; above, they see fewer channels
 
 
@@ -158,61 +154,18 @@ class Frozen(FrozenKind):
     def settings_for(cls, preset: Preset) -> FrozenSettings:
         return FrozenSettings(preset.image_size, preset.encoder)
 
-    @classmethod
-    def needs(cls, settings: FrozenSettings) -> int:
-        return getattr(EncoderSpec.of(settings.encoder), "input_size", None) or settings.image_size
-
-    @classmethod
-    def describe(cls, settings: FrozenSettings) -> str:
-        scored = "pooled" if settings.score == POOLED else "by location"
-        return f"{cls.name}, {EncoderSpec.of(settings.encoder).name}, {scored}"
-
-    def build_encoder(self, channels: int) -> nn.Module:
-        return EncoderSpec.of(self.settings.encoder).build(channels, self.settings.image_size)
-
-    def make_scorer(self, *, per_location: bool = False) -> Scorer:
-        return Standardized(super().make_scorer(per_location=per_location))
-
-    def is_per_location(self, scorer: Scorer) -> bool:
-        assert isinstance(scorer, Standardized)
-        return super().is_per_location(scorer.scorer)
-
-    def fit_scorer(self, images: Images) -> Self:
-        """Scorers of pooled features and of the features of locations of normal images."""
-        self._require("encoder")
-        whole = as_images(images)
-        per_location = self.scorer_spec.kind.per_location is not None
-        source = generator(self.seed, "locations")
-        share = max(1, LOCATION_ROWS // len(whole))
-        self.picked = self.grid = None
-        is_kept = torch.ones(len(whole), dtype=torch.bool)
-        module: FrozenModule | None = None
-        rows, places = [], []
-        start = 0
-        for features in self.levels(whole):
-            if module is None:
-                is_kept = self._choose(features, len(whole), per_location)
-                module = self.scoring_module()
-            rows.append(module.rows(features))
-            every = module.locations(features)
-            kept = is_kept[start : start + len(every)].to(every.device)
-            places.append(every[kept] if per_location else some_rows(every, share, source))
-            start += len(every)
-        of_locations = self.make_scorer(per_location=per_location).fit(torch.cat(places))
-        if self.settings.score == POOLED:
-            self.scorer, self.map_scorer = self.make_scorer().fit(torch.cat(rows)), of_locations
-        else:
-            self.scorer = of_locations
-        return self
+    @property
+    def pools(self) -> bool:
+        return self.settings.score == POOLED
 
     def scoring_module(self) -> FrozenModule:
         scorers = getattr(self, "scorer", None), getattr(self, "map_scorer", None)
-        if self.settings.score == LOCATIONS:
+        if not self.pools:
             scorers = None, scorers[0]
         return FrozenModule(self.encoder, *scorers, self.settings, self.picked, self.grid)
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return super().score_embeddings(embeddings) if self.settings.score == POOLED else None
+        return super().score_embeddings(embeddings) if self.pools else None
 
     def extra_state(self) -> dict[str, Any]:
         return {"picked": self.picked, "grid": self.grid}
@@ -220,10 +173,10 @@ class Frozen(FrozenKind):
     def restore_extra(self, saved: Mapping[str, Any]) -> None:
         self.picked, self.grid = saved["picked"], saved["grid"] and (saved["grid"][0], saved["grid"][1])
 
-    def _choose(self, features: Any, n: int, per_location: bool) -> Tensor:
-        """Choose the channels of locations, and their grid if each has a model; which images (n,) to fit those to."""
-        example = self.scoring_module().locations([level[:1] for level in features])
-        height, width, total = example.shape[1:]
+    def _choose_locations(self, features: Levels, n: int, per_location: bool) -> Tensor:
+        """The channels of locations, and their grid if each has a model; then as of every kind."""
+        self.picked = self.grid = None
+        height, width, total = self.scoring_module().locations([level[:1] for level in features]).shape[1:]
         wanted = self.settings.channels or total
         if per_location:
             self.grid = height, width
@@ -231,7 +184,4 @@ class Frozen(FrozenKind):
         if wanted < total:
             drawn = torch.randperm(total, generator=generator(self.seed, "channels"))[:wanted]
             self.picked = drawn.sort().values.tolist()
-        most = max(2, LOCATION_VALUES // (height * width * min(wanted, total))) if per_location else n
-        is_kept = torch.zeros(n, dtype=torch.bool)
-        is_kept[torch.randperm(n, generator=generator(self.seed, "locations", "images"))[:most]] = True
-        return is_kept
+        return self._kept(n, height * width * min(wanted, total))

@@ -2,18 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from augmentations import InputError
+from augmentations.randomness import generator
 from detectors.devices import deterministic
 from detectors.encoders import EncoderSpec, levels
 from detectors.images import Images, as_images
-from detectors.kind import Kind
-from detectors.scoring import ScoringModule, TwoStageModule
+from detectors.kind import LOCATION_ROWS, Kind
+from detectors.scorers import Scorer
+from detectors.scorers.standardized import Standardized
+from detectors.scoring import ScoringModule, TwoStageModule, some_rows
 from detectors.shared_features import Levels
+
+LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; above, fewer images are used
 
 
 class LevelsModule(TwoStageModule):
@@ -38,10 +43,17 @@ class LevelsModule(TwoStageModule):
 class FrozenKind(Kind):
     """A kind whose encoder stays as it was built, so that features of the same images can be shared (``shared``).
 
-    Its settings have the field ``encoder``.
+    Its settings have the fields ``image_size`` and ``encoder``.
     """
 
     learns_encoder: ClassVar[bool] = False
+
+    @classmethod
+    def needs(cls, settings: Any) -> int:
+        return getattr(EncoderSpec.of(settings.encoder), "input_size", None) or settings.image_size
+
+    def build_encoder(self, channels: int) -> nn.Module:
+        return EncoderSpec.of(self.settings.encoder).build(channels, self.settings.image_size)
 
     @abstractmethod
     def scoring_module(self) -> LevelsModule: ...
@@ -54,6 +66,57 @@ class FrozenKind(Kind):
             return self._computed(module, whole)
         self.require_channels(whole)
         return self.shared.levels(module.frozen_part(), whole, lambda: self._computed(module, whole), self.device)
+
+    def make_scorer(self, *, per_location: bool = False) -> Scorer:
+        return Standardized(super().make_scorer(per_location=per_location))
+
+    def is_per_location(self, scorer: Scorer) -> bool:
+        assert isinstance(scorer, Standardized)
+        return super().is_per_location(scorer.scorer)
+
+    @property
+    def pools(self) -> bool:
+        """Whether images are scored by pooled features, and not by their locations."""
+        return True
+
+    def fit_scorer(self, images: Images) -> Self:
+        """Scorers of pooled features and of the features of locations of normal images; memory is bounded.
+
+        Each location has a model of its own where the scorer has that form.
+        """
+        self._require("encoder")
+        whole = as_images(images)
+        per_location = self.scorer_spec.kind.per_location is not None
+        source = generator(self.seed, "locations")
+        share = max(1, LOCATION_ROWS // len(whole))
+        rows, places = [], []
+        start = 0
+        for features in self._features(self.scoring_module().eval(), whole):
+            if start == 0:
+                is_kept = self._choose_locations(features, len(whole), per_location)
+                module = self.scoring_module().eval()
+            rows.append(module.rows(features))
+            every = module.locations(features)
+            kept = is_kept[start : start + len(every)].to(every.device)
+            places.append(every[kept] if per_location else some_rows(every, share, source))
+            start += len(every)
+        of_locations = self.make_scorer(per_location=per_location).fit(torch.cat(places))
+        if self.pools:
+            self.scorer, self.map_scorer = self.make_scorer().fit(torch.cat(rows)), of_locations
+        else:
+            self.scorer = of_locations
+        return self
+
+    def _choose_locations(self, features: Any, n: int, per_location: bool) -> Tensor:
+        """Before scorers are fitted, which of n images (n,) a model for each location is fitted to."""
+        return self._kept(n, self.scoring_module().locations(features)[0].numel())
+
+    def _kept(self, n: int, values: int) -> Tensor:
+        """(n,) which images to use, each of so many values, for all to fit in bounded memory."""
+        is_kept = torch.zeros(n, dtype=torch.bool)
+        order = torch.randperm(n, generator=generator(self.seed, "locations", "images"))
+        is_kept[order[: max(2, LOCATION_VALUES // values)]] = True
+        return is_kept
 
     @torch.no_grad()
     def score_and_map(self, images: Images) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ def test_channels_are_drawn_by_the_seed_and_survive_a_file(tmp_path):
 
 def test_models_of_locations_are_bounded_in_memory(monkeypatch):
     monkeypatch.setattr("detectors.frozen.MODEL_VALUES", 16 * 16 * 25)
-    monkeypatch.setattr("detectors.frozen.LOCATION_VALUES", 16 * 16 * 5 * 10)
+    monkeypatch.setattr("detectors.frozen_levels.LOCATION_VALUES", 16 * 16 * 5 * 10)
     kept = []
     fit = GaussianPerLocation.fit
     monkeypatch.setattr(GaussianPerLocation, "fit", lambda self, rows: kept.append(rows.shape) or fit(self, rows))
