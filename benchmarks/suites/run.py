@@ -143,6 +143,7 @@ class ZooRun:
                 "id": c.id,
                 "detector": kinds[c.id],
                 "scorer": c.scorer.describe(),
+                "score_is_distance": record["status"] == "ok" and bool(store.evidence(c.id)[0].score_is_distance),
                 "augmentation": c.augmentation,
                 "hyperparameters": c.hyperparameters,
                 **{key: record[key] for key in ("status", "reason", "seconds")},
