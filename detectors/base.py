@@ -123,6 +123,15 @@ class Detector(ABC):
         """The images (N,C,H,W) as they are; InputError where their size is one that can't be scored."""
         return images
 
+    def require_channels(self, images: Tensor) -> None:
+        """Raise InputError for images (N,C,H,W) of other channels than the detector was trained on."""
+        if images.shape[1] != self.channels:
+            raise InputError(
+                f"images with {images.shape[1]} channels",
+                f"this detector was trained on {self.channels}",
+                "convert them, or train on images like these",
+            )
+
     def obstacle_to_export(self) -> str:
         """Why the scoring graph can't be exported; empty where it can."""
         return ""
@@ -134,12 +143,7 @@ class Detector(ABC):
     def batches(self, images: Images) -> Iterator[Tensor]:
         """The images, checked, in pieces of bounded size, float32 and channels last on the detector's device."""
         whole = as_images(images)
-        if whole.shape[1] != self.channels:
-            raise InputError(
-                f"images with {whole.shape[1]} channels",
-                f"this detector was trained on {self.channels}",
-                "convert them, or train on images like these",
-            )
+        self.require_channels(whole)
         for piece in whole.split(images_at_once(self.pixels_evaluated(whole.shape[2], whole.shape[3]))):
             yield as_float(piece).to(self.device).contiguous(memory_format=torch.channels_last)
 

@@ -20,6 +20,7 @@ from detectors.images import Images, as_float, as_images, pieces
 from detectors.presets import Preset
 from detectors.scorers import Scorer, ScorerSpec
 from detectors.scoring import TwoStageModule, some_rows
+from detectors.shared_features import SharedFeatures
 
 LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
 
@@ -41,6 +42,9 @@ class Kind(Detector):
     maps_per_location: ClassVar[bool] = (
         False  # whether each location has a map scorer of its own, if the scorer has that form
     )
+
+    # Where features of frozen encoders are kept; kinds that train theirs have no use for it.
+    shared: SharedFeatures | None = None
 
     # Absent until they are made.
     encoder: nn.Module
@@ -149,8 +153,8 @@ class Kind(Detector):
             rows.append(module.rows(features))
             every = module.locations(features)
             places.append(every if per_location else some_rows(every, share, source))
-        scorer = self.scorer_spec.make().fit(torch.cat(rows))
-        self.map_scorer = self.scorer_spec.make(per_location=per_location).fit(torch.cat(places))
+        scorer = self.make_scorer().fit(torch.cat(rows))
+        self.map_scorer = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         self.scorer = scorer
         return self
 
@@ -159,7 +163,12 @@ class Kind(Detector):
         self._require("encoder")
         other = type(self)(self.settings, self._augmentation, scorer=scorer, seed=self.seed, device=self.device)
         other.channels, other.encoder, other.losses = self.channels, self.encoder, self.losses
+        other.shared = self.shared
         return other.fit_scorer(images)
+
+    def make_scorer(self, *, per_location: bool = False) -> Scorer:
+        """The scorer of the specification, not fitted yet; a kind that prepares the rows for it gives another."""
+        return self.scorer_spec.make(per_location=per_location)
 
     # Scoring -------------------------------------------------------------------------------------------------
 
@@ -216,7 +225,7 @@ class Kind(Detector):
             "channels": self.channels,
             "fitted": {
                 part: {
-                    "per_location": type(scorer) is self.scorer_spec.kind.per_location,
+                    "per_location": self.is_per_location(scorer),
                     "tensors": list(scorer.state_dict()),
                 }
                 for part, scorer in self.fitted_scorers().items()
@@ -229,6 +238,10 @@ class Kind(Detector):
             for name, tensor in scorer.state_dict().items()
         }
         return State(settings, self.trained_state() | self.given_state(), fitted)
+
+    def is_per_location(self, scorer: Scorer) -> bool:
+        """Whether a scorer that ``make_scorer`` made has one model for each location."""
+        return type(scorer) is self.scorer_spec.kind.per_location
 
     def extra_state(self) -> dict[str, Any]:
         """What a kind stores beyond settings, encoder and scorers, as JSON."""
@@ -271,7 +284,7 @@ class Kind(Detector):
             detector._set_encoder(encoder, saved["channels"])
             for part, known in saved["fitted"].items():
                 tensors = {name: state.fitted[f"{part}.{name}"].to(detector.device) for name in known["tensors"]}
-                scorer = detector.scorer_spec.make(per_location=known["per_location"])
+                scorer = detector.make_scorer(per_location=known["per_location"])
                 setattr(detector, part, scorer.restore(tensors))
             detector.restore_extra(saved)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:

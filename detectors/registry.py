@@ -12,6 +12,7 @@ KINDS = {
     "classifier": "detectors.classifier:Classifier",
     "patch": "detectors.patch_classifier:PatchClassifier",
     "pixels": "detectors.pixels:Pixels",
+    "frozen": "detectors.frozen:Frozen",
 }
 
 
