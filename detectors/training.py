@@ -1,7 +1,7 @@
-"""The one training loop, and the task of classifiers: to distinguish normal images from each class of pseudo anomalies."""
+"""The one training loop, and the task of classifiers: to distinguish normal images from their pseudo anomalies."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -45,10 +45,14 @@ class TrainingDivergedError(RuntimeError):
     """The loss or a weight became infinite or NaN."""
 
 
-def sgd(model: nn.Module, settings: Any) -> torch.optim.Optimizer:
-    """SGD with the learning rate, momentum and weight decay of the settings."""
+def sgd(
+    model: nn.Module, settings: Any, rates: Sequence[tuple[nn.Module, float]] | None = None
+) -> torch.optim.Optimizer:
+    """SGD with the learning rate, momentum and weight decay of the settings, or a learning rate for each part."""
+    parts = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates or ()]
+    is_one_rate = len({part["lr"] for part in parts}) <= 1
     return torch.optim.SGD(
-        model.parameters(),
+        model.parameters() if is_one_rate else parts,
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -122,6 +126,7 @@ def train(
     *,
     crop_size: int | None = None,
     seed: int,
+    optimizer: torch.optim.Optimizer | None = None,
     on_progress: Progress | None = None,
 ) -> Tensor:
     """Train a model in place to distinguish normal images from each class of pseudo anomalies.
@@ -137,6 +142,7 @@ def train(
         settings: the schedule.
         crop_size: side in pixels of random square crops, taken before they are augmented; None: whole images.
         seed: of everything random.
+        optimizer: of the model's parameters; None: ``sgd``.
         on_progress: called with the step and its loss now and then.
     Returns:
         The loss of every step (steps,), on the CPU.
@@ -170,7 +176,7 @@ def train(
         nn.functional.cross_entropy,
         settings,
         device=device,
-        optimizer=sgd(model, settings),
+        optimizer=optimizer or sgd(model, settings),
         on_progress=on_progress,
     )
 

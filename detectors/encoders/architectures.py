@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from augmentations.errors import InputError, unknown_name
+from augmentations.errors import InputError, first_few
 from augmentations.references import resolve
 from detectors.encoders.capture import layers_by_stride
 
@@ -88,7 +89,7 @@ def places(name: str) -> Places:
         import timm
 
         if not timm.is_model(_of(name)):
-            raise _unknown_timm(name)
+            raise _unknown("timm", _of(name), timm.list_models())
         config = timm.get_pretrained_cfg(_of(name))
         files = ()
         if config is not None:
@@ -124,7 +125,7 @@ def _torchvision_weights(name: str) -> Any:
 
     known = models.list_models()
     if _of(name) not in known:
-        raise unknown_name("torchvision's architecture", _of(name), known)
+        raise _unknown("torchvision", _of(name), known)
     return models.get_model_weights(_of(name))
 
 
@@ -151,7 +152,7 @@ def _timm(name: str) -> Architecture:
     import timm
 
     if not timm.is_model(_of(name)):
-        raise _unknown_timm(name)
+        raise _unknown("timm", _of(name), timm.list_models())
     network: Any = timm.create_model(_of(name), pretrained=False).eval()
     config = network.pretrained_cfg
     channels, size = config["input_size"][0], config["input_size"][1]
@@ -162,10 +163,11 @@ def _timm(name: str) -> Architecture:
     return Architecture(network, channels, size, tuple(config["mean"]), tuple(config["std"]), layers)
 
 
-def _unknown_timm(name: str) -> InputError:
-    import timm
-
-    return unknown_name("timm's architecture", _of(name), timm.list_models())
+def _unknown(package: str, architecture: str, known: list[str]) -> InputError:
+    """A package knows hundreds: those are listed that the name may mean."""
+    near = get_close_matches(architecture, known, n=3, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"{package} has {first_few(known)}"
+    return InputError(f"architecture {architecture!r}", f"is not known to {package}", remedy)
 
 
 def _hub_files(config: Any) -> list[Path]:

@@ -27,6 +27,7 @@ class PretrainedEncoder(nn.Module):
         input_size: int | None,
         mean: Sequence[float],
         std: Sequence[float],
+        layers: Sequence[str] = (),
         keeps_norms: bool = True,
     ) -> None:
         """Wrap a network, images to a tuple of (N,d,h,w).
@@ -36,11 +37,12 @@ class PretrainedEncoder(nn.Module):
             channels: that it sees; 0: any.
             input_size: px of the shorter side; None: images stay as they are.
             mean, std: of each channel, for images in [0,1].
+            layers: that the network gives, for those who print it.
             keeps_norms: whether batch normalisation does not learn.
         """
         super().__init__()
         self.network, self.channels, self.input_size, self.keeps_norms = network, channels, input_size, keeps_norms
-        self.statistics = tuple(mean), tuple(std)
+        self.layers, self.statistics = tuple(layers), (tuple(mean), tuple(std))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         if keeps_norms:
@@ -72,7 +74,8 @@ class PretrainedEncoder(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return f"channels={self.channels}, input_size={self.input_size}, mean and std={self.statistics}"
+        size = f"channels={self.channels}, input_size={self.input_size}"
+        return f"{size}, mean and std={self.statistics}, layers={self.layers}"
 
     def _norms(self) -> list[nn.Module]:
         return [module for module in self.network.modules() if isinstance(module, _BatchNorm)]

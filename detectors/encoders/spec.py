@@ -328,6 +328,7 @@ def _wrapped(network: nn.Module, channels: int, spec: EncoderSpec) -> Pretrained
         input_size=spec.input_size,
         mean=spec.mean,
         std=spec.std,
+        layers=spec.layers,
         keeps_norms=spec.is_pretrained,
     )
 
