@@ -49,8 +49,7 @@ class FrozenSettings:
     neighbourhood: int = 1
 
     def __post_init__(self) -> None:
-        spec = EncoderSpec.of(self.encoder)
-        object.__setattr__(self, "encoder", self.encoder if isinstance(self.encoder, str) else spec)
+        object.__setattr__(self, "encoder", EncoderSpec.canonical(self.encoder))
         for name in ("image_levels", "map_levels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, known in (("score", SCORES), ("summary", SUMMARIES)):

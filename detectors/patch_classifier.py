@@ -15,7 +15,7 @@ from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.classifier import Classifier, ClassifierSettings
 from detectors.dense import center_per_image, dense_embeddings, dense_map
-from detectors.encoders import ENCODERS, reduced
+from detectors.encoders import reduced
 from detectors.images import Images, as_float, as_images
 from detectors.kind import LOCATION_ROWS
 from detectors.patch_density import DENSITIES, MIN_IMAGES, PER_LOCATION, SHARED, held_out_mask, select_density
@@ -49,14 +49,14 @@ class PatchSettings(ClassifierSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        smallest = ENCODERS[self.encoder].smallest
+        smallest = self.encoder_spec.smallest
         fits = smallest <= self.patch <= self.image_size
         # As far apart as they are large, patches still cover every pixel.
         covers = 1 <= self.stride <= self.patch
         require(
             self,
             (
-                ("patch", fits, f"must be from {smallest} px ({self.encoder}) to image_size", "16"),
+                ("patch", fits, f"must be from {smallest} px ({self.encoder_spec.name}) to image_size", "16"),
                 ("stride", covers, "must be from 1 px to patch", "4"),
             ),
         )
@@ -65,11 +65,11 @@ class PatchSettings(ClassifierSettings):
 class PatchModule(ScoringModule):
     """The scoring graph of patches: the score of an image is the highest of its patches."""
 
-    def __init__(self, encoder: nn.Sequential, scorer: Scorer | None, settings: PatchSettings) -> None:
+    def __init__(self, encoder: nn.Module, scorer: Scorer | None, settings: PatchSettings) -> None:
         super().__init__()
         self.encoder, self.scorer = encoder, scorer
         self.patch, self.stride, self.reduction = settings.patch, settings.stride, settings.reduction
-        self.dense_strides = ENCODERS[settings.encoder].dense_strides
+        self.dense_strides = settings.encoder_spec.dense_strides
 
     def features(self, images: Tensor) -> Tensor:
         """(N,h,w,d) embeddings of all patches."""
@@ -135,6 +135,10 @@ class PatchClassifier(Classifier):
         own = {"encoder": "unpadded", "batch": max(preset.batch, PATCH_BATCH), "steps": PATCH_STEPS * preset.steps}
         return PatchSettings(**shared | own, patch=patch, stride=PATCH_STRIDE)
 
+    @classmethod
+    def needs(cls, settings: PatchSettings) -> int:  # type: ignore[override]
+        return settings.image_size  # patches are brought to an encoder's own size, not images
+
     @property
     def sees(self) -> int:
         return self.settings.patch
@@ -144,7 +148,7 @@ class PatchClassifier(Classifier):
         return self.settings.patch
 
     def scoring_module(self) -> PatchModule:  # type: ignore[override]
-        return PatchModule(self.encoder, getattr(self, "scorer", None), self.settings)  # type: ignore[arg-type]
+        return PatchModule(self.encoder, getattr(self, "scorer", None), self.settings)
 
     def fit_scorer(self, images: Images, *, density: str | None = None) -> Self:
         """The second stage: the density of the patches of normal images, shared or by location.
@@ -201,10 +205,10 @@ class PatchClassifier(Classifier):
         return images
 
     def obstacle_to_export(self) -> str:
-        encoder, stride = self.settings.encoder, self.settings.stride
-        strides = ENCODERS[encoder].dense_strides
+        spec, stride = self.settings.encoder_spec, self.settings.stride
+        strides = spec.dense_strides
         if strides is None or stride % strides[-1]:
-            return f"the encoder {encoder!r} every {stride} px scores patch by patch, which can't be traced"
+            return f"the encoder {spec.name!r} every {stride} px scores patch by patch, which can't be traced"
         return ""
 
     def pixels_evaluated(self, height: int, width: int) -> int:
