@@ -11,6 +11,7 @@ from detectors.kind import Kind
 KINDS = {
     "classifier": "detectors.classifier:Classifier",
     "patch": "detectors.patch_classifier:PatchClassifier",
+    "rotation": "detectors.rotation:Rotation",
     "pixels": "detectors.pixels:Pixels",
 }
 

@@ -1,4 +1,4 @@
-"""The one training loop, and the task of classifiers: to distinguish normal images from each class of pseudo anomalies."""
+"""The one training loop, and the task of classifiers: to distinguish normal images from pseudo anomalies."""
 
 import math
 from collections.abc import Callable
