@@ -12,6 +12,8 @@ KINDS = {
     "classifier": "detectors.classifier:Classifier",
     "patch": "detectors.patch_classifier:PatchClassifier",
     "rotation": "detectors.rotation:Rotation",
+    "contrastive": "detectors.contrastive:Contrastive",
+    "contrastive_da": "detectors.contrastive:ContrastiveDA",
     "pixels": "detectors.pixels:Pixels",
 }
 
