@@ -14,6 +14,8 @@ KINDS = {
     "rotation": "detectors.rotation:Rotation",
     "contrastive": "detectors.contrastive:Contrastive",
     "contrastive_da": "detectors.contrastive:ContrastiveDA",
+    "autoencoder": "detectors.autoencoder:Autoencoder",
+    "plain_autoencoder": "detectors.autoencoder:PlainAutoencoder",
     "pixels": "detectors.pixels:Pixels",
 }
 
