@@ -16,6 +16,7 @@ KINDS = {
     "contrastive_da": "detectors.contrastive:ContrastiveDA",
     "autoencoder": "detectors.autoencoder:Autoencoder",
     "plain_autoencoder": "detectors.autoencoder:PlainAutoencoder",
+    "deep_svdd": "detectors.deep_svdd:DeepSVDD",
     "pixels": "detectors.pixels:Pixels",
 }
 
