@@ -162,9 +162,13 @@ class Kind(Detector):
         """The same trained encoder with another scorer, fitted to ``images``. Raises InputError before training."""
         self._require("encoder")
         other = type(self)(self.settings, self._augmentation, scorer=scorer, seed=self.seed, device=self.device)
-        other.channels, other.encoder, other.losses = self.channels, self.encoder, self.losses
+        other.take_training(self)
         other.shared = self.shared
         return other.fit_scorer(images)
+
+    def take_training(self, other: Self) -> None:
+        """Share what another detector, one of the same training, has learned."""
+        self.channels, self.encoder, self.losses = other.channels, other.encoder, other.losses
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
         """The scorer of the specification, not fitted yet; a kind that prepares the rows for it gives another."""
@@ -191,18 +195,11 @@ class Kind(Detector):
         self._require("scorer")
         return self.scorer.score(embeddings.to(self.device)).cpu()
 
-    @torch.no_grad()
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         clean = as_images(images)
         if self._augmentation is None:
             return None
-        drawn = self._augmentation.sample(len(clean), (clean.shape[2], clean.shape[3]), generator)
-        augmented, start = [], 0
-        for piece in pieces(clean):
-            some = {name: value[start : start + len(piece)] for name, value in drawn.items()}
-            augmented.append(self._augmentation.apply(as_float(piece).to(self.device), some).cpu())
-            start += len(piece)
-        return torch.cat(augmented)
+        return augmented(self._augmentation, clean, generator, self.device)
 
     # Files ---------------------------------------------------------------------------------------------------
 
@@ -319,6 +316,18 @@ class Kind(Detector):
     def _require(self, part: str) -> None:
         if not hasattr(self, part):
             raise InputError("this detector", f"has no {part} yet", "call fit(images), or load one that was saved")
+
+
+@torch.no_grad()
+def augmented(augmentation: Augmentation, images: Tensor, source: torch.Generator, device: torch.device) -> Tensor:
+    """(N,C,H,W) the images, augmented on ``device`` in batches of bounded size, as float32 on the CPU."""
+    drawn = augmentation.sample(len(images), (images.shape[2], images.shape[3]), source)
+    results, start = [], 0
+    for piece in pieces(images):
+        some = {name: value[start : start + len(piece)] for name, value in drawn.items()}
+        results.append(augmentation.apply(as_float(piece).to(device), some).cpu())
+        start += len(piece)
+    return torch.cat(results)
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
