@@ -164,6 +164,9 @@ class Frozen(FrozenKind):
             scorers = None, scorers[0]
         return FrozenModule(self.encoder, *scorers, self.settings, self.picked, self.grid)
 
+    def kind_of_scores(self) -> str:
+        return f"{super().kind_of_scores()}, {self.settings.score}"
+
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         return super().score_embeddings(embeddings) if self.pools else None
 

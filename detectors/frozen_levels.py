@@ -25,12 +25,8 @@ class LevelsModule(TwoStageModule):
     """A scoring graph that parts after the levels of an encoder: ``features`` are ``from_levels`` of them."""
 
     def levels(self, images: Tensor) -> Levels:
-        """The levels (N,d,h,w) of the encoder, fine to coarse, in one memory format whoever computes them."""
-        return [level.contiguous() for level in levels(self.frozen_part(), images)]
-
-    def frozen_part(self) -> nn.Module:
-        """The encoder that stays as it was built."""
-        return self.encoder
+        """The levels (N,d,h,w) of the encoder, fine to coarse."""
+        return contiguous_levels(self.encoder, images)
 
     def features(self, images: Tensor) -> Any:
         return self.from_levels(self.levels(images))
@@ -61,11 +57,10 @@ class FrozenKind(Kind):
     def levels(self, images: Images) -> Iterator[Levels]:
         """The encoder's levels of images, in batches of bounded size, shared where ``shared`` has them."""
         whole = as_images(images)
-        module = self.scoring_module().eval()
         if self.shared is None:
-            return self._computed(module, whole)
+            return self._computed(whole)
         self.require_channels(whole)
-        return self.shared.levels(module.frozen_part(), whole, lambda: self._computed(module, whole), self.device)
+        return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
         return Standardized(super().make_scorer(per_location=per_location))
@@ -140,11 +135,16 @@ class FrozenKind(Kind):
             yield features
 
     @torch.no_grad()
-    def _computed(self, module: LevelsModule, images: Tensor) -> Iterator[Levels]:
+    def _computed(self, images: Tensor) -> Iterator[Levels]:
         for batch in self.batches(images):
             with deterministic(self.device):
-                computed = module.levels(batch)
+                computed = contiguous_levels(self.encoder, batch)
             yield computed
+
+
+def contiguous_levels(encoder: nn.Module, images: Tensor) -> Levels:
+    """The levels (N,d,h,w) of an encoder, fine to coarse, in one memory format: sums over them depend on it."""
+    return [level.contiguous() for level in levels(encoder, images)]
 
 
 def chosen(levels: Levels, which: tuple[int, ...]) -> Levels:

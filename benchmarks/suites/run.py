@@ -141,6 +141,7 @@ class ZooRun:
                 "id": c.id,
                 "augmentation": c.augmentation,
                 "hyperparameters": c.hyperparameters,
+                "kind_of_scores": c.kind_of_scores,
                 **{key: record[key] for key in ("status", "reason", "seconds")},
             }
             for c, record in records.items()
