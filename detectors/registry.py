@@ -13,6 +13,7 @@ KINDS = {
     "patch": "detectors.patch_classifier:PatchClassifier",
     "pixels": "detectors.pixels:Pixels",
     "frozen": "detectors.frozen:Frozen",
+    "discriminator": "detectors.discriminator:Discriminator",
 }
 
 
