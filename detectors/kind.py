@@ -14,6 +14,7 @@ from augmentations.randomness import generator
 from augmentations.references import reference_of
 from detectors.base import Detector, Progress
 from detectors.devices import resolve_device
+from detectors.encoders import without_weights
 from detectors.files import State
 from detectors.images import Images, as_float, as_images, pieces
 from detectors.presets import Preset
@@ -287,7 +288,8 @@ class Kind(Detector):
                 seed=saved["seed"],
                 device=device,
             )
-            encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
+            with without_weights():
+                encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
             encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
             detector._set_encoder(encoder, saved["channels"])
             detector.restore_extra(saved)

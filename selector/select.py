@@ -28,6 +28,7 @@ from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study, stored_proposals
 from selector.selection import Selection
+from selector.zoo import auto
 from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
 from selector.zoo.prepare import prepare
@@ -36,12 +37,6 @@ from selector.zoo.store import Store
 from selector.zoo.stored_evidence import StoredEvidence
 from selector.zoo.zoo import Zoo
 
-# What "auto" means until the benchmarks support more.
-AUTO: dict[str, Choices] = {
-    "augmentations": ("cutout", "cutpaste"),
-    "detectors": ("classifier",),
-    "scorers": ("gaussian",),
-}
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 
@@ -71,7 +66,7 @@ def select_best(
     search: str = "grid",
     trials: int | None = None,
     engine: Any = None,
-    encoder: str = "auto",
+    encoder: Any = "auto",
     retry_failed: bool = False,
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
@@ -130,11 +125,7 @@ def select_best(
     chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
-    augmentations, detectors, scorers = (
-        AUTO[name] if choices == "auto" else choices
-        for name, choices in zip(AUTO, (augmentations, detectors, scorers), strict=True)
-    )
-    plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
+    plan = Plan.joined(auto.requests(augmentations, detectors, scorers), chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
 

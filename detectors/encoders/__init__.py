@@ -12,16 +12,20 @@ from detectors.encoders.networks import (
     small,
     unpadded,
 )
+from detectors.encoders.pretrained import PretrainedEncoder
 from detectors.encoders.spec import ENCODERS, Encoder, EncoderSpec
+from detectors.encoders.weights import RANDOM, without_weights
 
 __all__ = [
     "ENCODERS",
+    "RANDOM",
     "UNPADDED_SEES",
     "UNPADDED_SEES_DEEP",
     "UNPADDED_STRIDES",
     "Encoder",
     "EncoderSpec",
     "PadTo",
+    "PretrainedEncoder",
     "Residual",
     "levels",
     "pad_to",
@@ -31,4 +35,5 @@ __all__ = [
     "small",
     "stages",
     "unpadded",
+    "without_weights",
 ]
