@@ -150,6 +150,7 @@ def select_best(
         study = Study(searched, zoo, decision)
         with display(zoo, lambda: study.n_pending, progress) as on_done:
             study.run(workers, on_done)
+        store.forget_features()
         ranking = _rank(zoo, decision, seed)
         affected = _affected(zoo, ranking, decision, seed, members)
         correction = cross_fit.correction_of(decision, test is not None, searched.learns)

@@ -64,7 +64,7 @@ def pixels(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by a Gaussian of raw pixels, averaged to 16 px per side: no encoder, no training."""
-    return Pixels(PixelsSettings(settings.image_size), device=device).fit(train).score(test)
+    return Pixels(PixelsSettings(train.shape[2]), device=device).fit(train).score(test)
 
 
 def trained_random(

@@ -17,6 +17,7 @@ from benchmarks.datasets import load
 from benchmarks.datasets.controlled import controlled
 from benchmarks.datasets.defects import CATEGORIES
 from benchmarks.tasks.task import SPLIT_SEED, Task
+from selector.zoo.plan import Request
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # hyperparameters by augmentation
 
@@ -41,19 +42,29 @@ TRAIN_IMAGES = 600  # of those that have thousands
 TEST_IMAGES = 300  # normal ones, and as many anomalies
 
 
+CELL = 300  # px, of the photo of a solar cell
+
+
+def classifiers(grids: Grids) -> tuple[Request, ...]:
+    """A zoo of classifiers, by the augmentations that they learn."""
+    return (Request(grids, ("classifier",), ("gaussian",)),)
+
+
 @dataclass(frozen=True)
 class DataSet:
     """One train set and everything that is tested on it.
 
     tasks: names for ``benchmarks.load``, with the same train images. group: what is left out at a time when choices
-    are validated; data sets that share images share it. by_kind: every kind of anomaly is a task of its own.
-    reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used. generators: hyperparameters by name of
-    the augmentations that make the anomalies of a controlled testbed.
+    are validated; data sets that share images share it. image_size: px that classifiers see. largest: px beyond which
+    a larger image would show no more, for kinds that see more than classifiers; None: image_size. by_kind: every kind
+    of anomaly is a task of its own. reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used.
+    generators: hyperparameters by name of the augmentations that make the anomalies of a controlled testbed.
     """
 
     tasks: tuple[str, ...]
     group: str
     image_size: int = 64
+    largest: int | None = None
     by_kind: bool = False
     reduced: bool = False
     generators: Mapping[str, Mapping[str, Any]] | None = None
@@ -62,10 +73,20 @@ class DataSet:
     def name(self) -> str:
         return self.tasks[0]
 
-    def load(self, roots: Mapping[str, Path]) -> list[Task]:
-        """The tasks, their train images the same in each; roots: by the first word of a task's name."""
+    def load(self, roots: Mapping[str, Path], image_size: int | None = None) -> list[Task]:
+        """The tasks, their train images the same in each.
+
+        Args:
+            roots: folders of data that no package ships, by the first word of a task's name.
+            image_size: px; images of which there is no more to see are enlarged to it. None: what classifiers see.
+        """
         root = roots.get(self.name.partition("-")[0])
-        loaded = [load(name, self.image_size, root=root) for name in self.tasks]
+        size = image_size or self.image_size
+        tasks = self._load(root, min(size, self.largest or self.image_size))
+        return [task.resized(size) for task in tasks]
+
+    def _load(self, root: Path | None, image_size: int) -> list[Task]:
+        loaded = [load(name, image_size, root=root) for name in self.tasks]
         assert all(torch.equal(task.train, loaded[0].train) for task in loaded)
         tasks = [reduce(task) for task in loaded] if self.reduced else loaded
         if self.generators is None:
@@ -76,12 +97,15 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """What ``ssad benchmark run`` trains and evaluates; ``steps`` and ``grids`` as of ``select_best``."""
+    """What ``ssad benchmark run`` trains and evaluates.
+
+    zoo: what every data set is given to choose among. steps: of the classifier, instead of the preset's.
+    """
 
     name: str
     description: str
     data_sets: tuple[DataSet, ...]
-    grids: Grids
+    zoo: tuple[Request, ...]
     seeds: tuple[int, ...] = (0, 1)
     preset: str = "quick"
     steps: int | None = None
@@ -107,11 +131,11 @@ def _photo(name: str) -> DataSet:
 
 
 def _cells(wafer: str) -> DataSet:
-    return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", by_kind=True)
+    return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", largest=CELL, by_kind=True)
 
 
 def _other_modules(wafer: str) -> DataSet:
-    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}")
+    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}", largest=CELL)
 
 
 PATCH = {"area": (0.02, 0.08)}
@@ -144,7 +168,7 @@ SUITES: Mapping[str, Suite] = {
             "quick",
             "One task, to see that everything works: it settles nothing.",
             (DataSet(("elpv-mono",), "elpv-mono"),),
-            QUICK_ZOO,
+            classifiers(QUICK_ZOO),
             seeds=(0,),
         ),
         Suite(
@@ -155,25 +179,25 @@ SUITES: Mapping[str, Suite] = {
                 *(_photo("brick"), _photo("brick-shifted")),
                 *_fashion(0, 1, 5, 8),
             ),
-            ZOO,
+            classifiers(ZOO),
         ),
         Suite(
             "undecidable",
             "Where labels can't choose either, so that no choice can be evaluated: tiles of grass and gravel.",
             (_photo("grass"), _photo("gravel"), _photo("grass-shifted")),
-            ZOO,
+            classifiers(ZOO),
         ),
         Suite(
             "held-out",
             "Run to report, never to tune: photo tiles in colour (one of them shifted) and six kinds of clothing.",
             (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
-            ZOO,
+            classifiers(ZOO),
         ),
         Suite(
             "alignment",
             "The controlled testbed: six augmentations, each of which is also the generator of the anomalies once.",
             ALIGNMENT,
-            {name: [ranges] for name, ranges in KINDS.items()},
+            classifiers({name: [ranges] for name, ranges in KINDS.items()}),
             steps=600,  # with 200 one of the six is still at the loss of guessing
             ratios=(0.5,),
         ),
@@ -181,7 +205,7 @@ SUITES: Mapping[str, Suite] = {
             "paper",
             "MVTec AD and MPDD as published, for a GPU: name their folders with --root mvtec=... --root mpdd=...",
             PAPER,
-            PAPER_ZOO,
+            classifiers(PAPER_ZOO),
             preset="paper",
         ),
     )

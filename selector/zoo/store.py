@@ -9,6 +9,7 @@
     ensembles/<ensemble id>.safetensors  what is normal for its members, and its scores of the calibration images
     cross/<ensemble id>/               the folds of a cross-conformal calibration, where one was requested
     progress/<training id>.json     where a training in flight stands
+    features/                       features of encoders that stay as they were built, while candidates are trained
     trials.json                     what was proposed, in order: parameters and candidates, before they are trained
     study.log                       the same and what became of it, for Optuna's tools
     selection.json, ranking.csv, index.html
@@ -360,6 +361,15 @@ class Store:
             return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
         except (OSError, ValueError):
             return None
+
+    @property
+    def features(self) -> Path:
+        """Where features that several candidates need are kept while they are trained."""
+        return self.root / "features"
+
+    def forget_features(self) -> None:
+        """Remove them: what needs them again computes them again."""
+        shutil.rmtree(self.features, ignore_errors=True)
 
     def forget_progress(self) -> None:
         shutil.rmtree(self.root / "progress", ignore_errors=True)

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Kind
+from detectors.shared_features import SharedFeatures
 from selector.zoo.candidates import Candidate, Training
 from selector.zoo.machine import is_machine_failure
 from selector.zoo.result import PSEUDO_SCORES, Result, failure
@@ -22,6 +24,7 @@ from selector.zoo.validation_anomalies import RESAMPLED, anomaly_scores, resampl
 DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
 # What a training can raise through its data and numbers, and for want of memory; anything else is our mistake.
 TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError)
+SHARED_BYTES = 4 * 2**30  # of features on disk in a run, while its candidates are trained
 MAP_QUANTILES = 101  # kept of the calibration images' score maps: they set the one colour scale of a run
 
 
@@ -57,8 +60,21 @@ def train_candidates(job: Job) -> None:
         store.report_progress(job.training_id, step, loss)
 
     stored = _stored_training(store, job)
-    for result in train_and_evaluate(todo, images, anomalies, job.device, stored, report):
+    shared = _shared_features(store, todo[0], images, anomalies)
+    for result in train_and_evaluate(todo, images, anomalies, job.device, stored, report, shared):
         store.save(result)
+
+
+def _shared_features(
+    store: Store, candidate: Candidate, images: Mapping[str, Tensor], anomalies: Mapping[str, Tensor]
+) -> SharedFeatures | None:
+    """Where a kind whose encoder stays as it was built finds what others with that encoder have computed."""
+    if detectors.get(candidate.training.detector).learns_encoder:
+        return None
+    shared = SharedFeatures(store.features, SHARED_BYTES)
+    for known in (*images.values(), *anomalies.values()):
+        shared.keep(known)
+    return shared
 
 
 def train_and_evaluate(
@@ -68,6 +84,7 @@ def train_and_evaluate(
     device: str,
     trained: Kind | None = None,
     on_progress: Callable[[int, float], None] | None = None,
+    shared: SharedFeatures | None = None,
 ) -> Iterator[Result]:
     """Train once, and evaluate for each scorer.
 
@@ -81,12 +98,15 @@ def train_and_evaluate(
         device: where to train.
         trained: a detector of this training, where there is one already.
         on_progress: called with the step and its loss now and then.
+        shared: features that several candidates need.
     """
     started, weights = time.monotonic(), None
     for candidate in candidates:
         try:
             if trained is None:
-                trained = candidate.make_detector(device).train(images["train"], on_progress=on_progress)
+                untrained = candidate.make_detector(device)
+                untrained.shared = shared
+                trained = untrained.train(images["train"], on_progress=on_progress)
                 weights = trained.trained_state()
             detector = trained.with_scorer(candidate.scorer, images["train"])
             evidence = gather_evidence(detector, images, candidate.training, anomalies)

@@ -170,8 +170,8 @@ def test_nothing_trained_is_a_row_too(tiny_suite, tmp_path, monkeypatch):
 def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite, tmp_path):
     from dataclasses import replace
 
-    with pytest.raises(InputError, match=r"other settings \(grids\)"):
-        list(run(replace(tiny_suite, grids={"cutout": [{"area": 0.2}]}), done, {}))
+    with pytest.raises(InputError, match=r"other settings \(zoo\)"):
+        list(run(replace(tiny_suite, zoo=suites.classifiers({"cutout": [{"area": 0.2}]})), done, {}))
     (tmp_path / "foreign").write_text("")
     with pytest.raises(InputError, match="other files"):
         list(run(tiny_suite, tmp_path, {}))
@@ -216,7 +216,12 @@ def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path)
     task = tiny_suite.data_sets[0].load({})[0]
     rows = torch.cat([(task.labels == 0).nonzero()[:, 0], (task.labels == 1).nonzero()[:12, 0]])
     selection = select_best(
-        task.train, task.test[rows], augmentations=tiny_suite.grids, preset=tiny_suite.preset, out=tmp_path / "run"
+        task.train,
+        task.test[rows],
+        augmentations=tiny_suite.zoo[0].augmentations,
+        detectors="classifier",
+        preset=tiny_suite.preset,
+        out=tmp_path / "run",
     )
     zoo = StoredZoo.read(done / "zoos" / "plain-0", 0)
     assert sorted(zoo.trusted()) == sorted(selection.ranking[selection.ranking.status == "ok"].candidate)
@@ -234,7 +239,7 @@ class TestSuites:
             suite = suites.get(name)
             from detectors import get_preset
 
-            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), get_preset(suite.preset)).candidates(0)
+            candidates = Plan.joined(suite.zoo, get_preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
             assert len(suite.seeds) >= 2

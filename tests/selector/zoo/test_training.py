@@ -8,8 +8,10 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Kind, get_preset
+from detectors import Classifier, Kind, Preset, get_preset
+from detectors.frozen_levels import FrozenKind
 from detectors.scorers import Gaussian
+from detectors.shared_features import images_digest
 from detectors.training import TrainingDivergedError
 from selector.execution import Serial
 from selector.execution.threads import one_thread
@@ -521,3 +523,32 @@ def test_draws_are_named_streams():
     names = [*range(DRAWS), "validation"]
     streams = {torch.rand(4, generator=generator(0, "augmented", name)).numpy().tobytes() for name in names}
     assert len(streams) == DRAWS + 1
+
+
+class TestSharedFeatures:
+    """Of an encoder that stays as it was built, each image is computed once for the whole zoo."""
+
+    @pytest.fixture
+    def frozen(self):
+        settings = {"frozen": [{"score": "pooled"}, {"score": "locations"}]}
+        preset = Preset("small", 32, head=(8,), steps=2, batch=4)
+        return Plan.of(("cutout",), settings, ("gaussian",), preset).candidates(0)
+
+    def test_they_are_computed_once_and_change_nothing(self, store, frozen, images, monkeypatch):
+        counted = []
+        computed = FrozenKind._computed
+
+        def counting(self, module, whole):
+            counted.append(images_digest(whole))
+            return computed(self, module, whole)
+
+        monkeypatch.setattr(FrozenKind, "_computed", counting)
+        Zoo(store, frozen, CPU).train(Serial())
+        assert all(store.record(candidate.id)["status"] == "ok" for candidate in frozen)
+        assert len(set(counted)) == len(images) + len(store.families)
+        assert len(counted) == len(set(counted))
+        for candidate in frozen:
+            alone = candidate.make_detector("cpu").fit(images["train"])
+            assert torch.equal(store.evidence(candidate.id)[0].test_scores, alone.score(images["test"]))
+        store.forget_features()
+        assert not store.features.exists()
