@@ -19,7 +19,15 @@ from detectors.base import Progress
 from detectors.devices import deterministic
 from detectors.encoders import EncoderSpec
 from detectors.files import State
-from detectors.frozen_levels import LOCATION_VALUES, FrozenKind, LevelsModule, chosen, on_grid
+from detectors.frozen_levels import (
+    LOCATION_VALUES,
+    FrozenKind,
+    LevelsModule,
+    best_encoder,
+    chosen,
+    of_locations,
+    on_grid,
+)
 from detectors.head_training import train_head
 from detectors.images import Images, as_float, as_images
 from detectors.kind import strip_prefix
@@ -37,9 +45,10 @@ FEATURES = "features"  # the space of augmentations that change features, and no
 class DiscriminatorSettings:
     """A head on the levels of an encoder that stays as it is, and how it learns.
 
-    image_size: side in pixels of the images. levels: places among the encoder's levels, fine to coarse; empty: all.
-    They are brought to the grid of the finest. width: of the head. batch: normal images per step, and as many of each
-    class of pseudo anomalies. pool: augmented images of each class whose features are computed, once, and learned from.
+    image_size: side in pixels of the images. levels: places among the encoder's levels, fine to coarse; empty: the
+    two finest grids of up to 1,024 locations. They are brought to one grid, of up to ``side`` locations along a side.
+    width: of the head. batch: normal images per step, and as many of each class of pseudo anomalies. pool: augmented
+    images of each class whose features are computed, once, and learned from.
     noise: standard deviation of Gaussian noise on all features while learning, in multiples of their own.
     score: "hidden", of scorers on what the head has learned, or "logit". Raises InputError for a value out of range.
     """
@@ -47,8 +56,9 @@ class DiscriminatorSettings:
     image_size: int
     encoder: str | EncoderSpec = "small"
     levels: tuple[int, ...] = ()
+    side: int = 8
     width: int = 64
-    steps: int = 300
+    steps: int = 100
     batch: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
@@ -57,8 +67,7 @@ class DiscriminatorSettings:
     score: str = HIDDEN
 
     def __post_init__(self) -> None:
-        spec = EncoderSpec.of(self.encoder)
-        object.__setattr__(self, "encoder", self.encoder if isinstance(self.encoder, str) else spec)
+        object.__setattr__(self, "encoder", EncoderSpec.canonical(self.encoder))
         object.__setattr__(self, "levels", tuple(self.levels))
         if self.score not in SCORES:
             raise unknown_name("score", self.score, list(SCORES))
@@ -66,8 +75,9 @@ class DiscriminatorSettings:
             self,
             (
                 ("image_size", self.image_size >= 1, "must be at least 1 px", "64"),
+                ("side", self.side >= 1, "must be at least 1", "8"),
                 ("width", self.width >= 1, "must be at least 1", "64"),
-                ("steps", self.steps >= 1, "must be at least 1", "300"),
+                ("steps", self.steps >= 1, "must be at least 1", "100"),
                 ("batch", self.batch >= 1, "must be at least 1 image", "16"),
                 ("learning_rate", 0 < self.learning_rate < math.inf, "must be finite and > 0", "1e-3"),
                 ("weight_decay", 0 <= self.weight_decay < math.inf, "must be finite and >= 0", "1e-5"),
@@ -126,14 +136,15 @@ class DiscriminatorModule(LevelsModule):
         scorer: Scorer | None,
         map_scorer: Scorer | None,
         settings: DiscriminatorSettings,
+        used: tuple[int, ...],
         grid: tuple[int, int],
     ) -> None:
         super().__init__(encoder, scorer, map_scorer)
-        self.head, self.settings, self.grid = head, settings, grid
+        self.head, self.settings, self.used, self.grid = head, settings, used, grid
 
     def standardised(self, levels: Levels) -> Tensor:
         """(N,d,h,w) what the head reads."""
-        return self.head.standardise(on_grid(chosen(levels, self.settings.levels), self.grid))
+        return self.head.standardise(on_grid(chosen(levels, self.used), self.grid))
 
     def from_levels(self, levels: Levels) -> Tensor:
         return self.head(self.standardised(levels))
@@ -175,6 +186,7 @@ class Discriminator(FrozenKind):
 
     # Absent until training.
     head: Head
+    used: tuple[int, ...]  # places of the levels that the head reads
     grid: tuple[int, int]
 
     def __init__(self, settings: DiscriminatorSettings, augmentation: Augmentation | None = None, **rest: Any) -> None:
@@ -184,7 +196,7 @@ class Discriminator(FrozenKind):
 
     @classmethod
     def settings_for(cls, preset: Preset) -> DiscriminatorSettings:
-        return DiscriminatorSettings(preset.image_size, preset.encoder)
+        return DiscriminatorSettings(preset.image_size, best_encoder(preset))
 
     @property
     def changes_features(self) -> bool:
@@ -226,9 +238,12 @@ class Discriminator(FrozenKind):
         features = []
         start = 0
         for levels in self.levels(images):
-            of_head = chosen(levels, self.settings.levels)
             if is_kept is None:
-                self.grid = max((level.shape[2], level.shape[3]) for level in of_head)
+                self.used = self.settings.levels or of_locations(levels)
+            of_head = chosen(levels, self.used)
+            if is_kept is None:
+                finest = max((level.shape[2], level.shape[3]) for level in of_head)
+                self.grid = min(finest[0], self.settings.side), min(finest[1], self.settings.side)
                 values = self.grid[0] * self.grid[1] * sum(level.shape[1] for level in of_head)
                 is_kept = self._kept(len(images), values)
             on_one = on_grid(of_head, self.grid)
@@ -297,7 +312,7 @@ class Discriminator(FrozenKind):
 
     def scoring_module(self) -> DiscriminatorModule:
         scorers = getattr(self, "scorer", None), getattr(self, "map_scorer", None)
-        return DiscriminatorModule(self.encoder, self.head, *scorers, self.settings, self.grid)
+        return DiscriminatorModule(self.encoder, self.head, *scorers, self.settings, self.used, self.grid)
 
     def kind_of_scores(self) -> str:
         return f"{super().kind_of_scores()}, {self.settings.score}"
@@ -307,17 +322,17 @@ class Discriminator(FrozenKind):
 
     def share_training(self, other: Self) -> None:
         super().share_training(other)
-        other.head, other.grid = self.head, self.grid
+        other.head, other.used, other.grid = self.head, self.used, self.grid
 
     def trained_state(self) -> dict[str, Tensor]:
         self._require("head")
         return {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
 
     def extra_state(self) -> dict[str, Any]:
-        return {"grid": self.grid}
+        return {"used": self.used, "grid": self.grid}
 
     def restore_extra(self, saved: Mapping[str, Any]) -> None:
-        self.grid = saved["grid"][0], saved["grid"][1]
+        self.used, self.grid = tuple(saved["used"]), (saved["grid"][0], saved["grid"][1])
 
     def restore_trained(self, state: State) -> None:
         tensors = strip_prefix(state.trained, "head.")
