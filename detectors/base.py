@@ -115,6 +115,10 @@ class Detector(ABC):
         scores, maps = zip(*pairs, strict=True)
         return torch.cat(scores), torch.cat(maps)
 
+    def kind_of_scores(self) -> str:
+        """What detectors have in common whose scores are alike but for their scale: such as a kind and a scorer."""
+        return type(self).__qualname__
+
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         """(N,) anomaly scores of embeddings (N,d), or None where a score is more than a function of the embedding."""
         return None

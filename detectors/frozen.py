@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.encoders import EncoderSpec
-from detectors.frozen_levels import FrozenKind, LevelsModule, chosen, neighbourhood_mean, on_grid
+from detectors.frozen_levels import (
+    FrozenKind,
+    LevelsModule,
+    best_encoder,
+    chosen,
+    neighbourhood_mean,
+    of_locations,
+    on_grid,
+)
 from detectors.presets import Preset, require
 from detectors.scorers import Scorer
 from detectors.scoring import top_share, upsample
@@ -33,7 +41,8 @@ class FrozenSettings:
     """An encoder, and what of its levels is scored.
 
     image_size: side in pixels of the images. image_levels, map_levels: places among the encoder's levels, fine to
-    coarse, whose pooled features score an image, and whose locations make the map; empty: all. score: "pooled", or
+    coarse, whose pooled features score an image (empty: all), and whose locations make the map (empty: the two finest
+    grids of up to 1,024 locations). score: "pooled", or
     "locations" to score an image by its map. summary: the "top" tenth of locations or the "max". channels: how many of
     the map's channels, drawn at random, the scorer of locations sees; 0: all. neighbourhood: locations along a side
     that are averaged before. Raises InputError for an unknown encoder and a value out of range.
@@ -69,8 +78,8 @@ class FrozenSettings:
 class FrozenModule(LevelsModule):
     """The scoring graph: ``features`` are the levels.
 
-    picked: which channels of the map's levels, side by side, its scorer sees; None: all. grid: the (h,w) that they are
-    brought to; None: that of the finest.
+    map_levels: places of the map's levels. picked: which channels of those, side by side, its scorer sees; None: all.
+    grid: the (h,w) that they are brought to; None: that of the finest.
     """
 
     def __init__(
@@ -79,11 +88,12 @@ class FrozenModule(LevelsModule):
         scorer: Scorer | None,
         map_scorer: Scorer | None,
         settings: FrozenSettings,
+        map_levels: tuple[int, ...] = (),
         picked: list[int] | None = None,
         grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(encoder, scorer, map_scorer)
-        self.settings, self.picked, self.grid = settings, picked, grid
+        self.settings, self.map_levels, self.picked, self.grid = settings, map_levels, picked, grid
 
     def from_levels(self, levels: Levels) -> Levels:
         return levels
@@ -99,7 +109,7 @@ class FrozenModule(LevelsModule):
     def locations(self, features: Any) -> Tensor:
         """(N,h,w,d) the channels that were picked, of the map's levels on one grid."""
         side = self.settings.neighbourhood
-        smooth = [neighbourhood_mean(level, side) for level in chosen(features, self.settings.map_levels)]
+        smooth = [neighbourhood_mean(level, side) for level in chosen(features, self.map_levels)]
         finest = max((level.shape[2], level.shape[3]) for level in smooth)
         side_by_side = on_grid(smooth, self.grid or finest)
         if self.picked is not None:
@@ -146,12 +156,13 @@ class Frozen(FrozenKind):
     uses_augmentation = False
     maps_per_location = True
 
+    map_levels: tuple[int, ...] = ()
     picked: list[int] | None = None
     grid: tuple[int, int] | None = None
 
     @classmethod
     def settings_for(cls, preset: Preset) -> FrozenSettings:
-        return FrozenSettings(preset.image_size, preset.encoder)
+        return FrozenSettings(preset.image_size, best_encoder(preset))
 
     @property
     def pools(self) -> bool:
@@ -161,20 +172,25 @@ class Frozen(FrozenKind):
         scorers = getattr(self, "scorer", None), getattr(self, "map_scorer", None)
         if not self.pools:
             scorers = None, scorers[0]
-        return FrozenModule(self.encoder, *scorers, self.settings, self.picked, self.grid)
+        return FrozenModule(self.encoder, *scorers, self.settings, self.map_levels, self.picked, self.grid)
+
+    def kind_of_scores(self) -> str:
+        return f"{super().kind_of_scores()}, {self.settings.score}"
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         return super().score_embeddings(embeddings) if self.pools else None
 
     def extra_state(self) -> dict[str, Any]:
-        return {"picked": self.picked, "grid": self.grid}
+        return {"map_levels": self.map_levels, "picked": self.picked, "grid": self.grid}
 
     def restore_extra(self, saved: Mapping[str, Any]) -> None:
+        self.map_levels = tuple(saved["map_levels"])
         self.picked, self.grid = saved["picked"], saved["grid"] and (saved["grid"][0], saved["grid"][1])
 
     def _choose_locations(self, features: Levels, n: int, per_location: bool) -> Tensor:
-        """The channels of locations, and their grid if each has a model; then as of every kind."""
+        """The levels and channels of locations, and their grid if each has a model; then as of every kind."""
         self.picked = self.grid = None
+        self.map_levels = self.settings.map_levels or of_locations(features)
         height, width, total = self.scoring_module().locations([level[:1] for level in features]).shape[1:]
         wanted = self.settings.channels or total
         if per_location:

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors.devices import deterministic
-from detectors.encoders import EncoderSpec, levels
+from detectors.encoders import LITE0, EncoderSpec, levels, lite0_is_installed
 from detectors.images import Images, as_images
 from detectors.kind import LOCATION_ROWS, Kind
+from detectors.presets import Preset
 from detectors.scorers import Scorer
 from detectors.scorers.standardized import Standardized
 from detectors.scoring import ScoringModule, TwoStageModule, some_rows
 from detectors.shared_features import Levels
 
+MOST_LOCATIONS = 32 * 32  # of a grid that is chosen where none is named
 LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; above, fewer images are used
 
 
@@ -25,12 +27,8 @@ class LevelsModule(TwoStageModule):
     """A scoring graph that parts after the levels of an encoder: ``features`` are ``from_levels`` of them."""
 
     def levels(self, images: Tensor) -> Levels:
-        """The levels (N,d,h,w) of the encoder, fine to coarse, in one memory format whoever computes them."""
-        return [level.contiguous() for level in levels(self.frozen_part(), images)]
-
-    def frozen_part(self) -> nn.Module:
-        """The encoder that stays as it was built."""
-        return self.encoder
+        """The levels (N,d,h,w) of the encoder, fine to coarse."""
+        return contiguous_levels(self.encoder, images)
 
     def features(self, images: Tensor) -> Any:
         return self.from_levels(self.levels(images))
@@ -50,7 +48,7 @@ class FrozenKind(Kind):
 
     @classmethod
     def needs(cls, settings: Any) -> int:
-        return getattr(EncoderSpec.of(settings.encoder), "input_size", None) or settings.image_size
+        return EncoderSpec.of(settings.encoder).input_size or settings.image_size
 
     def build_encoder(self, channels: int) -> nn.Module:
         return EncoderSpec.of(self.settings.encoder).build(channels, self.settings.image_size)
@@ -61,11 +59,10 @@ class FrozenKind(Kind):
     def levels(self, images: Images) -> Iterator[Levels]:
         """The encoder's levels of images, in batches of bounded size, shared where ``shared`` has them."""
         whole = as_images(images)
-        module = self.scoring_module().eval()
         if self.shared is None:
-            return self._computed(module, whole)
+            return self._computed(whole)
         self.require_channels(whole)
-        return self.shared.levels(module.frozen_part(), whole, lambda: self._computed(module, whole), self.device)
+        return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
         return Standardized(super().make_scorer(per_location=per_location))
@@ -128,7 +125,7 @@ class FrozenKind(Kind):
         return torch.cat(scores), torch.cat(maps)
 
     def pixels_evaluated(self, height: int, width: int) -> int:
-        side = getattr(EncoderSpec.of(self.settings.encoder), "input_size", None) or 1
+        side = EncoderSpec.of(self.settings.encoder).input_size or 1
         return max(height * width, side * side)
 
     @torch.no_grad()
@@ -140,11 +137,21 @@ class FrozenKind(Kind):
             yield features
 
     @torch.no_grad()
-    def _computed(self, module: LevelsModule, images: Tensor) -> Iterator[Levels]:
+    def _computed(self, images: Tensor) -> Iterator[Levels]:
         for batch in self.batches(images):
             with deterministic(self.device):
-                computed = module.levels(batch)
+                computed = contiguous_levels(self.encoder, batch)
             yield computed
+
+
+def best_encoder(preset: Preset) -> str:
+    """The pretrained encoder that packages on this machine have, or the preset's with random weights."""
+    return LITE0 if lite0_is_installed() else preset.encoder
+
+
+def contiguous_levels(encoder: nn.Module, images: Tensor) -> Levels:
+    """The levels (N,d,h,w) of an encoder, fine to coarse, in one memory format: sums over them depend on it."""
+    return [level.contiguous() for level in levels(encoder, images)]
 
 
 def chosen(levels: Levels, which: tuple[int, ...]) -> Levels:
@@ -160,15 +167,40 @@ def chosen(levels: Levels, which: tuple[int, ...]) -> Levels:
     return [levels[place] for place in which] if which else levels
 
 
+def of_locations(levels: Levels) -> tuple[int, ...]:
+    """The places of the levels that show locations best: those on the two finest grids of a bounded size.
+
+    Of lite0 and of residual networks at their usual sizes, what is 8 and 16 px apart (as in PatchCore).
+    """
+    grids = [(level.shape[2], level.shape[3]) for level in levels]
+    small = sorted({grid for grid in grids if grid[0] * grid[1] <= MOST_LOCATIONS}, reverse=True) or [min(grids)]
+    return tuple(place for place, grid in enumerate(grids) if grid in small[:2])
+
+
 def on_grid(levels: Levels, size: tuple[int, int]) -> Tensor:
-    """(N,D,h,w): levels side by side, each brought to a grid of ``size`` (h,w), bilinearly."""
-    same = [
-        level
-        if level.shape[2:] == size
-        else nn.functional.interpolate(level, size, mode="bilinear", align_corners=False)
-        for level in levels
-    ]
-    return torch.cat(same, 1)
+    """(N,D,h,w): levels side by side, each brought to a grid of ``size`` (h,w): averaged, or bilinearly enlarged."""
+    return torch.cat([_on_grid(level, size) for level in levels], 1)
+
+
+def _on_grid(level: Tensor, size: tuple[int, int]) -> Tensor:
+    if level.shape[2:] == size:
+        return level
+    rows, columns = (_weights(n, wanted, level.device) for n, wanted in zip(level.shape[2:], size, strict=True))
+    return rows @ level @ columns.mT
+
+
+def _weights(n: int, wanted: int, device: torch.device) -> Tensor:
+    """(wanted, n): what each of ``n`` locations along an axis gives to each of ``wanted``.
+
+    Matrices, because any exported program can hold them; averaging over areas that are no whole number it can't.
+    """
+    if n < wanted:
+        identity = torch.eye(n, device=device).unsqueeze(1)
+        return nn.functional.interpolate(identity, wanted, mode="linear", align_corners=False).squeeze(1).mT
+    begin = torch.arange(wanted, device=device)[:, None] * n / wanted
+    place = torch.arange(n, device=device)
+    overlap = torch.minimum(begin + n / wanted, place + 1) - torch.maximum(begin, place)
+    return overlap.clamp(min=0) * wanted / n
 
 
 def neighbourhood_mean(level: Tensor, side: int) -> Tensor:

@@ -163,12 +163,12 @@ class Kind(Detector):
         self._require("encoder")
         other = type(self)(self.settings, self._augmentation, scorer=scorer, seed=self.seed, device=self.device)
         other.take_training(self)
-        other.shared = self.shared
         return other.fit_scorer(images)
 
     def take_training(self, other: Self) -> None:
         """Share what another detector, one of the same training, has learned."""
         self.channels, self.encoder, self.losses = other.channels, other.encoder, other.losses
+        self.shared = other.shared
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
         """The scorer of the specification, not fitted yet; a kind that prepares the rows for it gives another."""
@@ -189,6 +189,9 @@ class Kind(Detector):
     def _embedding_module(self) -> TwoStageModule:
         self._require("encoder")
         return self.scoring_module().eval()
+
+    def kind_of_scores(self) -> str:
+        return f"{self.reference()}, {self.scorer_spec.name}"
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
@@ -247,6 +250,9 @@ class Kind(Detector):
     def restore_extra(self, saved: Mapping[str, Any]) -> None:
         """Take back what ``extra_state`` gave; KeyError where something is missing."""
 
+    def restore_trained(self, state: State) -> None:
+        """Take back what training made besides an encoder; KeyError where something is missing."""
+
     def trained_state(self) -> dict[str, Tensor]:
         """The tensors that training made. Raises InputError before it."""
         return self._encoder_state() if self.learns_encoder else {}
@@ -279,11 +285,12 @@ class Kind(Detector):
                 encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
             encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
             detector._set_encoder(encoder, saved["channels"])
+            detector.restore_extra(saved)
+            detector.restore_trained(state)
             for part, known in saved["fitted"].items():
                 tensors = {name: state.fitted[f"{part}.{name}"].to(detector.device) for name in known["tensors"]}
                 scorer = detector.make_scorer(per_location=known["per_location"])
                 setattr(detector, part, scorer.restore(tensors))
-            detector.restore_extra(saved)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(

@@ -19,6 +19,7 @@ KINDS = {
     "deep_svdd": "detectors.deep_svdd:DeepSVDD",
     "pixels": "detectors.pixels:Pixels",
     "frozen": "detectors.frozen:Frozen",
+    "discriminator": "detectors.discriminator:Discriminator",
 }
 
 

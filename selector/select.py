@@ -280,7 +280,8 @@ def _affected(
 
     test = store.images["test"]
     groups = store.groups("calibration")
-    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, groups)
+    kinds = {candidate.id: candidate.kind_of_scores for candidate in zoo.candidates}
+    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, kinds, groups)
 
 
 def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:

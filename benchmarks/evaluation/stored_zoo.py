@@ -15,7 +15,6 @@ from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_SCORES, read_table
 from benchmarks.tasks.view import View
-from detectors.ensemble import Normalization
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
@@ -116,9 +115,12 @@ class StoredZoo:
     def ensembles(self, view: View, names: list[str]) -> Ensembles:
         """What ensembles of the named candidates score on a task."""
         test = self.scores["test"][names].to_numpy()[view.rows.numpy()].T
-        is_distance = all(self.evidence(name).score_is_distance for name in names)
-        normal = {name: Normalization.of(self.part("validation", name), is_distance) for name in names}
-        return Ensembles(dict(zip(names, map(torch.tensor, test), strict=True)), normal, view.labels)
+        validation = {name: self.part("validation", name) for name in names}
+        distances = frozenset(name for name in names if self.evidence(name).score_is_distance)
+        # Zoos that were stored before this was written are of classifiers under one scorer.
+        kinds = {name: str(self.candidates.loc[name].get("kind_of_scores", "")) for name in names}
+        scores = dict(zip(names, map(torch.tensor, test), strict=True))
+        return Ensembles(scores, validation, distances, kinds, view.labels)
 
     def score_criteria(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores in a trial whose test images are ``rows``: one row per candidate."""

@@ -146,6 +146,7 @@ class ZooRun:
                 "score_is_distance": record["status"] == "ok" and bool(store.evidence(c.id)[0].score_is_distance),
                 "augmentation": c.augmentation,
                 "hyperparameters": c.hyperparameters,
+                "kind_of_scores": c.kind_of_scores,
                 **{key: record[key] for key in ("status", "reason", "seconds")},
             }
             for c, record in records.items()

@@ -1,5 +1,6 @@
 """Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w), at one depth or several."""
 
+from detectors.encoders.architectures import LITE0, lite0_is_installed
 from detectors.encoders.features import levels, pool, reduced, stages
 from detectors.encoders.networks import (
     UNPADDED_SEES,
@@ -18,6 +19,7 @@ from detectors.encoders.weights import RANDOM, without_weights
 
 __all__ = [
     "ENCODERS",
+    "LITE0",
     "RANDOM",
     "UNPADDED_SEES",
     "UNPADDED_SEES_DEEP",
@@ -28,6 +30,7 @@ __all__ = [
     "PretrainedEncoder",
     "Residual",
     "levels",
+    "lite0_is_installed",
     "pad_to",
     "pool",
     "reduced",

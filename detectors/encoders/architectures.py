@@ -58,6 +58,11 @@ def is_known(name: str) -> bool:
     return name == LITE0 or name.startswith((TORCHVISION, TIMM)) or ":" in name
 
 
+def lite0_is_installed() -> bool:
+    """Whether packages on this machine have lite0 and its weights."""
+    return all(find_spec(package) is not None for package in ("timm", LITE0_PACKAGE))
+
+
 def architecture(name: str) -> Architecture:
     """The network of that name. Raises InputError where there is none, or its package is missing."""
     if name == LITE0:

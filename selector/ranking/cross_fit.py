@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from detectors.ensemble import Normalization, max_normalized
+from detectors.ensemble import combine_normalized, normalizations
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
@@ -134,6 +134,7 @@ def affected_images(
     images: Tensor,
     evidence: Mapping[str, Sequence[Evidence]],
     calibration: Callable[[str], Tensor],
+    kinds: Mapping[str, str],
     groups: Sequence[int] | None = None,
 ) -> tuple[CrossFitPValue, ...]:
     """The test images without which other candidates would have been chosen, and their p-values.
@@ -144,6 +145,7 @@ def affected_images(
         images: (k,C,H,W) the test images.
         evidence: the draws of each candidate.
         calibration: from a candidate to the scores (h,) that it gives the calibration images.
+        kinds: by candidate, what its scores are (``Candidate.kind_of_scores``).
         groups: of the calibration images, where they have some.
     """
     rows_by_members: dict[tuple[str, ...], list[int]] = {}
@@ -154,10 +156,10 @@ def affected_images(
     p_value_of: dict[str, float] = {}  # scores of identical images may differ by rounding, their p-values must not
     for others, rows in rows_by_members.items():
         seen = [evidence[i][0] for i in others]
-        is_distance = all(e.score_is_distance for e in seen)
-        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
-        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
-        p = p_values(max_normalized([calibration(i) for i in others], units), test, groups)
+        validation = [e.require(("validation_scores",), "an ensemble")[0] for e in seen]
+        units = normalizations(validation, [bool(e.score_is_distance) for e in seen], [kinds[i] for i in others])
+        test = combine_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        p = p_values(combine_normalized([calibration(i) for i in others], units), test, groups)
         for row in rows:
             digest = image_digest(images[row])
             affected[row] = CrossFitPValue(row, digest, p_value_of.setdefault(digest, p[row].item()))

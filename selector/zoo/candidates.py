@@ -102,6 +102,11 @@ class Candidate:
     def hyperparameters(self) -> Hyperparameters:
         return dict(self.training.hyperparameters)
 
+    @cached_property
+    def kind_of_scores(self) -> str:
+        """As of its detector: what candidates have in common whose scores are alike but for their scale."""
+        return self.make_detector("cpu").kind_of_scores()
+
     def make_detector(self, device: torch.device | str) -> Kind:
         """The detector, not trained yet."""
         training = self.training

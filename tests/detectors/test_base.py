@@ -24,20 +24,21 @@ class TestClassifier(KindContract):
 
 
 def test_every_registered_kind_keeps_the_contract():
-    from tests.detectors import test_frozen, test_patch_classifier, test_pixels
+    from tests.detectors import test_discriminator, test_frozen, test_patch_classifier, test_pixels
 
     contracts = (
         TestClassifier,
         test_patch_classifier.TestPatchClassifier,
         test_pixels.TestPixels,
         test_frozen.TestPooled,
+        test_discriminator.TestOnImages,
     )
     covered = {contract().make().name for contract in contracts}
     assert covered == set(detectors.names())
 
 
 def test_names_and_get():
-    assert detectors.names() == list(detectors.KINDS) == ["classifier", "patch", "pixels", "frozen"]
+    assert detectors.names() == list(detectors.KINDS) == ["classifier", "patch", "pixels", "frozen", "discriminator"]
     with pytest.raises(InputError, match="did you mean classifier"):
         detectors.get("clasifier")
 

@@ -1,5 +1,8 @@
 """The kind whose encoder stays as it is."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +10,10 @@ from torch import nn
 import augmentations
 import detectors
 from augmentations import InputError
-from detectors.encoders import levels
+from detectors.encoders import EncoderSpec, levels, lite0_is_installed
 from detectors.frozen import Frozen, FrozenSettings
+from detectors.frozen_levels import of_locations, on_grid
+from detectors.presets import get_preset
 from detectors.scorers import Gaussian, GaussianPerLocation
 from detectors.scorers.standardized import spread
 from selector.testing.detector import KindContract, stripes
@@ -103,6 +108,55 @@ def test_features_that_differ_by_rounding_only_are_refused():
     same = stripes(1).expand(8, 1, 32, 32)
     with pytest.raises(InputError, match="are all the same"):
         frozen().fit(same)
+
+
+def test_locations_are_of_the_two_finest_grids_of_a_bounded_size():
+    def places(*sides):
+        return of_locations([torch.zeros(1, 2, side, side) for side in sides])
+
+    assert places(16, 8, 4, 4) == (0, 1)  # lite0 at 128 px
+    assert places(56, 28, 14, 7) == (1, 2)  # a residual network at 224 px
+    assert places(64, 64, 32, 16) == (2, 3)
+    assert places(16, 16, 8, 4) == (0, 1, 2)
+    assert places(64, 64) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (16, 24), (3, 5), (5, 20)], ids=str)
+def test_levels_are_averaged_where_they_shrink_and_interpolated_where_they_grow(size):
+    level = torch.rand(2, 3, 8, 8)
+    expected = level
+    for axis, wanted in zip((2, 3), size, strict=True):
+        same = tuple(wanted if each == axis else expected.shape[each] for each in (2, 3))
+        if wanted > 8:
+            expected = nn.functional.interpolate(expected, same, mode="bilinear")
+        elif 8 % wanted == 0:
+            expected = nn.functional.adaptive_avg_pool2d(expected, same)
+        else:  # every location whole: 8 of them, each as many times as the new ones are
+            fine = expected.repeat_interleave(wanted, axis)
+            expected = fine.unflatten(axis, (wanted, 8)).mean(axis + 1)
+    torch.testing.assert_close(on_grid([level], size), expected)
+
+
+def test_lite0_is_what_a_preset_takes_where_its_packages_are(monkeypatch):
+    for installed, encoder in ((True, "lite0"), (False, "small")):
+        monkeypatch.setattr("detectors.frozen_levels.lite0_is_installed", lambda installed=installed: installed)
+        if not installed or lite0_is_installed():
+            settings = Frozen.settings_for(get_preset("quick"))
+            assert EncoderSpec.of(settings.encoder).name == encoder
+            assert Frozen.needs(settings) == (128 if installed else 64)
+
+
+@pytest.mark.skipif(not lite0_is_installed(), reason="lite0 is an extra")
+def test_a_pretrained_encoder_survives_a_file_and_its_settings_json(tmp_path):
+    images = stripes(12, height=40, width=48)
+    spec = EncoderSpec.of({"name": "lite0", "input_size": 64})
+    detector = frozen(encoder=spec, image_size=64, score="locations").fit(images)
+    settings = FrozenSettings(**json.loads(json.dumps(asdict(detector.settings))))
+    assert settings == detector.settings
+    assert hash(settings) == hash(detector.settings)
+    loaded = detectors.load(detector.save(tmp_path / "detector"), device="cpu")
+    assert torch.equal(loaded.score_map(images), detector.score_map(images))
+    assert loaded.grid == detector.grid == (8, 10)
 
 
 def test_it_has_no_pseudo_anomalies_and_takes_no_augmentation():
