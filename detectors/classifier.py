@@ -34,8 +34,8 @@ class ClassifierSettings:
 
     The encoder learns at ``encoder_learning_rate``, after a share ``head_first`` of the steps in which the head learns
     alone. None: of a pretrained one 1e-4 and 10 / 74, as Li et al., CVPR 2021 (CutPaste, A.1), fine-tune, whose batch
-    normalisation stays as it was; from random weights ``learning_rate``, and no such steps. Raises InputError for an unknown encoder
-    and a value out of range.
+    normalisation stays as it was; from random weights ``learning_rate``, and no such steps. Raises InputError for an
+    unknown encoder and a value out of range.
     """
 
     encoder: str | EncoderSpec

@@ -129,7 +129,7 @@ def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
 
 def plain_candidate(
     train: list[Picture], test: list[Picture], augment: Change, settings: ClassifierSettings
-) -> tuple[nn.Sequential, Tensor]:
+) -> tuple[nn.Module, Tensor]:
     """A trained encoder and its scores (k,) of the test pictures: the same network, steps and optimiser as ours.
 
     Augmented one image at a time, in float32. Embeds what a selection looks at: train, augmented and test images.

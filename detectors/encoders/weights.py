@@ -2,19 +2,15 @@
 
 import hashlib
 import os
-import pickle
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -24,19 +20,7 @@ from detectors.files import write_bytes
 RANDOM = "random"  # as weights: those that layers begin with
 SHORTEST_HASH = 8  # digits of a SHA-256 by which a file may be known
 WRAPPERS = ("state_dict", "model")  # under which checkpoints keep the tensors
-UNREADABLE = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    BadZipFile,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    struct.error,
-)
+PICKLE, ZIP = b"\x80", b"P"  # how files that torch.save wrote begin
 _are_skipped: ContextVar[bool] = ContextVar("_are_skipped", default=False)
 
 
@@ -100,18 +84,24 @@ def _checked(path: Path, use: Any) -> Any:
         raise InputError(str(path), "does not exist, or is no file", "give the path of a file of weights")
     try:
         return use(path)
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except UNREADABLE as error:
+    except Exception as error:  # whatever a damaged file makes its reader raise
         reason = " ".join(str(error).split())
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in reason:
+        with path.open("rb") as file:
+            is_pickle = file.read(1) in (PICKLE, ZIP)
+        if type(error).__name__ == "UnpicklingError" and "Unsupported" in reason and is_pickle:
             name = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", reason)
             raise InputError(
                 str(path),
                 f"holds pickled code{f' ({name[1]})' if name else ''}, which is never run",
-                "save the weights alone: torch.save(model.state_dict(), path), or as safetensors",
+                "save the weights alone: model.state_dict(), best as safetensors",
             ) from error
-        brief = reason.partition(". ")[0][:120] or type(error).__name__
+        brief = (
+            reason.partition(". ")[0][:120]
+            if reason and (is_pickle or path.suffix == ".safetensors")
+            else "it is not in their format"
+        )
         raise InputError(
             str(path), f"can't be read as weights ({brief})", "it may be cut off: fetch it again"
         ) from error
