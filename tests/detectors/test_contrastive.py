@@ -1,11 +1,13 @@
 """The kinds that learn to recognise an image in another view."""
 
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import augmentations
 import detectors
@@ -250,3 +252,29 @@ def test_views_of_a_turned_instance_are_those_of_the_turned_image():
     at_once = apply_views(images, draws, strength, turns)
     before = torch.stack([torch.rot90(image, k, (1, 2)) for k, image in enumerate(images, 1)])
     torch.testing.assert_close(at_once, apply_views(before, draws, strength), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["rotation", "contrastive", "contrastive_da", "autoencoder"])
+def test_no_step_waits_for_the_device(kind, monkeypatch):
+    """A fake tensor has no values, so that whatever reads one back on the host raises."""
+    kind = detectors.get(kind)
+    steps = []
+
+    def record(model, batch_of, loss_of, settings, **arguments):
+        for step in range(3):
+            batch, target = batch_of(step)
+            steps.append((batch.device.type, loss_of(model(batch).float(), target).shape))
+
+    monkeypatch.setattr(sys.modules[kind.__module__], "optimize", record)
+    augmentation = augmentations.make("cutpaste") if kind.uses_augmentation else None
+    detector = kind(replace(kind.settings_for(get_preset("tiny")), steps=3), augmentation, device="cpu")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        images = torch.empty(24, 3, 32, 32, device="cuda")
+        with torch.device("cuda"):
+            encoder = detector.build_encoder(3)
+            head = nn.Identity() if kind.name == "autoencoder" else detector.build_head()
+        if kind.name == "autoencoder":
+            detector._learn(encoder, images, None)
+        else:
+            detector.learn(nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head), images, None)
+    assert steps == [("cuda", torch.Size([]))] * 3
