@@ -181,6 +181,7 @@ class Discriminator(FrozenKind):
 
     name = "discriminator"
     Settings = DiscriminatorSettings
+    spaces = ("images", "features")
     settings: DiscriminatorSettings
     maps_per_location = True
 
@@ -201,7 +202,7 @@ class Discriminator(FrozenKind):
     @property
     def changes_features(self) -> bool:
         """Whether the augmentation changes features, and not images."""
-        return getattr(self.augmentation, "space", "images") == FEATURES
+        return self.augmentation.space == FEATURES
 
     # Training ------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Kind(Detector):
 
     Settings: ClassVar[type[Any]]
     uses_augmentation: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("images",)  # of augmentations that it can learn against
     learns_encoder: ClassVar[bool] = True  # whether training changes the encoder, or leaves it as it was built
     maps_per_location: ClassVar[bool] = (
         False  # whether each location has a map scorer of its own, if the scorer has that form
@@ -70,6 +71,8 @@ class Kind(Detector):
             rule = "learns against an augmentation" if self.uses_augmentation else "takes no augmentation"
             remedy = 'give one, such as augmentations.make("cutpaste")' if self.uses_augmentation else "leave it out"
             raise InputError(f"detector {self.name!r}", rule, remedy)
+        if augmentation is not None:
+            self.require_space(type(augmentation))
         self.settings = settings
         self._augmentation = augmentation
         self.scorer_spec = ScorerSpec.of(scorer)
@@ -92,6 +95,13 @@ class Kind(Detector):
     def has_pseudo_anomalies(cls) -> bool:
         """Whether ``pseudo_anomalies`` gives any, known before training."""
         return cls.uses_augmentation
+
+    @classmethod
+    def require_space(cls, augmentation: type[Augmentation]) -> None:
+        """Raise InputError for an augmentation that changes what this kind does not show to what it trains."""
+        if augmentation.space not in cls.spaces:
+            rule = f"changes {augmentation.space}, and detector {cls.name!r} learns against {' and '.join(cls.spaces)}"
+            raise InputError(f"augmentation {augmentation.name!r}", rule, "choose another augmentation for it")
 
     @classmethod
     def needs(cls, settings: Any) -> int:

@@ -85,6 +85,10 @@ class Plan:
             )
             for request in requests
         ]
+        for block in blocks:
+            for kind, _, augmentation in block.combinations():
+                if augmentation is not None:
+                    kind.require_space(type(augmentation))
         size = _common_size([pair for block in blocks for pair in block.kinds])
         fitted = (replace(block, kinds=tuple((k, _at_size(s, size)) for k, s in block.kinds)) for block in blocks)
         return cls(tuple(fitted), size)

@@ -196,3 +196,11 @@ def test_settings_out_of_range_are_refused(setting, value):
 
 def test_it_is_registered():
     assert detectors.get("discriminator") is Discriminator
+
+
+@pytest.mark.parametrize("name", ["feature_noise", "masked_feature_noise"])
+def test_it_learns_the_registered_noise_on_features(name):
+    detector = discriminator(augmentations.make(name), steps=5).fit(stripes(12))
+    embeddings, scores = detector.pseudo_embeddings(stripes(3), generator(0))
+    assert embeddings.shape == detector.embed(stripes(3)).shape
+    assert scores.isfinite().all()

@@ -258,3 +258,10 @@ class TestImageSize:
         plan = self.plan("classifier", "patch", classifier={"image_size": 32})
         assert plan.image_size == 64
         assert [settings.reduction for _, settings in plan.kinds] == [2, 1]
+
+
+def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
+    with pytest.raises(InputError, match="'feature_noise': changes features, and detector 'classifier' learns against"):
+        planned(["feature_noise"])
+    with pytest.raises(InputError, match="choose another augmentation"):
+        detectors.Classifier(detectors.Classifier.settings_for(PRESET), augmentations.make("feature_noise"))
