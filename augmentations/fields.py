@@ -12,7 +12,7 @@ from torch import Tensor
 from augmentations.randomness import noise
 
 MANTISSA = 23  # bits of a float32 in (0, 1) whose distance to both ends is exact
-SEEDS = 2**24  # seeds that are told apart: whole numbers that every float type here holds
+SEEDS = 2**24  # distinct seeds: whole numbers that every float type here holds
 WORD = 2**32 - 1
 
 

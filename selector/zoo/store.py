@@ -173,7 +173,7 @@ class Store:
         """Add families to those that are there, which stay as they are."""
         known = self.validation_anomalies if self.has_validation_anomalies else {}
         merged = {**anomalies, **known}
-        if merged.keys() == known.keys():
+        if self.has_validation_anomalies and merged.keys() == known.keys():
             return
         order = [*known, *(family for family in anomalies if family not in known)]
         with disk_errors(self.root):

@@ -63,7 +63,7 @@ def worth(candidate):
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe"])
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", augmentations.names("images"))
 def test_proposals_lie_in_the_space_of_the_chosen_augmentation(kind, name):
     for proposal in proposed(sampled(kind, 18, names=(name, "cutout")), worth_anything):
         chosen = proposal.parameters["augmentation"]
