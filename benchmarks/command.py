@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from joblib import Parallel, delayed
 
-from augmentations import InputError
 from benchmarks import leaderboard, picture
 from benchmarks.evaluation.evaluate import evaluate_folder, merge
 from benchmarks.leaderboard import documentation
@@ -15,6 +14,7 @@ from benchmarks.speed.command import speed
 from benchmarks.studies.command import app as studies
 from benchmarks.suites import definitions as suites
 from benchmarks.suites.files import is_stored, load_settings, stored_zoos, zoo_folder
+from benchmarks.suites.roots import folders
 from benchmarks.suites.run import run
 
 app = typer.Typer(help="Run the benchmarks and write their leaderboards.", no_args_is_help=True)
@@ -41,7 +41,9 @@ def run_suite(
 
     Example: ssad benchmark run quick --out runs/quick
     """
-    chosen = suites.get(suite)
+    chosen, roots = suites.get(suite), folders(root or [])
+    for data_set in chosen.divided(roots)[1]:
+        print(f"left out     {data_set.name}: no --root {data_set.source}=... names its folder", flush=True)
     command = " ".join(["ssad benchmark run", suite, "--out", str(out), *(f"--root {pair}" for pair in root or [])])
     # Evaluated beside the training, by a thread, so that no worker waits for it; each zoo's rows are then on disk.
     with ThreadPoolExecutor(max_workers=1) as evaluation:
@@ -51,7 +53,7 @@ def run_suite(
                 folder = zoo_folder(out, data_set.name, seed)
                 if is_stored(folder) and not (folder / "leaderboard.csv").is_file():
                     futures.append(evaluation.submit(_evaluate, out, folder, seed, chosen.ratios))
-        for zoo_run in run(chosen, out, _roots(root or []), jobs, device, command):
+        for zoo_run in run(chosen, out, roots, jobs, device, command):
             print(zoo_run.describe(), flush=True)
             futures.append(evaluation.submit(_evaluate, out, zoo_run.folder, zoo_run.seed, chosen.ratios))
         for future in futures:
@@ -86,16 +88,6 @@ def report(
 def _evaluate(out: Path, folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
     evaluate_folder(folder, seed, ratios)
     merge(out)
-
-
-def _roots(pairs: list[str]) -> dict[str, Path]:
-    roots = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not (name and equals and path):
-            raise InputError(f"--root {pair}", "must be NAME=FOLDER", "try --root mvtec=data/mvtec")
-        roots[name] = Path(path)
-    return roots
 
 
 def _write_leaderboard(out: Path) -> None:

@@ -11,6 +11,7 @@ from benchmarks.studies.localization import localization
 from benchmarks.studies.sample_size import sample_size
 from benchmarks.studies.shifts import shifts
 from benchmarks.studies.supervised_probe import supervised_probe
+from benchmarks.studies.two_stage import two_stage
 
 app = typer.Typer(help="Studies of stored zoos and of tasks beyond the leaderboard.", no_args_is_help=True)
 app.add_typer(false_alarms.app, name="false-alarms")
@@ -19,6 +20,7 @@ app.command("localization")(localization)
 app.command("sample-size")(sample_size)
 app.command("shifts")(shifts)
 app.command("supervised-probe")(supervised_probe)
+app.command("two-stage")(two_stage)
 
 Folder = Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]
 

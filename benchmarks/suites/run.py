@@ -208,9 +208,10 @@ def run(
     place = detectors.resolve_device(device)
     workers = resolve_engine(None, jobs, place)
     started = time.monotonic()
+    present, _ = suite.divided(roots)
     _begin(suite, preset, out, command)
     runs: dict[Path, ZooRun] = {}
-    for data_set in suite.data_sets:
+    for data_set in present:
         wanted = [seed for seed in suite.seeds if not is_stored(zoo_folder(out, data_set.name, seed))]
         if not wanted:
             continue
