@@ -42,8 +42,8 @@ def run_suite(
     Example: ssad benchmark run quick --out runs/quick
     """
     chosen, roots = suites.get(suite), folders(root or [])
-    for data_set in chosen.divided(roots)[1]:
-        print(f"left out     {data_set.name}: no --root {data_set.source}=... names its folder", flush=True)
+    for line in chosen.said_of_left_out(roots):
+        print(line, flush=True)
     command = " ".join(["ssad benchmark run", suite, "--out", str(out), *(f"--root {pair}" for pair in root or [])])
     # Evaluated beside the training, by a thread, so that no worker waits for it; each zoo's rows are then on disk.
     with ThreadPoolExecutor(max_workers=1) as evaluation:

@@ -3,6 +3,7 @@
 Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,6 +144,14 @@ class Suite:
             raise InputError(f"suite {self.name!r}", "has no data set whose folder is known", f"give one of {sources}")
         return tuple(data_set for data_set in self.data_sets if data_set not in left_out), left_out
 
+    def said_of_left_out(self, roots: Mapping[str, Path]) -> list[str]:
+        """One line for each folder that would bring back data sets which are left out."""
+        counts = Counter(data_set.source for data_set in self.divided(roots)[1])
+        return [
+            f"left out     {source}: {n} data set{'s' * (n > 1)}, --root {source}=... names no folder"
+            for source, n in counts.items()
+        ]
+
 
 def reduce(task: Task, n_train: int = TRAIN_IMAGES, n_test: int = TEST_IMAGES) -> Task:
     """The task with at most ``n_train`` images to train on, and ``n_test`` normal and as many anomalous test images."""
@@ -184,6 +193,14 @@ ALIGNMENT = tuple(
         ("elpv-mono", 64, False),
     )
 )
+# Yoo, Zhao & Akoglu, TMLR 2023: their controlled testbed, but for inverted images, which everything finds.
+AUTOENCODER_KINDS: Mapping[str, Mapping[str, Any]] = {"flip": {"direction": "vertical"}, "cutout": {}}
+AUTOENCODER_KINDS_ZOO: Grids = {name: [ranges] for name, ranges in AUTOENCODER_KINDS.items()}
+AUTOENCODER_ZOO: Grids = AUTOENCODER_KINDS_ZOO | {
+    name: [{}] for name in ("rotation", "cutpaste", "crop", "invert", "mask", "noise")
+}
+AUTOENCODER = {"batch": 64, "steps": 1_500}  # with fewer than 1,000 steps nothing is aligned yet
+AUTOENCODER_IMAGES = (1_430, 1_000)  # 1,000 to train on, the others held out; half of 1,000 normal ones are changed
 # Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023: their tasks, augmentations and training; their grids are not released.
 PAPER_ZOO: Grids = {name: augmentations.grid(name) for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
 PAPER = tuple(
@@ -249,6 +266,19 @@ SUITES: Mapping[str, Suite] = {
             ALIGNMENT,
             classifiers({name: [ranges] for name, ranges in KINDS.items()}),
             steps=600,  # with 200 one of the six is still at the loss of guessing
+            ratios=(0.5,),
+        ),
+        Suite(
+            "alignment-autoencoder",
+            "The controlled testbed of the denoising autoencoder: what it is trained to undo, and what it then finds.",
+            tuple(
+                replace(data_set, reduced=True, used=AUTOENCODER_IMAGES, by_kind=True, generators=AUTOENCODER_KINDS)
+                for data_set in _fashion(0, 3, 5, 8)
+            ),
+            (
+                Request(AUTOENCODER_ZOO, {"autoencoder": [AUTOENCODER]}, ("gaussian",)),
+                Request(AUTOENCODER_KINDS_ZOO, {"plain_autoencoder": [AUTOENCODER]}, ("gaussian",)),
+            ),
             ratios=(0.5,),
         ),
         Suite(

@@ -74,13 +74,18 @@ def step(item: Step) -> None:
 
 
 def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.DataFrame:
-    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value."""
+    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value.
+
+    Of a kind that gives no evidence for a criterion, such as pseudo anomalies, its value is nan.
+    """
     draws = store.evidence(candidate.id)
+    possible = [name for name in OF_EMBEDDINGS if set(criteria.get(name).needs) <= draws[0].available]
+    none = dict.fromkeys(OF_EMBEDDINGS, float("nan"))
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[trial].subset(test=images, test_scores=images)
-            values = criteria.evaluate(evidence, OF_EMBEDDINGS)
+            evidence = draws[min(trial, len(draws) - 1)].subset(test=images, test_scores=images)
+            values = none | criteria.evaluate(evidence, possible)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
 

@@ -18,7 +18,7 @@ CASE = ["data_set", "seed"]
 
 
 class Pair(NamedTuple):
-    """Two numbers of the same trainings, (n,) each: the claim is that the first are higher, by ``margin`` on average."""
+    """Two numbers of the same trainings, (n,) each: the claim is that the first are higher, by ``margin`` at least."""
 
     first: pd.Series
     second: pd.Series

@@ -10,6 +10,7 @@ import typer
 from torch import Tensor
 
 import detectors
+from augmentations import InputError
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from benchmarks.datasets.registry import other_classes
@@ -63,9 +64,13 @@ def two_stage(
     if train:
         roots = folders(root or [])
         present, left_out = chosen.divided(roots)
-        for data_set in left_out:
-            print(f"left out     {data_set.name}: no --root {data_set.source}=... names its folder", flush=True)
-        of_data = [data_set for data_set in present if data_set.name in _known("data", data, [d.name for d in present])]
+        wanted = _known("data", data, [data_set.name for data_set in chosen.data_sets])
+        for data_set in left_out if data else ():
+            if data_set.name in wanted:
+                raise InputError(data_set.name, "has no folder", f"name it: --root {data_set.source}=...")
+        for line in () if data else chosen.said_of_left_out(roots):
+            print(line, flush=True)
+        of_data = [data_set for data_set in present if data_set.name in wanted]
         rows = {name: kinds[name] for name in _known("kind", kind, list(kinds))}
         ratios = tuple(dict.fromkeys(contamination or [0.0]))
         for s in seed or chosen.seeds:
