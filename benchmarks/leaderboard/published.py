@@ -36,7 +36,7 @@ def average_ranks() -> pd.Series:
 
 
 def our_ranks(result: Result) -> pd.Series:
-    """The mean place of the same strategies among themselves, by AUROC, over the cases that have all of them that ran."""
+    """The mean place of the same strategies among themselves, by AUROC, over the cases that have every one that ran."""
     chosen = result.rows[result.rows.criterion.isin(list(STRATEGIES.values()))]
     by_case = chosen.pivot_table(index=CASE, columns="criterion", values="auroc").dropna()
     ranks = by_case.rank(axis=1, ascending=False).mean().reindex(list(STRATEGIES.values()))
