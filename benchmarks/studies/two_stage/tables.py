@@ -24,8 +24,13 @@ DIAGNOSTICS = {
 
 def markdown(rows: pd.DataFrame) -> str:
     """All tables as Markdown, with a line above each."""
-    whole = rows[rows.auroc.notna()].assign(family=rows.data_set.map(published.family))
+    whole = with_family(rows[rows.auroc.notna()])
     return "\n\n".join(part for table in _all(whole, rows) for part in table) + "\n"
+
+
+def with_family(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, and which published data set each belongs to."""
+    return rows.assign(family=rows.data_set.map(published.family))
 
 
 def _all(rows: pd.DataFrame, with_failures: pd.DataFrame) -> Iterator[tuple[str, str]]:
