@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from augmentations import Augmentation
+from augmentations import Augmentation, InputError, make
 from augmentations.base import Hyperparameters, Parameters, Trial
 from detectors import Classifier, ClassifierSettings
 from detectors.pixels import Pixels, PixelsSettings
@@ -56,7 +56,8 @@ def untrained(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) of test images (k,C,S,S) by an encoder before its training, and a scorer fitted to (n,C,S,S)."""
-    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(train)
+    any_augmentation = members[0] if members else make("cutout")  # nothing is learned against it
+    detector = Classifier(settings, any_augmentation, seed=seed, device=device).random_init(train)
     return detector.fit_scorer(train).score(test)
 
 
@@ -70,7 +71,12 @@ def pixels(
 def trained_random(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
-    """Scores (k,) by one detector with a random augmentation and hyperparameters for every image of every step."""
+    """Scores (k,) by one detector with a random augmentation and hyperparameters for every image of every step.
+
+    Raises InputError where no candidate takes an augmentation.
+    """
+    if not members:
+        raise InputError("trained_random", "needs candidates that take an augmentation", "add some to the zoo")
     return Classifier(settings, RandomAugmentation(members), seed=seed, device=device).fit(train).score(test)
 
 

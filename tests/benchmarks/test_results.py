@@ -10,6 +10,7 @@ from benchmarks.evaluation.label_oracle import label_resolvable
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
 from benchmarks.studies import leave_one_dataset_out
+from benchmarks.studies.two_stage import tables
 from benchmarks.suites.definitions import SUITES
 from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
@@ -57,6 +58,17 @@ def test_the_report_is_that_of_the_rows(folder, tmp_path):
     write(folder, tmp_path)
     for name in ("leaderboard.md", "summary.csv"):
         assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
+
+
+def test_the_two_stage_tables_are_those_of_the_rows():
+    folder = RESULTS / "two_stage"
+    rows = pd.read_csv(folder / "results.csv")
+    assert tables.markdown(rows) == (folder / "tables.md").read_text("utf-8")
+    clean = rows[rows.contamination == 0].groupby("kind")
+    assert clean.data_set.nunique().eq(10).all()
+    assert (
+        clean.seed.nunique()[["rotation, MLP head", "contrastive DA", "contrastive", "pixels", "untrained"]].eq(3).all()
+    )
 
 
 def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():

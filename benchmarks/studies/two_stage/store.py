@@ -20,6 +20,7 @@ from benchmarks.suites.files import read_table, save_settings, write_table
 from benchmarks.suites.two_stage import Compared
 from detectors import files
 
+DECIMALS = 5  # that are kept, so that tables are the same from the CSV
 RESULTS, TABLES, SETTINGS = "results.csv", "tables.md", "settings.json"
 
 
@@ -62,10 +63,10 @@ def load(out: Path) -> pd.DataFrame:
         raise InputError(str(out), "has no rows", "run `ssad benchmark study two-stage` first")
     whole = pd.DataFrame([row for part in parts for row in part.to_dict("records")], columns=list(COLUMNS))
     numbers = {name: pd.to_numeric(whole[name]) for name in NUMBERS}
-    return whole.assign(**numbers)
+    return whole.assign(**numbers).round(DECIMALS)
 
 
 def save_results(out: Path, rows: pd.DataFrame, tables: str) -> None:
     """Write all rows as CSV and the tables as Markdown."""
-    files.write_bytes(out / RESULTS, rows.to_csv(index=False, float_format="%.5f").encode())
+    files.write_bytes(out / RESULTS, rows.to_csv(index=False, float_format=f"%.{DECIMALS}f").encode())
     files.write_bytes(out / TABLES, tables.encode())
