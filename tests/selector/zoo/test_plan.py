@@ -199,7 +199,7 @@ def local_class():
         ({"kinds": {"classifier": [{"steps": 2.5}]}}, "steps=2.5: must be a whole number"),
         ({"kinds": {"classifier": [{"steps": True}]}}, "steps=True: must be a whole number"),
         ({"kinds": {"classifier": [{"learning_rate": None}]}}, "learning_rate=None: must be a number"),
-        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "must be a text"),
+        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "is no encoder; give a name"),
         ({"kinds": {"classifier": [{"head": "wide"}]}}, "settings {'head': 'wide'} of detector 'classifier'"),
         (
             {"kinds": {"classifier": [{"image_size": 48}, {"image_size": 64}, {"image_size": 36}]}},
