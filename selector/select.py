@@ -159,8 +159,8 @@ def select_best(
         study = Study(searched, zoo, decision)
         with display(zoo, lambda: study.n_pending, progress) as on_done:
             study.run(workers, on_done)
-        ranking = _rank(zoo, decision, seed)
-        affected = _affected(zoo, ranking, decision, seed, members)
+        ranking = _rank(zoo, decision, seed, study.proposed_first)
+        affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
         correction = cross_fit.correction_of(decision, test is not None, searched.learns)
         selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
         selection.temporary_folder = temporary
@@ -253,19 +253,20 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="ssad-")
 
 
-def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
+def _rank(zoo: Zoo, decision: Decision, seed: int, tested: Sequence[str]) -> Ranking:
     records, evidence = _records_and_evidence(zoo)
     if not evidence:
         reasons = sorted({record["reason"] for record in records.values()})
         again = any(record.get("retry") for record in records.values())
         remedy = "; the same command tries those again that failed for want of memory or by the device" * again
         raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}{remedy}")
-    shift = test_for_shift(evidence.values(), seed, zoo.store.groups("validation"))
+    compared = (evidence[i] for i in tested if i in evidence)
+    shift = test_for_shift(compared, seed, zoo.store.groups("validation"))
     return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
 
 
 def _affected(
-    zoo: Zoo, ranking: Ranking, decision: Decision, seed: int, members: int
+    zoo: Zoo, ranking: Ranking, decision: Decision, seed: int, members: int, tested: Sequence[str]
 ) -> tuple[cross_fit.CrossFitPValue, ...]:
     """The test images without which others would have been chosen."""
     store = zoo.store
@@ -281,6 +282,7 @@ def _affected(
         members,
         copies=[image_digest(image) for image in store.images["test"]],
         groups=store.groups("validation"),
+        tested=tested,
     )
 
     def calibration(candidate_id: str) -> torch.Tensor:

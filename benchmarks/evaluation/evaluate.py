@@ -93,7 +93,7 @@ def _choices(
     rows, ensembles = [], zoo.ensembles(view, names)
 
     def values_and_shift(images: torch.Tensor) -> tuple[pd.DataFrame, bool]:
-        return zoo.values(images, names), zoo.is_shifted(images, names)
+        return zoo.values(images, names), zoo.is_shifted(images)
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, values_and_shift):
         values = of_scores.join(by_trial[ratio, trial])

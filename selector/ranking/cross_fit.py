@@ -18,7 +18,7 @@ from detectors.ensemble import Normalization, max_normalized
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
-from selector.ranking.evaluation import evaluate_candidate, usable_scores
+from selector.ranking.evaluation import comparable_scores, evaluate_candidate
 from selector.ranking.ranking import first, provisional_table
 from selector.ranking.rules import Decision
 from selector.ranking.shift import shift_test
@@ -83,6 +83,7 @@ def selections_without_fold(
     members: int,
     copies: Sequence[Hashable] | None = None,
     groups: Sequence[int] | None = None,
+    tested: Sequence[str] | None = None,
 ) -> list[tuple[str, ...]]:
     """The candidates that would make the detector without each of the test images: without its fold.
 
@@ -98,6 +99,7 @@ def selections_without_fold(
         members: of the recommended detector, at most.
         copies: by test image what identical ones share, which are left out together; None: none are identical.
         groups: of the validation images, where they have some.
+        tested: the candidates by which a shift is tested; None: all.
 
     Returns:
         By test image the ids of the members, best first; empty where embeddings decide: to compare them again for every
@@ -107,7 +109,7 @@ def selections_without_fold(
         return []
     # One after another, and without their embeddings, so that those of one alone are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = usable_scores(([e] for e in scores.values()), groups)
+    compared = comparable_scores(([e] for i, e in scores.items() if tested is None or i in tested), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     numbers: dict[Hashable, int] = {}
     image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
