@@ -13,7 +13,7 @@ from selector.evidence.evidence import Evidence
 from selector.ranking import evaluation
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, resolve_decision
-from selector.ranking.shift import LEVEL, ShiftTest
+from selector.ranking.shift import LEVEL
 from selector.verdict.verdict import sentences
 
 
