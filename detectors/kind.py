@@ -87,6 +87,11 @@ class Kind(Detector):
         """Whether ``pseudo_anomalies`` gives any, known before training."""
         return cls.uses_augmentation
 
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        """Whether ``score_embeddings`` gives any with these settings, known before training."""
+        return True
+
     @property
     def augmentation(self) -> Augmentation:
         """What makes the pseudo anomalies that this detector learns against."""
@@ -162,7 +167,10 @@ class Kind(Detector):
         return self.scoring_module().eval()
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
+        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None, and
+        says so by ``scores_embeddings``."""
+        if not self.scores_embeddings(self.settings):
+            return None
         self._require("scorer")
         return self.scorer.score(embeddings.to(self.device)).cpu()
 

@@ -2,7 +2,7 @@
 
 import platform
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from augmentations import InputError
 from augmentations.errors import whole_number
 from detectors import get_preset, resolve_device
 from selector.criteria import Criterion
@@ -24,6 +23,7 @@ from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
 from selector.ranking import cross_fit
 from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
+from selector.ranking.requirements import require_evidence
 from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study, stored_proposals
@@ -136,12 +136,15 @@ def select_best(
     )
     plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
-    _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
+    has_test = test is not None
+    families = dict.fromkeys(augmentation.family for augmentation in plan.augmentations)
+    fewest = resolve_decision(criterion, FEWEST_IMAGES, has_test)  # how many there are is known when they are read
+    require_evidence(fewest, plan.candidates(seed), families, has_test)
 
     images = _read(train, test, chosen.image_size, skip_unreadable)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
-    decision = resolve_decision(criterion, len(splits.validation), test is not None)
+    decision = resolve_decision(criterion, len(splits.validation), has_test)
     pixels, names = _divide(images, splits)
     settings = {"preset": preset, "image_size": chosen.image_size, "seed": seed, "device": place.type}
     run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
@@ -161,25 +164,12 @@ def select_best(
             study.run(workers, on_done)
         ranking = _rank(zoo, decision, seed, study.proposed_first)
         affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
-        correction = cross_fit.correction_of(decision, test is not None, searched.learns)
+        correction = cross_fit.correction_of(decision, has_test, searched.learns)
         selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
         selection.temporary_folder = temporary
         study.save(selection.ranking)
         selection.save()
     return selection
-
-
-def _require_fields(decision: Decision, plan: Plan) -> None:
-    """Refuse a criterion that a kind without pseudo anomalies can't support, before anything is trained."""
-    rule = decision.normal
-    lacking = [kind.name for kind, _ in plan.kinds if not kind.has_pseudo_anomalies()]
-    needing = [c.name for c in rule.criteria if {"augmented", "augmented_scores"} & set(c.needs)]
-    if rule.is_user_chosen and lacking and needing:
-        raise InputError(
-            f"criterion {needing[0]!r}",
-            f"needs pseudo anomalies, which detectors of the kind {lacking[0]!r} do not have",
-            f"leave {lacking[0]!r} out, or choose another criterion",
-        )
 
 
 def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
@@ -256,13 +246,20 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 def _rank(zoo: Zoo, decision: Decision, seed: int, tested: Sequence[str]) -> Ranking:
     records, evidence = _records_and_evidence(zoo)
     if not evidence:
-        reasons = sorted({record["reason"] for record in records.values()})
         again = any(record.get("retry") for record in records.values())
         remedy = "; the same command tries those again that failed for want of memory or by the device" * again
-        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}{remedy}")
+        raise NothingToSelectError(_all_failed([record["reason"] for record in records.values()]) + remedy)
     compared = (evidence[i] for i in tested if i in evidence)
     shift = test_for_shift(compared, seed, zoo.store.groups("validation"))
-    return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+    ranking = rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+    if (ranking.table.status == "failed").all():  # trained, and still without what decides
+        remedy = "; what was trained is kept, and the same command with another criterion ranks it"
+        raise NothingToSelectError(_all_failed(list(ranking.table.reason)) + remedy)
+    return ranking
+
+
+def _all_failed(reasons: Collection[str]) -> str:
+    return f"all {len(reasons)} candidates failed: {'; '.join(sorted(set(reasons))[:3])}"
 
 
 def _affected(
