@@ -38,7 +38,7 @@ def test_what_is_planned_is_what_the_evidence_holds(tiny, stripes, augmentations
         (["patch"], ONE, "auto", False, r"'pseudo_auc', by which \"auto\".*'patch' would have those of 'cutout' alone"),
         (["patch"], ONE, "pseudo_auc", False, r"'pseudo_auc': needs.*'patch' would have.*choose another criterion"),
         (["patch"], ONE, "pseudo_auc", True, "'patch' would have those of 'cutout' alone"),
-        (["patch"], ["cutout", "cutavg"], "npd", True, "'patch' would have those of 'cutout' alone"),
+        (["patch"], ["cutpaste", "cutpaste_scar"], "npd", True, "those of 'cutpaste' alone"),
         (["classifier", "patch"], ONE, "auto", False, "leave 'patch' out, or give test images"),
         (["patch"], ONE, ("rtm", "npd"), True, "'npd': needs"),
         (["classifier", "pixels"], TWO, "dsv", True, r"'dsv': needs pseudo anomalies.*'pixels' do not have"),
