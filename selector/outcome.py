@@ -15,7 +15,7 @@ import detectors
 from augmentations import InputError
 from augmentations.hyperparameters import from_json
 from detectors import Detector, files
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.detection.cross_conformal import (
     Calibration,
     Fold,
@@ -127,7 +127,8 @@ class Outcome:
         without it, where the choice could be repeated."""
         test = self.zoo.scores(self._members).test_scores
         assert test is not None
-        p = p_values(self.zoo.calibration(self._members)["scores"], test, self.calibration_groups)
+        calibration = self.zoo.calibration(self._members)["scores"].double()
+        p = p_values(calibration, without_rounding(calibration, test), self.calibration_groups)
         for image in self.cross_fit_p_values:
             p[image.row] = image.p_value
         return p

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from detectors.ensemble import Normalization, max_normalized
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking.evaluation import comparable_scores, evaluate_candidate
@@ -159,7 +159,8 @@ def affected_images(
         is_distance = all(e.score_is_distance for e in seen)
         units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
         test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
-        p = p_values(max_normalized([calibration(i) for i in others], units), test, groups)
+        compared = max_normalized([calibration(i) for i in others], units).double()
+        p = p_values(compared, without_rounding(compared, test), groups)
         for row in rows:
             digest = image_digest(images[row])
             affected[row] = CrossFitPValue(row, digest, p_value_of.setdefault(digest, p[row].item()))
