@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from selector.inputs import image_checks
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images, fingerprint, read_images
 from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
+from selector.inputs.versions import installed_version
 from selector.ranking import cross_fit
 from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
@@ -228,14 +228,6 @@ def _describe(
         "skipped": [{"role": role, "name": name, "reason": reason} for role, name, reason in skipped],
         "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in LIBRARIES},
     }
-
-
-def installed_version(library: str) -> str:
-    """The version of a library, in words where it has none."""
-    try:
-        return version(library)
-    except PackageNotFoundError:  # a copy of the source that was never installed
-        return "not installed"
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

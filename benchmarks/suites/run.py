@@ -36,7 +36,7 @@ from selector import criteria
 from selector.execution import resolve_engine
 from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
-from selector.select import installed_version
+from selector.inputs.versions import installed_version
 from selector.zoo.candidates import Candidate
 from selector.zoo.plan import Plan
 from selector.zoo.prepare import prepare

@@ -6,7 +6,6 @@ import platform
 import shutil
 from copy import deepcopy
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from selector.export.formats import (
     torch_bytes,
     torch_program,
 )
+from selector.inputs.versions import installed_version
 from selector.outcome import Outcome
 from selector.zoo.disk import disk_errors
 
@@ -105,7 +105,7 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
             "agreement": agreement,
             "opset": OPSET,
             "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in ("ssad", "torch", *PACKAGES)},
+            | {package: installed_version(package) for package in ("ssad", "torch", *PACKAGES)},
         },
         indent=1,
         allow_nan=False,

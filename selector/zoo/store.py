@@ -313,7 +313,8 @@ class Store:
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
-        """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
+        """Of the calibration images ``scores`` (h,), ``maps`` (q,), quantiles of their score maps, and ``map_maxima``
+        (h,), the highest map score of each."""
         return self._read(candidate_id, "calibration")[0]
 
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
