@@ -278,6 +278,8 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
 
 
 def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
+    for folder in (out, *out.glob("zoos/*"), *out.glob("training/*/measured")):
+        files.remove_drafts(folder)
     settings = asdict(Classifier.settings_for(preset))
     frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings, "baselines": list(BASELINES)}))
     name, description = frozen.pop("name"), frozen.pop("description")
@@ -287,7 +289,7 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
             differ = ", ".join(sorted(key for key in frozen if before.get(key) != frozen[key]))
             raise InputError(str(out), f"has a run with other settings ({differ})", "choose another folder")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name[0] != "." for path in out.iterdir()):
         raise InputError(str(out), "has other files", "choose a new or an empty folder")
     save_settings(
         out,
