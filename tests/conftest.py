@@ -53,7 +53,9 @@ def drill_table(rows):
         sums[promise] = [a + b for a, b in zip(known, counts, strict=True)], [*notes, *[note] * bool(note)]
     lines = ["| what was tried | times | lost or wrong | tracebacks | |", "|---|--:|--:|--:|---|"]
     for promise, (counts, notes) in sorted(sums.items()):
-        lines.append(f"| {promise} | {' | '.join(f'{count:,}' for count in counts)} | {'; '.join(dict.fromkeys(notes))} |")
+        lines.append(
+            f"| {promise} | {' | '.join(f'{count:,}' for count in counts)} | {'; '.join(dict.fromkeys(notes))} |"
+        )
     return "\n".join(lines) + "\n"
 
 
