@@ -153,6 +153,7 @@ class ZooRun:
         table = pd.concat(values, ignore_index=True) if values else pd.DataFrame()
         write_table(self.folder / "criteria.parquet", table)
         write_table(self.folder / "scores.parquet", _scores(store, trained))
+        store.forget_progress()
 
 
 def _scores(store: Store, trained: list[str]) -> pd.DataFrame:

@@ -34,6 +34,7 @@ def done(tiny_suite, tmp_path_factory):
 
 def test_a_run_leaves_rows_and_a_leaderboard(done):
     assert all((done / name).is_file() for name in FILES)
+    assert not list(done.glob("training/*/progress"))
     assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
 
 
