@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.timeout(1200)]
 SEED = 20251104
 FAULTS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 COMMANDS = ("select", "detect", "report", "export", "benchmark")
-INSTANTS = 1  # of each fault and command, spread over all that the command does to its folder
+INSTANTS = 2  # of each fault and command, spread over all that the command does to its folder
 
 
 def assert_one_sentence(ended):
