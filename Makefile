@@ -25,9 +25,10 @@ test: $(READY)
 	$(PYTEST) -m 'not slow and not drill'
 	$(PYTEST) -m 'slow and not drill'
 
-# What takes too long for every change, such as a run of a whole suite.
+# What takes too long for every change: commands that are killed, disks that fail. Prints a table of what was tried, and
+# with DRILL=--drill-table writes it into docs/reliability.md.
 drill: $(READY)
-	$(PYTEST) -m drill
+	$(PYTEST) -m drill $(DRILL)
 
 lint: $(READY)
 	$(BIN)/ruff check .

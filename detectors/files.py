@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from torch import Tensor
 from augmentations import InputError
 
 Taken = TypeVar("Taken")
+DRAFT = re.compile(r"\..+?\.(\d+)(\.\d+)?\.tmp")  # the name of a draft, with the id of the process that writes it
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,54 @@ class State:
     fitted: dict[str, Tensor]
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file so that at every instant either the old or the new content is there, whole."""
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> Path:
+    """Write a file so that at every instant either the old or the new content is there, whole.
+
+    Args:
+        path: The file; missing folders are made.
+        content: What it is to hold.
+        durable: Whether this waits until the content is on disk, and so holds when the power fails, too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with draft.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what processes that were killed left of writing in a folder; the drafts of running ones stay."""
+    for path in drafts(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def drafts(folder: Path) -> list[Path]:
+    """The drafts in a folder whose writers are no more, or are this process before it writes there."""
+    named = [(path, DRAFT.fullmatch(path.name)) for path in folder.glob(".*.tmp")]
+    return [path for path, name in named if name and not _is_another(int(name[1]))]
+
+
+def _is_another(process: int) -> bool:
+    """Whether another process of this id is running on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is running, as another user
+        pass
+    return True
 
 
 def write(path: Path, tensors: dict[str, Tensor], settings: dict[str, Any] | None = None) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -28,7 +28,7 @@ from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
-from selector.zoo.disk import StorageError, disk_errors
+from selector.zoo.disk import StorageError, as_storage_error, disk_errors
 from selector.zoo.grid_file import read_grid_file
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
@@ -201,8 +201,8 @@ def detect(
         "cross": cross,
     }
     listed = {} if watch else {file.name: file for file in image_files(images)}
-    results = DetectionFolder(out, request, images, overwrite, extend=watch)
     with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
+        results = DetectionFolder(out, request, images, overwrite, extend=watch)
         if watch:
             _watch(selection, images, results, rate, cross)
         else:
@@ -342,7 +342,14 @@ def main() -> None:
     try:
         app()
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(
-            escaped(f"ssad: {error}"), style="red", markup=False, highlight=False
-        )
-        sys.exit(BAD_INPUT)
+        _refuse(error)
+    except OSError as error:  # of a disk, wherever a command that another package adds writes
+        stored = as_storage_error(error, Path(error.filename or "the disk"))
+        if stored is None:
+            raise
+        _refuse(stored)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(escaped(f"ssad: {error}"), style="red", markup=False, highlight=False)
+    sys.exit(BAD_INPUT)

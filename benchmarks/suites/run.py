@@ -153,6 +153,7 @@ class ZooRun:
         table = pd.concat(values, ignore_index=True) if values else pd.DataFrame()
         write_table(self.folder / "criteria.parquet", table)
         write_table(self.folder / "scores.parquet", _scores(store, trained))
+        store.forget_progress()
 
 
 def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
@@ -278,6 +279,8 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
 
 
 def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
+    for folder in (out, *out.glob("zoos/*"), *out.glob("training/*/measured")):
+        files.remove_drafts(folder)
     settings = asdict(Classifier.settings_for(preset))
     frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings, "baselines": list(BASELINES)}))
     name, description = frozen.pop("name"), frozen.pop("description")
@@ -287,7 +290,7 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
             differ = ", ".join(sorted(key for key in frozen if before.get(key) != frozen[key]))
             raise InputError(str(out), f"has a run with other settings ({differ})", "choose another folder")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name[0] != "." for path in out.iterdir()):
         raise InputError(str(out), "has other files", "choose a new or an empty folder")
     save_settings(
         out,

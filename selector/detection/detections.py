@@ -19,7 +19,8 @@ class Detections:
     """What was decided on k images.
 
     A normal image like the calibration images is called anomalous with probability ``false_alarm_rate`` at most, on
-    average over calibration sets (twice that at most where they are held out in folds); where ``fdr`` is set, at most
+    average over calibration sets, where these have groups for an image of a new one (twice that at most where they are
+    held out in folds, of candidates that were fixed before); where ``fdr`` is set, at most
     that share of the images called anomalous is normal.
 
     Attributes:

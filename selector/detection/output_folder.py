@@ -5,6 +5,8 @@ detections.jsonl   one line per image, as soon as its pictures are written, with
                    an image that changed is detected again, and its last line counts
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
 detections.csv     the same rows, written last: where it exists, the result is complete
+
+A name that starts with a dot is the lock or a draft.
 """
 
 import json
@@ -23,6 +25,7 @@ from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
 from selector.inputs.reader import Images
+from selector.zoo.disk import lock_folder
 
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 
@@ -43,7 +46,8 @@ class DetectionFolder:
             extend: Resume a complete result too, as a watch does.
 
         Raises:
-            InputError: The images lie in it, or it holds a complete result, that of another request, or anything else.
+            InputError: The images lie in it, another process writes to it, or it holds a complete result, that of
+                another request, or anything else.
         """
         images, results = os.path.realpath(source), os.path.realpath(root)
         if images == results or images.startswith(os.path.join(results, "")):
@@ -54,22 +58,32 @@ class DetectionFolder:
         self._is_begun = False
         self.rows_path = root / "detections.jsonl"
         self.table_path = root / "detections.csv"
-        present = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-        if root.exists() and (not root.is_dir() or any(name not in OURS and name[0] != "." for name in present)):
+        present = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
+        if root.exists() and (not root.is_dir() or any(name not in OURS for name in present)):
             raise InputError(str(root), "already holds something else", "choose a new folder for the result")
+        self._lock = lock_folder(root, by="detection")
+        try:
+            self._open(present, overwrite, extend)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, present: Collection[str], overwrite: bool, extend: bool) -> None:
+        root = self.root
         if overwrite:
             self._clear()
         elif "detections.csv" in present and not extend:
             raise InputError(
                 str(root), "already holds a complete result", "choose a new folder, or replace it (--overwrite)"
             )
-        elif present and self._stored().get("request") != request:
+        elif present and self._stored().get("request") != self.request:
             raise InputError(
                 str(root),
                 "holds the unfinished result of another run or rate",
                 "choose a new folder, or replace it (--overwrite)",
             )
         self.is_same_source = self._stored().get("images") == self.source
+        files.remove_drafts(root)
         self._n_lines = 0
         self._rows = {row["name"]: row for row in self._complete_rows()}
 
@@ -193,8 +207,16 @@ class DetectionFolder:
         self._n_lines = len(self._rows)
 
     def finish(self) -> Path:
-        """Write the table, one row per image, sorted by name; returns its path. Lines of former rows are removed."""
+        """Write the table, one row per image, sorted by name, and let go of the folder; returns the table's path.
+
+        Lines of former rows are removed, and pictures that belong to no row, such as those of a batch that was cut
+        short and whose images were then moved away.
+        """
         self._begin()
+        pictures = {row.get(kind) for row in self.rows for kind in ("heatmap", "mask")}
+        for path in [path for folder in ("heatmaps", "masks") for path in (self.root / folder).rglob("*")]:
+            if path.is_file() and path.relative_to(self.root).as_posix() not in pictures:
+                path.unlink()
         if self._n_lines > len(self._rows):
             self._rewrite()
         columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "remark", "heatmap", "mask"]
@@ -202,7 +224,9 @@ class DetectionFolder:
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
         content = table.to_csv(index=False).encode(errors="backslashreplace")
-        return files.write_bytes(self.table_path, content)
+        files.write_bytes(self.table_path, content)
+        self._lock.release()
+        return self.table_path
 
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""

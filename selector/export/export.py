@@ -229,8 +229,14 @@ def _require_packages() -> None:
 def _require_space(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "is a file", "name a folder for the exported programs")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    if folder.is_dir() and not overwrite and any(folder.iterdir()) and not _unfinished(folder):
         raise InputError(str(folder), "already holds something", "choose a new folder, or pass overwrite=True")
+
+
+def _unfinished(folder: Path) -> bool:
+    """Whether it holds an export that was killed, and nothing else: its draft is removed after all else is done."""
+    drafts = {path.name for path in files.drafts(folder)}
+    return bool(drafts) and {path.name for path in folder.iterdir()} <= {ONNX, TORCH, DESCRIPTION, *drafts}
 
 
 def _write(folder: Path, contents: dict[str, Any]) -> None:
@@ -238,6 +244,7 @@ def _write(folder: Path, contents: dict[str, Any]) -> None:
     draft = folder / f".export.{os.getpid()}.tmp"
     present = folder.exists()
     try:
+        files.remove_drafts(folder)
         for name, content in contents.items():
             files.write_bytes(draft / name, content)
         (folder / DESCRIPTION).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
 from selector.zoo.disk import disk_errors
-from selector.zoo.store import nan_to_none
+from selector.zoo.result import nan_to_none
 from selector.zoo.training import DRAWS
 
 CONSTANTS = {
@@ -60,6 +60,7 @@ def write_report(outcome: Outcome, path: Path) -> Path:
     if page.parent.resolve() != outcome.path.resolve():  # the run folder has it already
         contents[page.with_name("ranking.csv")] = (outcome.path / "ranking.csv").read_bytes()
     with disk_errors(page.parent, kept="the run itself is untouched"):
+        files.remove_drafts(page.parent)
         for target, content_bytes in contents.items():
             files.write_bytes(target, content_bytes)
     return page

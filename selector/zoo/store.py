@@ -16,7 +16,6 @@ A name that starts with a dot is the lock or a draft.
 """
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 import detectors
@@ -35,8 +33,8 @@ from augmentations import InputError
 from detectors import Kind, files
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, ensemble_id
-from selector.zoo.disk import RUN_AGAIN, disk_errors
-from selector.zoo.result import PSEUDO_SCORES, Result
+from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
+from selector.zoo.result import PSEUDO_SCORES, Result, nan_to_none
 from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -47,6 +45,7 @@ DRAFTS = (
     *("candidates/*/.*.tmp", "cross/*/.*.tmp"),
     *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
 )
+PARTS = ("scorer", "evidence", "calibration")  # of a candidate that was trained, beside its record
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
 
@@ -74,15 +73,8 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one writing process; the system lets go of it however that process ends."""
-        lock = FileLock(self.root / ".lock")
         with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                raise InputError(
-                    str(self.root), "is in use by another selection", "wait for it, or choose another folder"
-                ) from error
+            lock = lock_folder(self.root, by="selection")
         try:
             yield
         finally:
@@ -102,6 +94,7 @@ class Store:
         if self.exists:
             self.require_same(run)
             self._remove_partial_files()
+            self._remove_candidates_in_part()
             if not self._holds(images):
                 with disk_errors(self.root):
                     files.write(self.root / "images.safetensors", images)
@@ -143,6 +136,19 @@ class Store:
             else:
                 with suppress(OSError):
                     draft.unlink()
+
+    def _remove_candidates_in_part(self) -> None:
+        """Those that were trained and lack a file, as in a copy of a folder that was written to meanwhile."""
+        for folder in self.root.glob("candidates/[!.]*"):
+            if (folder / "record.json").is_file():
+                record = self.record(folder.name)
+                if record["status"] != "ok" or "candidate" not in record:
+                    continue
+                parts = (folder / f"{name}.safetensors" for name in PARTS)
+                weights = self._weights(Candidate.from_json(record["candidate"]).training_id)
+                if all(path.is_file() for path in (weights, *parts)):
+                    continue
+            shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -389,12 +395,3 @@ def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read) -> 
 def _difference(key: str, there: object, now: object) -> str:
     shown = f"{key} {there!r} there, {now!r} now"
     return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"
-
-
-def nan_to_none(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {key: nan_to_none(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [nan_to_none(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -371,3 +371,12 @@ def test_json_is_written_without_nan(store):
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     stored = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
     assert stored == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
+
+
+def test_a_candidate_that_lacks_a_file_is_unfinished_when_its_run_is_resumed(store, candidates, description, images):
+    """As in a copy of a run folder that was written to meanwhile; what failed has no files."""
+    store.save(Result(candidates[0], {"status": "ok", "reason": "", "losses": [], "seconds": 1.0}))
+    store.save(failed(candidates[1], "for its own reasons"))
+    with store.locked():
+        store.create(description, images)
+    assert [store.is_finished(candidate) for candidate in candidates] == [False, True]
