@@ -20,10 +20,10 @@ from augmentations import InputError
 from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
 from selector.detection.image_file import ImageFile, image_files
 from selector.detection.output_folder import DetectionFolder
-from selector.detection.watch import listed as listed_now
-from selector.detection.watch import watch_folder
+from selector.detection.watch import files_now, watch_folder
 from selector.export.formats import ExportError
 from selector.inputs.files import FileList, escaped, printable
+from selector.inputs.reader import files_of
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
@@ -200,7 +200,8 @@ def detect(
         "fdr": fdr,
         "cross": cross,
     }
-    listed = {} if watch else {file.name: file for file in image_files(images)}
+    source = None if watch else files_of(images)
+    listed = {} if source is None else {file.name: file for file in image_files(source)}
     results = DetectionFolder(out, request, images, overwrite, extend=watch)
     with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
         if watch:
@@ -208,10 +209,14 @@ def detect(
         else:
             largest = None if fdr is None else _largest_rejected(selection, images, rate, cross, skip_unreadable, fdr)
             _detect_all(selection, images, results, rate, cross, skip_unreadable, listed, largest)
-        table = results.finish()
+        left_out = files_now(images) if source is None else source
+        results.add_unreadable(left_out.unlisted if watch else ())
+        table = results.finish(left_out.notes)
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
+    for note in (*left_out.notes, *results.notes()):
+        print(f"Warning: {note}.")
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
@@ -264,7 +269,7 @@ def _detect_all(
 def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool) -> None:
     print(f"watching {printable(folder)}; Ctrl-C ends it and writes the table", file=sys.stderr)
     if not results.is_same_source:  # images that were moved away since keep their rows, those of other folders don't
-        names = {file.name for file in listed_now(folder)}
+        names = {file.name for file in image_files(files_now(folder))}
         results.drop([row["name"] for row in results.rows if row["name"] not in names])
     try:
         for files in watch_folder(folder, results.is_current):
@@ -277,7 +282,7 @@ def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: f
                     except InputError as error:
                         results.add_unreadable([(file.name, error.rule)])
     except KeyboardInterrupt:
-        unread = [file.name for file in listed_now(folder) if file.name not in results]
+        unread = [file.name for file in image_files(files_now(folder)) if file.name not in results]
         results.add_unreadable((name, "was not complete when the watch ended") for name in unread)
 
 
@@ -289,9 +294,11 @@ def _detect_new(
     for detections, read in selection.detect_batches(source, rate, cross, True):
         results.add(detections, read, selection.map_scale, by_name)
         results.add_unreadable(detections.skipped)
-        rows = zip(detections.names, detections.p_values.tolist(), detections.table.verdict, strict=True)
-        for name, p, verdict in rows:
-            print(f"{verdict}  p {p:.3g}  {name}", flush=True)
+        rows = zip(
+            *(detections.names, detections.p_values.tolist(), detections.table.verdict, detections.remarks), strict=True
+        )
+        for name, p, verdict, remark in rows:
+            print(f"{verdict}  p {p:.3g}  {name}{f' ({remark})' if remark else ''}", flush=True)
 
 
 @app.command()

@@ -233,6 +233,7 @@ def _describe(
             "groups": by_split,
             **{f"{role} images": fingerprint(read) for role, read in images.items()},
         },
+        "profile": image_checks.Profile.of(images["train"]).to_json(),
         "warnings": warnings,
         "notes": [*notes, *warnings, *image_checks.duplicates_across_splits(images["train"], splits)],
         "skipped": [{"role": role, "name": name, "reason": reason} for role, name, reason in skipped],

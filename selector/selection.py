@@ -84,6 +84,8 @@ class Selection(Outcome):
             is_anomaly=decided,
             maps=torch.cat([batch.maps for batch in batches]),
             skipped=tuple(item for batch in batches for item in batch.skipped),
+            noticed=tuple(texts for batch in batches for texts in batch.noticed),
+            notes=batches[-1].notes,
         )
 
     def detect_batches(
@@ -118,6 +120,7 @@ class Selection(Outcome):
             batch=max(1, DETECTION_PIXELS // settings["image_size"] ** 2),
             skip_unreadable=skip_unreadable,
             wanted=wanted,
+            check=self.train_profile.odd,
         )
         for batch in batches:
             scores, maps = self.detector.score_and_map(batch.pixels)
@@ -137,6 +140,8 @@ class Selection(Outcome):
                     sizes=batch.sizes,
                     map_threshold=map_threshold,
                     skipped=batch.skipped,
+                    noticed=batch.remarks,
+                    notes=batch.notes,
                 ),
                 batch,
             )

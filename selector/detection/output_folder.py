@@ -1,6 +1,7 @@
 """The folder that `ssad detect` fills batch by batch; a detection that was stopped is resumed there.
 
-result.json        the request: detector, train images, false-alarm rate, calibration; and where the images are
+result.json        the request: detector, train images, false-alarm rate, calibration; where the images are; and, when
+                   the result is complete, what was noticed about them together
 detections.jsonl   one line per image, as soon as its pictures are written, with the size, times and digest of its file:
                    an image that changed is detected again, and its last line counts
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
@@ -10,7 +11,7 @@ detections.csv     the same rows, written last: where it exists, the result is c
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
+from selector.inputs.image_checks import summary
 from selector.inputs.reader import Images
 
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
@@ -147,9 +149,11 @@ class DetectionFolder:
             mask = Path("masks") / picture_path(name) if verdict == "anomaly" else None
             if mask is not None:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
+            noticed = list(detections.noticed[i]) if detections.noticed else []
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas, "remark": remark} | pictures | listed[name].identity())
+            row |= {"boxes": boxes, "areas": areas, "remark": remark, "noticed": noticed}
+            rows.append(row | pictures | listed[name].identity())
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -165,10 +169,13 @@ class DetectionFolder:
         if self._is_begun:
             return
         self.table_path.unlink(missing_ok=True)
-        stored = {"request": self.request, "images": self.source}
-        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
+        self._write_request({})
         self.rows_path.touch()
         self._is_begun = True
+
+    def _write_request(self, more: Mapping[str, Any]) -> None:
+        stored = {"request": self.request, "images": self.source, **more}
+        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         with self.rows_path.open("ab") as file:
@@ -192,9 +199,21 @@ class DetectionFolder:
         files.write_bytes(self.rows_path, b"".join(map(_line, self._rows.values())))
         self._n_lines = len(self._rows)
 
-    def finish(self) -> Path:
-        """Write the table, one row per image, sorted by name; returns its path. Lines of former rows are removed."""
+    def notes(self) -> list[str]:
+        """What was noticed about images, in one sentence per problem, without a full stop."""
+        return summary((row["name"], row.get("noticed", ())) for row in self.rows)
+
+    def finish(self, notes: Sequence[str] = ()) -> Path:
+        """Write the table, one row per image, sorted by name, and end: lines of former rows are removed.
+
+        Args:
+            notes: On all images together; result.json gets them and ``notes()``.
+
+        Returns:
+            The path of the table.
+        """
         self._begin()
+        self._write_request({"notes": [*notes, *self.notes()]})
         if self._n_lines > len(self._rows):
             self._rewrite()
         columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "remark", "heatmap", "mask"]

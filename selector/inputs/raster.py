@@ -14,11 +14,11 @@ RANGE_TOLERANCE = 1e-6
 # 12 bits of camera data in a file that says 16 fill a sixteenth of its range.
 DARK = 1 / 16
 
-TRANSPARENT = "with transparency, laid over white"
-INVISIBLE = "with an alpha channel by which nothing is visible, left out"
+TRANSPARENT = "transparent in places, laid over white"
+INVISIBLE = "invisible by an alpha channel, which is left out"
 FRAMES = "of several frames or pages, only the first read"
 REDUCED = "of 16 bits per channel, read at 8"
-DIM = "with values in the lowest sixteenth of the file's bit depth, so nearly black"
+DIM = "in the lowest sixteenth of the file's bit depth, so nearly black"
 
 _BAND = 2**24  # values converted to floats at a time where the result is small
 

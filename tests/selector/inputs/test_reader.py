@@ -426,8 +426,8 @@ class TestChannels:
         found = read_images(folder, image_size=SIZE)
         assert found.pixels[-2, :, 0, 0].tolist() == pytest.approx([1, 0.8, 0.8])
         assert found.pixels[-1].max() == 0
-        assert "1 image with transparency, laid over white (first: p.png)" in found.notes
-        assert "1 image with an alpha channel by which nothing is visible, left out (first: q.png)" in found.notes
+        assert "1 image transparent in places, laid over white (first: p.png)" in found.notes
+        assert "1 image invisible by an alpha channel, which is left out (first: q.png)" in found.notes
 
 
 class TestResize:
