@@ -73,6 +73,7 @@ def select_best(
     engine: Any = None,
     encoder: str = "auto",
     retry_failed: bool = False,
+    max_megapixels: float | None = None,
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
 
@@ -111,6 +112,8 @@ def select_best(
         encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
         retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
+        max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
+            SSAD_MAX_MEGAPIXELS says.
         engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
@@ -138,7 +141,7 @@ def select_best(
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
 
-    images = _read(train, test, chosen.image_size, skip_unreadable)
+    images = _read(train, test, chosen.image_size, skip_unreadable, max_megapixels)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
     decision = resolve_decision(criterion, len(splits.validation), test is not None)
@@ -182,8 +185,10 @@ def _require_fields(decision: Decision, plan: Plan) -> None:
         )
 
 
-def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
-    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable)
+def _read(
+    train: Any, test: Any, image_size: int, skip_unreadable: bool, max_megapixels: float | None
+) -> dict[str, Images]:
+    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable, max_megapixels=max_megapixels)
     images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
     image_checks.require_pictures(images["train"])
     if test is not None:

@@ -23,8 +23,8 @@ from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
-from selector.inputs.image_checks import summary
 from selector.inputs.reader import Images
+from selector.inputs.remarks import summary
 
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 

@@ -1,6 +1,6 @@
 """Properties of the images that cast doubt on the answer: found before training and reported, never corrected."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from augmentations.errors import InputError, first_few
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images
+from selector.inputs.remarks import count_are, summary
 from selector.inputs.splits import Splits
 
 # Interquartile ranges beyond a quartile: what is "far out" in Tukey, Exploratory Data Analysis, 1977.
@@ -82,16 +83,6 @@ def warnings(train: Images, test: Images) -> list[str]:
     return [*_identical(train, test), *(f"test: {sentence}" for sentence in odd)]
 
 
-def summary(remarks: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-    """The remarks on many images, (name, remarks) each, in one sentence per problem, without a full stop."""
-    images: dict[str, list[str]] = {}
-    for name, texts in remarks:
-        for text in texts:
-            problem, _, detail = text.partition(": ")
-            images.setdefault(problem, []).append(f"{name} ({detail})" if detail else name)
-    return [f"{_count(named)} {problem}: {first_few(named)}" for problem, named in images.items()]
-
-
 def duplicates_across_splits(train: Images, splits: Splits) -> list[str]:
     """Which train images are identical to one of another split, so that a held-out image was trained on."""
     split_of = torch.zeros(len(train), dtype=torch.long)
@@ -104,7 +95,7 @@ def duplicates_across_splits(train: Images, splits: Splits) -> list[str]:
         if split_of[other] != split_of[row]:
             pairs.append(f"{train.names[row]} = {train.names[other]}")
     problem = "identical to one of another split (training, selection, calibration); groups can keep them together"
-    return [f"train: {_count(pairs)} {problem}: {first_few(pairs)}"] if pairs else []
+    return [f"train: {count_are(pairs)} {problem}: {first_few(pairs)}"] if pairs else []
 
 
 def _identical(train: Images, test: Images) -> list[str]:
@@ -114,15 +105,11 @@ def _identical(train: Images, test: Images) -> list[str]:
         for digest, name in zip(map(image_digest, test.pixels), test.names, strict=True)
         if digest in names
     ]
-    return [f"test: {_count(pairs)} identical to a train image as read: {first_few(pairs)}"] if pairs else []
+    return [f"test: {count_are(pairs)} identical to a train image as read: {first_few(pairs)}"] if pairs else []
 
 
 def _mean_brightness(images: Images) -> Tensor:
     return images.pixels.double().flatten(1).mean(1)
-
-
-def _count(images: list[str]) -> str:
-    return "1 image is" if len(images) == 1 else f"{len(images)} images are"
 
 
 def require_pictures(train: Images) -> None:

@@ -1,10 +1,9 @@
 """The one reader of a user's images: a folder, files or an array in, one float tensor out."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from selector.inputs.arrays import check_array, to_floats
 from selector.inputs.decoding import Decoded, decode, is_gray
 from selector.inputs.digests import set_digest
 from selector.inputs.files import FileList, check_list, list_folder, plural, printable, unreadable
+from selector.inputs.limits import resolve_limit
 from selector.inputs.raster import resize
+from selector.inputs.remarks import Tally
 from selector.inputs.unreadable import UnreadableError
 
 SMALLEST_IMAGE_SIZE = 8
@@ -76,6 +77,7 @@ def read_images(
     role: str = "train",
     skip_unreadable: bool = False,
     minimum: int = 1,
+    max_megapixels: float | None = None,
 ) -> Images:
     """Read all images of a folder, a list of files, one file or an array, and resize them to a square.
 
@@ -87,6 +89,8 @@ def read_images(
         role: What the images are for, "train" or "test": begins every message.
         skip_unreadable: Leave files that can't be read out and list them in the result.
         minimum: The smallest number of images.
+        max_megapixels: The largest picture that a file may hold; None: 300, or what the environment variable
+            SSAD_MAX_MEGAPIXELS says.
 
     Returns:
         The images, image_size x image_size.
@@ -100,7 +104,7 @@ def read_images(
         _check_read_at(source, image_size, role)
         _check_enough(len(source), minimum, role)
         return source
-    origin = _origin(source, image_size, role)
+    origin = _origin(source, image_size, role, resolve_limit(max_megapixels))
     _check_enough(len(origin), minimum, role)
     pixels = torch.empty(0)
     names: list[str] = []
@@ -130,6 +134,7 @@ def iterate_batches(
     role: str = "test",
     wanted: Callable[[str], bool] | None = None,
     check: Check | None = None,
+    max_megapixels: float | None = None,
 ) -> Iterator[Images]:
     """Read as ``read_images`` does, batch by batch and in bounded memory.
 
@@ -142,6 +147,7 @@ def iterate_batches(
         role: What the images are for: begins every message.
         wanted: Of files, read those whose name it accepts; None: all.
         check: What is odd about each image of a batch is added to its remarks.
+        max_megapixels: As for ``read_images``.
 
     Returns:
         An iterator over Images; skipped and notes, which concern all images, come with the last.
@@ -151,9 +157,9 @@ def iterate_batches(
             first batch that has one, naming all of them.
     """
     _check_settings(image_size, channels, batch, "batch")
-    origin = _origin(source, image_size, role)
+    origin = _origin(source, image_size, role, resolve_limit(max_megapixels))
     if wanted is not None and isinstance(origin, _Files):
-        origin = _Files(origin.files.only(wanted))
+        origin = replace(origin, files=origin.files.only(wanted))
         if not len(origin):
             return iter(())
     return _stream(origin, image_size, channels or origin.channels(), batch, skip_unreadable, role, check)
@@ -171,42 +177,12 @@ def fingerprint(images: Images) -> str:
     return set_digest(images.pixels, images.names)
 
 
-def problem_of(remark: str) -> str:
-    """The part of a remark that other images share: without the detail."""
-    return remark.partition(": ")[0]
-
-
-@dataclass
-class _Tally:
-    """How many images each remark applies to, and the first of them, so that each is reported once."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-
-    def add(self, images: Images) -> None:
-        self.sizes.update(images.sizes)
-        for name, remarks in zip(images.names, images.remarks, strict=True):
-            for problem in map(problem_of, remarks):
-                self.counts[problem] += 1
-                self.first.setdefault(problem, name)
-
-    def notes(self, image_size: int) -> list[str]:
-        notes = [f"{plural(n, 'image')} {what} (first: {self.first[what]})" for what, n in self.counts.items()]
-        if len(self.sizes) > 1 or any(height != width for height, width in self.sizes):
-            (height, width), _ = self.sizes.most_common(1)[0]
-            sizes = f"all {height} x {width}"
-            if len(self.sizes) > 1:
-                sizes = f"of {len(self.sizes)} sizes, most often {height} x {width}"
-            notes.append(f"images {sizes}, resized to {image_size} x {image_size} without keeping the aspect")
-        return notes
-
-
 @dataclass(frozen=True)
 class _Files:
     """Files to decode."""
 
     files: FileList
+    max_megapixels: float | None = None
 
     def __len__(self) -> int:
         return len(self.files.paths)
@@ -229,7 +205,7 @@ class _Files:
     def batches(self, image_size: int, channels: int, batch: int) -> Iterator[Images]:
         def load(path: Path) -> Decoded | str:
             try:
-                return decode(path, image_size)
+                return decode(path, image_size, self.max_megapixels)
             except UnreadableError as error:
                 return str(error)
 
@@ -293,7 +269,7 @@ def _stream(
     role: str,
     check: Check | None = None,
 ) -> Iterator[Images]:
-    tally = _Tally()
+    tally = Tally()
     skipped = list(origin.skipped)
     # What images in memory skipped was skipped, as the user chose, when they were read.
     may_skip = skip_unreadable or isinstance(origin, _Array)
@@ -308,7 +284,7 @@ def _stream(
         if check is not None:
             odd = zip(part.remarks, check(part), strict=True)
             part = replace(part, remarks=tuple((*known, *found) for known, found in odd))
-        tally.add(part)
+        tally.add(part.names, part.sizes, part.remarks)
         last = replace(part, skipped=())
     if skipped and not may_skip:
         raise unreadable(skipped, len(origin) + len(origin.skipped), role)
@@ -318,13 +294,13 @@ def _stream(
     yield replace(last, skipped=tuple(skipped), notes=tuple(notes))
 
 
-def _origin(source: Any, image_size: int, role: str) -> _Files | _Array:
+def _origin(source: Any, image_size: int, role: str, max_megapixels: float | None = None) -> _Files | _Array:
     if isinstance(source, Images):
         _check_read_at(source, image_size, role)
         known = (source.pixels, source.names, source.sizes, source.bits, source.remarks)
         return _Array(*known, source.notes, source.skipped)
     if isinstance(source, FileList):
-        return _Files(source)
+        return _Files(source, max_megapixels)
     if isinstance(source, np.ndarray | Tensor):
         source = source.detach() if isinstance(source, Tensor) else source
         notes = check_array(source, role)
@@ -337,12 +313,12 @@ def _origin(source: Any, image_size: int, role: str) -> _Files | _Array:
     if isinstance(source, str | os.PathLike) and str(source):
         path = Path(source)
         if path.is_dir():
-            return _Files(list_folder(path, role))
+            return _Files(list_folder(path, role), max_megapixels)
         if not os.path.lexists(path):
             raise InputError(f"{role}: {printable(source)}", "does not exist", f"give {_SOURCES}")
-        return _Files(FileList([path], [printable(source)]))
+        return _Files(FileList([path], [printable(source)]), max_megapixels)
     if isinstance(source, list | tuple):
-        return _Files(check_list(source, role))
+        return _Files(check_list(source, role), max_megapixels)
     raise InputError(f"{role}={source!r:.80}", "is not a source of images", f"give {_SOURCES}")
 
 

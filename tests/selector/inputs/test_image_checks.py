@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from augmentations import InputError
-from selector.inputs.image_checks import Profile, duplicates_across_splits, require_pictures, summary, warnings
+from selector.inputs.image_checks import Profile, duplicates_across_splits, require_pictures, warnings
 from selector.inputs.reader import Images
+from selector.inputs.remarks import summary
 from selector.inputs.splits import Splits, split
 
 

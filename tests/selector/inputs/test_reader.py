@@ -525,7 +525,7 @@ class TestIterate:
         (folder / "d.png").write_bytes(b"x")
         parts = iterate_batches(folder, image_size=SIZE, channels=1, batch=1)
         assert next(parts).names == ("a.png",)
-        with pytest.raises(InputError, match=r"test: 2 of 5 files cannot be read: b/y.png .*, d.png "):
+        with pytest.raises(InputError, match=r"test: 2 of 5 files cannot be read: b/y.png, d.png \(not an image"):
             list(parts)
 
     def test_a_batch_without_a_readable_file_is_passed_over(self, folder):
@@ -538,7 +538,7 @@ class TestIterate:
     def test_reads_no_further_ahead_than_a_batch(self, folder, monkeypatch):
         seen = []
         decode = reader.decode
-        monkeypatch.setattr(reader, "decode", lambda path, size: seen.append(path) or decode(path, size))
+        monkeypatch.setattr(reader, "decode", lambda path, *rest: seen.append(path) or decode(path, *rest))
         parts = iterate_batches(folder, image_size=SIZE, channels=1, batch=1)
         next(parts)
         assert len(seen) <= 2
