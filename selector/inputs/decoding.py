@@ -3,7 +3,7 @@
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
@@ -23,13 +23,14 @@ from torch import Tensor
 from selector.inputs import containers, netpbm, tiff
 from selector.inputs.containers import JPEG_SIGNATURE, PNG_SIGNATURE, Container, orientation_of
 from selector.inputs.limits import SizeCheck, is_large, one_large_at_a_time, resolve_limit
-from selector.inputs.raster import FINE, FRAMES, REDUCED, BlockMeans, Raster
+from selector.inputs.raster import FINE, FRAMES, REDUCED, TRANSPARENT, BlockMeans, Raster, alpha_remarks
 from selector.inputs.unreadable import UnreadableError, describe_kind
 
 SMALLEST_SIDE = 2
-_BAND = 2**22  # pixels converted at a time
+_BAND = 2**20  # pixels converted at a time
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_BYTE_MODES = ("1", "L", "P", "RGB", "YCbCr", "CMYK")
+_SHORT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_BYTE_MODES = ("1", "L", "P", "RGB", "YCbCr", "CMYK", "LA", "RGBA")
 _GRAY_MODES = ("1", "L", "LA", "La", "F", *_INTEGER_MODES)
 _PNG_COLOUR_TYPE, _PNG_GRAY = 25, (0, 4)
 # Named one by one, so that no file can reach Pillow's other readers: the one for EPS starts a program.
@@ -159,13 +160,16 @@ def _raster(stream: IO[bytes], check_size: SizeCheck, wanted: int | None) -> Ras
         if orientation == 1:
             orientation = orientation_of(image.info.get("exif", b""), image.info.get("xmp", b""))
         raster = _in_bands(image, wanted) if wanted is not None else None
-        raster = replace(raster or _from_pillow(image), remarks=tuple(remarks), orientation=orientation)
+        raster = raster or _from_pillow(image)
+        raster = replace(raster, remarks=(*remarks, *raster.remarks), orientation=orientation)
         raster = raster if is_whole else replace(raster, size=size)
         return replace(raster, bits=16) if is_reduced else raster
 
 
 def _bytes_per_pixel(image: Image.Image) -> int:
-    """Of Pillow's memory, which has four bytes for a pixel of several channels."""
+    """Of Pillow's memory, which has four bytes for a pixel of several channels, and libjpeg's for coefficients."""
+    if "progressive" in image.info:
+        return 10
     return 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
 
 
@@ -181,19 +185,39 @@ def _reduce_jpeg(image: Image.Image, wanted: int) -> None:
 
 
 def _in_bands(image: Image.Image, wanted: int) -> Raster | None:
-    """A large picture of 8 bits without transparency, as ``BlockMeans``: it is in memory but once; None for others."""
-    is_plain = image.mode in _BYTE_MODES and "transparency" not in image.info
-    if not (is_plain and _is_large(image)):
+    """A large picture as ``BlockMeans``, so that it is in memory but once, laid over white where it is transparent;
+    None for others."""
+    deep = image.mode in _SHORT_MODES
+    if not ((deep and not image.has_transparency_data) or image.mode in _BYTE_MODES) or not _is_large(image):
         return None
     image.load()
-    mode = "L" if image.mode in _GRAY_MODES else "RGB"
-    means = BlockMeans((image.height, image.width), len(mode), wanted)
+    mode = None if deep else "L" if image.mode in _GRAY_MODES else "RGB"
+    with_alpha = {"L": "LA", "RGB": "RGBA"}[mode] if mode and image.has_transparency_data else None
+    remarks: tuple[str, ...] = ()
+    if with_alpha:
+        remarks = alpha_remarks(*_extremes(band.convert(with_alpha).getchannel("A") for _, band in _bands(image)))
+    means = BlockMeans((image.height, image.width), 3 if mode == "RGB" else 1, wanted)
+    for top, band in _bands(image):
+        if TRANSPARENT in remarks:
+            layers = np.asarray(band.convert(with_alpha)).astype(np.float64)
+            values = 255 - (255 - layers[..., :-1]) * (layers[..., -1:] / 255)
+        else:
+            values = np.asarray(band if mode in (None, band.mode) else band.convert(mode))
+        means.add(values.reshape(*values.shape[:2], -1), top, 0)
+    depth = {"top": 65535.0, "bits": 16} if deep else {}
+    return means.raster(remarks=remarks, **depth)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     step = max(1, _BAND // image.width)
     for top in range(0, image.height, step):
-        band = image.crop((0, top, image.width, min(top + step, image.height)))
-        values = np.asarray(band if band.mode == mode else band.convert(mode))
-        means.add(values.reshape(*values.shape[:2], -1), top, 0)
-    return means.raster()
+        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
+
+
+def _extremes(bands: Iterable[Image.Image]) -> tuple[float, float]:
+    """The lowest and the highest value, as fractions of 255."""
+    lows, highs = zip(*(np.ravel(band.getextrema()).tolist() for band in bands), strict=True)
+    return min(lows) / 255, max(highs) / 255
 
 
 def _picture(stream: IO[bytes]) -> tuple[Image.Image, Container]:

@@ -86,12 +86,10 @@ class Raster:
         if self.has_alpha:
             alpha = self.values[..., -1]
             full = 1.0 if self.is_float else self.top
-            # A mask of zeroes and ones, or an alpha channel never filled in: laid over white, all would be white.
-            if float(alpha.max()) <= DARK * full:
+            said = alpha_remarks(float(alpha.min()) / full, float(alpha.max()) / full)
+            if INVISIBLE in said:
                 upright = replace(upright, values=upright.values[..., :-1], has_alpha=False)
-                remarks.append(INVISIBLE)
-            elif float(alpha.min()) < full:
-                remarks.append(TRANSPARENT)
+            remarks += said
         return replace(upright, remarks=tuple(remarks))
 
     def pixels(self, rows: slice = slice(None)) -> Tensor:
@@ -135,6 +133,14 @@ class Raster:
             colours = slice(None, -1) if self.has_alpha else slice(None)
             floats[..., colours] = 1 - floats[..., colours]
         return floats.astype(np.float32, copy=False)
+
+
+def alpha_remarks(low: float, high: float) -> tuple[str, ...]:
+    """What is to be said of an alpha channel by its lowest and highest value, in [0, 1].
+
+    A mask of zeroes and ones, or a channel that was never filled in, would make the whole picture white.
+    """
+    return (INVISIBLE,) if high <= DARK else (TRANSPARENT,) if low < 1 else ()
 
 
 class BlockMeans:
