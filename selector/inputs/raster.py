@@ -22,7 +22,7 @@ BEHIND = "followed by other data in their files, left out"
 REDUCED = "of 16 bits per channel, read at 8"
 DIM = "in the lowest sixteenth of the file's bit depth, so nearly black"
 
-FINE = 4  # times as many pixels a side as are wanted are kept of a large picture, which resizing then averages
+FINE = 4  # times the wanted height and width are kept of a large picture, which resizing then averages
 _TURNED = 5  # orientations from here on exchange height and width
 _ROWS = 256  # of a part converted to floats at a time
 _BAND = 2**24  # values converted to floats at a time where the result is small

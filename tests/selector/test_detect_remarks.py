@@ -126,3 +126,22 @@ def test_a_run_that_does_not_describe_its_train_images_is_refused(files_run, tmp
     (copy / "run.json").write_text(json.dumps({**content, "profile": {"sides": 3}}))
     with pytest.raises(command.InputError, match="train images are like"):
         load(copy)
+
+
+def test_the_report_of_a_12_bit_set_shows_pictures_that_are_not_black(tmp_path, stripes):
+    import base64
+    import io
+    import re
+
+    for folder, n, seed in (("good", 24, 0), ("incoming", 6, 5)):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(stripes(n, seed)):
+            Image.fromarray((4095 * image[0].numpy()).astype(np.uint16)).save(tmp_path / folder / f"{i}.tif")
+    kinds = {"augmentations": {"rotation": [{}]}, "detectors": ["pixels"], "preset": "tiny", "jobs": 1}
+    selection = select_best(tmp_path / "good", tmp_path / "incoming", **kinds, out=tmp_path / "run")
+    page = selection.report(tmp_path / "report").read_text(encoding="utf-8")
+    images = re.findall(r'<img src="data:image/(?:png|jpeg);base64,([^"]+)" alt="test image', page)
+    assert images
+    for image in images:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("L"))
+        assert np.quantile(pixels, 0.95) > 200

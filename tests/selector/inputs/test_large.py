@@ -148,7 +148,7 @@ def kilobytes(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 for path in sys.argv[1:]:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = kilobytes("VmRSS")
     decoded = decode(path, 64)
     print(kilobytes("VmHWM") - before, *decoded.size)
