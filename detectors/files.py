@@ -106,13 +106,11 @@ def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, An
     if not path.is_file():
         raise InputError(str(path), "does not exist", "name the file or run that a finished selection wrote")
     try:
-        # The system's own reason: safetensors has none.
-        with path.open("rb"):
-            pass
+        stream = path.open("rb")  # for the system's own reason: safetensors has none
     except OSError as error:
         raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
     try:
-        with safe_open(path, "pt") as file:
+        with stream, safe_open(_utf8(path, stream.fileno()), "pt") as file:
             taken = take(file)
             settings = json.loads((file.metadata() or {}).get("settings", "{}"))
     except (SafetensorError, ValueError, OSError) as error:
@@ -120,6 +118,15 @@ def _open(path: Path, take: Callable[[Any], Taken]) -> tuple[Taken, dict[str, An
     if not isinstance(settings, dict):
         raise _corrupt(path, "its settings are not a JSON object")
     return taken, settings
+
+
+def _utf8(path: Path, descriptor: int) -> str:
+    """A path of an open file that is UTF-8, as safetensors needs it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{descriptor}"
+    return str(path)
 
 
 def _corrupt(path: Path, why: object) -> InputError:

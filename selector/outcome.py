@@ -24,6 +24,7 @@ from selector.detection.cross_conformal import (
     smallest_cross_rate,
 )
 from selector.execution import resolve_engine
+from selector.inputs.image_checks import Profile
 from selector.ranking.cross_fit import Correction, CrossFitPValue
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import Rule
@@ -40,6 +41,7 @@ class Outcome:
     """What a selection found: the ranking of all candidates, and the detector that the best of them form together.
 
     cross_fit_p_values: of the test images without which other candidates would have been chosen.
+    train_profile: what the train images are like, which images to detect in are compared with.
     correction: whether these correct the p-values of the test images, or why not.
     """
 
@@ -52,6 +54,7 @@ class Outcome:
         correction: Correction,
     ) -> None:
         self.zoo = zoo
+        self.train_profile = _profile(zoo.store)
         self.result = result
         self.cross_fit_p_values = tuple(cross_fit_p_values)
         self.correction = correction
@@ -172,6 +175,14 @@ class Outcome:
                 raise
             reason = f"is not a complete selection ({type(error).__name__}: {error})"
             raise InputError(str(path), reason, "run the same `ssad select` again") from error
+
+
+def _profile(store: Store) -> Profile:
+    try:
+        return Profile.from_json(store.run["profile"])
+    except (KeyError, TypeError, ValueError) as error:
+        rule = "does not say what its train images are like (profile)"
+        raise InputError(str(store.root / "run.json"), rule, "select again in a new folder") from error
 
 
 def _ranking(saved: Mapping[str, Any]) -> Ranking:

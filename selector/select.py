@@ -73,6 +73,7 @@ def select_best(
     engine: Any = None,
     encoder: str = "auto",
     retry_failed: bool = False,
+    max_megapixels: float | None = None,
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
 
@@ -111,6 +112,8 @@ def select_best(
         encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
         retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
+        max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
+            SSAD_MAX_MEGAPIXELS says.
         engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
@@ -141,7 +144,7 @@ def select_best(
     fewest = resolve_decision(criterion, FEWEST_IMAGES, has_test)  # how many there are is known when they are read
     require_evidence(fewest, plan.candidates(seed), families, has_test)
 
-    images = _read(train, test, chosen.image_size, skip_unreadable)
+    images = _read(train, test, chosen.image_size, skip_unreadable, max_megapixels)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
     decision = resolve_decision(criterion, len(splits.validation), has_test)
@@ -172,8 +175,10 @@ def select_best(
     return selection
 
 
-def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
-    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable)
+def _read(
+    train: Any, test: Any, image_size: int, skip_unreadable: bool, max_megapixels: float | None
+) -> dict[str, Images]:
+    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable, max_megapixels=max_megapixels)
     images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
     image_checks.require_pictures(images["train"])
     if test is not None:
@@ -223,6 +228,7 @@ def _describe(
             "groups": by_split,
             **{f"{role} images": fingerprint(read) for role, read in images.items()},
         },
+        "profile": image_checks.Profile.of(images["train"]).to_json(),
         "warnings": warnings,
         "notes": [*notes, *warnings, *image_checks.duplicates_across_splits(images["train"], splits)],
         "skipped": [{"role": role, "name": name, "reason": reason} for role, name, reason in skipped],

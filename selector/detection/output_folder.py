@@ -1,6 +1,7 @@
 """The folder that `ssad detect` fills batch by batch; a detection that was stopped is resumed there.
 
-result.json        the request: detector, train images, false-alarm rate, calibration; and where the images are
+result.json        the request: detector, train images, false-alarm rate, calibration; where the images are; and, when
+                   the result is complete, what was noticed about them together
 detections.jsonl   one line per image, as soon as its pictures are written, with the size, times and digest of its file:
                    an image that changed is detected again, and its last line counts
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
@@ -12,7 +13,7 @@ A name that starts with a dot is the lock or a draft.
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
 from selector.inputs.reader import Images
+from selector.inputs.remarks import summary
 from selector.zoo.disk import lock_folder
 
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
@@ -161,9 +163,11 @@ class DetectionFolder:
             mask = Path("masks") / picture_path(name) if verdict == "anomaly" else None
             if mask is not None:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
+            noticed = list(detections.noticed[i]) if detections.noticed else []
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas, "remark": remark} | pictures | listed[name].identity())
+            row |= {"boxes": boxes, "areas": areas, "remark": remark, "noticed": noticed}
+            rows.append(row | pictures | listed[name].identity())
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -179,10 +183,13 @@ class DetectionFolder:
         if self._is_begun:
             return
         self.table_path.unlink(missing_ok=True)
-        stored = {"request": self.request, "images": self.source}
-        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
+        self._write_request({})
         self.rows_path.touch()
         self._is_begun = True
+
+    def _write_request(self, more: Mapping[str, Any]) -> None:
+        stored = {"request": self.request, "images": self.source, **more}
+        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         with self.rows_path.open("ab") as file:
@@ -206,13 +213,24 @@ class DetectionFolder:
         files.write_bytes(self.rows_path, b"".join(map(_line, self._rows.values())))
         self._n_lines = len(self._rows)
 
-    def finish(self) -> Path:
-        """Write the table, one row per image, sorted by name, and let go of the folder; returns the table's path.
+    def notes(self) -> list[str]:
+        """What was noticed about images, in one sentence per problem, without a full stop."""
+        return summary((row["name"], row.get("noticed", ())) for row in self.rows)
+
+    def finish(self, notes: Sequence[str] = ()) -> Path:
+        """Write the table, one row per image, sorted by name, and let go of the folder.
 
         Lines of former rows are removed, and pictures that belong to no row, such as those of a batch that was cut
         short and whose images were then moved away.
+
+        Args:
+            notes: On all images together; result.json gets them and ``notes()``.
+
+        Returns:
+            The path of the table.
         """
         self._begin()
+        self._write_request({"notes": [*notes, *self.notes()]})
         pictures = {row.get(kind) for row in self.rows for kind in ("heatmap", "mask")}
         for path in [path for folder in ("heatmaps", "masks") for path in (self.root / folder).rglob("*")]:
             if path.is_file() and path.relative_to(self.root).as_posix() not in pictures:
