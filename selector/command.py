@@ -224,8 +224,10 @@ def detect(
     batches_of: Batches = partial(selection.detect_batches, skip_unreadable=watch or skip_unreadable, **options)
     source = None if watch else files_of(images)
     listed = {} if source is None else {file.name: file for file in image_files(source)}
-    with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
-        results = DetectionFolder(out, request, images, overwrite, extend=watch)
+    with (
+        disk_errors(out, kept="finished images are kept, and the detection can be resumed"),
+        DetectionFolder(out, request, images, overwrite, extend=watch) as results,
+    ):
         if watch:
             _watch(selection, images, results, batches_of)
         else:

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -33,7 +33,7 @@ OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks"
 
 
 class DetectionFolder:
-    """A result folder, new or resumed."""
+    """A result folder, new or resumed; used in a ``with``, at whose end it may be opened again."""
 
     def __init__(
         self, root: Path, request: dict[str, Any], source: Path, overwrite: bool = False, extend: bool = False
@@ -69,6 +69,13 @@ class DetectionFolder:
         except BaseException:
             self._lock.release()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the folder, so that another detection may write to it."""
+        self._lock.release()
 
     def _open(self, present: Collection[str], overwrite: bool, extend: bool) -> None:
         root = self.root
@@ -218,7 +225,7 @@ class DetectionFolder:
         return summary((row["name"], row.get("noticed", ())) for row in self.rows)
 
     def finish(self, notes: Sequence[str] = ()) -> Path:
-        """Write the table, one row per image, sorted by name, and let go of the folder.
+        """Write the table, one row per image, sorted by name.
 
         Lines of former rows are removed, and pictures that belong to no row, such as those of a batch that was cut
         short and whose images were then moved away.
@@ -243,7 +250,6 @@ class DetectionFolder:
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
         content = table.to_csv(index=False).encode(errors="backslashreplace")
         files.write_bytes(self.table_path, content)
-        self._lock.release()
         return self.table_path
 
     def n_anomalies(self) -> int:

@@ -11,6 +11,7 @@ from augmentations import InputError
 from benchmarks.command import app
 from benchmarks.suites import run as suite_run
 from detectors import get_preset
+from selector.ranking import evaluation
 
 FILES = ("leaderboard.csv", "candidates.csv", "settings.json", "summary.csv", "index.html", "leaderboard.md")
 
@@ -101,7 +102,13 @@ def test_the_sample_size_of_a_run_is_two_tables(done):
     assert len(lines) == 2 + 4 + 2 + 4
 
 
-def test_shifts_of_a_run_are_tables_of_every_rule(done):
+def test_too_few_images_to_find_a_shift_are_said(done):
+    with pytest.raises(InputError, match=r"no zoo to test for a shift: 6 validation images are fewer than 20"):
+        call("study", "shifts", done)
+
+
+def test_shifts_of_a_run_are_tables_of_every_rule(done, monkeypatch):
+    monkeypatch.setattr(evaluation, "MIN_VALIDATION_FOR_SHIFT", 6)
     output = call("study", "shifts", done)
     assert output.count("| kind | strength |") == 2
     assert "| with fallback |" in output
