@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+FUZZ ?= 500
 READY := $(VENV)/.ready
 
 .PHONY: demo test drill lint types clean
@@ -27,7 +28,7 @@ test: $(READY)
 
 # What takes too long for every change, such as a run of a whole suite.
 drill: $(READY)
-	$(PYTEST) -m drill
+	$(PYTEST) -m drill --fuzz $(FUZZ)
 
 lint: $(READY)
 	$(BIN)/ruff check .

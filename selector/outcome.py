@@ -166,7 +166,7 @@ class Outcome:
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
             zoo = Zoo(store, candidates, detectors.resolve_device(device))
             return cls(zoo, result, saved["members"], images, Correction(**saved["correction"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             reason = f"is not a complete selection ({type(error).__name__}: {error})"

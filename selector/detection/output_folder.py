@@ -20,6 +20,7 @@ import pandas as pd
 
 from augmentations import InputError
 from detectors import files
+from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
@@ -94,7 +95,7 @@ class DetectionFolder:
 
     def _stored(self) -> dict[str, Any]:
         try:
-            stored = json.loads((self.root / "result.json").read_bytes())
+            stored = parse_json((self.root / "result.json").read_bytes())
         except (OSError, ValueError):
             return {}
         return stored if isinstance(stored, dict) else {}
@@ -234,13 +235,13 @@ class DetectionFolder:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return json.dumps(with_checksum(row), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _row_or_none(line: bytes) -> dict[str, Any] | None:
     """A row; None for what is none, whose image is then detected again."""
     try:
-        row = json.loads(line)
+        row = without_checksum(parse_json(line))
     except ValueError:
         return None
     is_row = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "verdict"))

@@ -8,6 +8,7 @@ import torch
 
 import selector
 from augmentations import InputError
+from detectors.checksums import with_checksum
 from selector import select_best
 from selector.detection.conformal import p_values
 from selector.inputs.digests import image_digest
@@ -84,7 +85,7 @@ def test_a_run_folder_of_another_format_is_refused_in_one_sentence(run_copy, dat
     assert description.pop("format") == 1
     if there is not None:
         description["format"] = there
-    (run_copy / "run.json").write_text(json.dumps(description))
+    (run_copy / "run.json").write_text(json.dumps(with_checksum(description)))
     before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()}
     for refuse in (lambda: selector.load(run_copy), lambda: select_best(*data, **options, out=run_copy)):
         with pytest.raises(InputError, match=r"another version of ssad.*select again in a new folder") as error:

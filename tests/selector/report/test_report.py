@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from augmentations import InputError
+from detectors.checksums import with_checksum
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
@@ -61,7 +62,7 @@ def run(tmp_path_factory):
     described["names"]["test"] = [HOSTILE.replace("1", str(i)) for i in range(12)]
     described["skipped"] = [{"role": "test", "name": HOSTILE, "reason": f"is corrupt: {HOSTILE}"}]
     described["notes"] = [f"test: {HOSTILE}"]
-    (folder / "run.json").write_text(json.dumps(described))
+    (folder / "run.json").write_text(json.dumps(with_checksum(described)))
     return folder
 
 
