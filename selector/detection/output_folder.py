@@ -28,6 +28,7 @@ from selector.inputs.files import printable
 from selector.inputs.reader import Images
 from selector.zoo.disk import lock_folder
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 
 
@@ -224,6 +225,7 @@ class DetectionFolder:
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
+        table["name"] = [no_formula(name) for name in table["name"]]
         content = table.to_csv(index=False).encode(errors="backslashreplace")
         files.write_bytes(self.table_path, content)
         self._lock.release()
@@ -232,6 +234,11 @@ class DetectionFolder:
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)
+
+
+def no_formula(text: str) -> str:
+    """A text that spreadsheets show: one that they would compute gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

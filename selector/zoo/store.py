@@ -319,8 +319,9 @@ class Store:
         try:
             evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
         except (KeyError, TypeError) as error:
-            path = self._folder(candidate_id) / "evidence.safetensors"
-            raise InputError(str(path), f"is corrupt ({error})", self._redo(candidate_id)) from error
+            raise InputError(
+                f"evidence of {candidate_id}", f"is corrupt ({error})", self._redo(candidate_id)
+            ) from error
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
