@@ -319,9 +319,7 @@ class Store:
         try:
             evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
         except (KeyError, TypeError) as error:
-            raise InputError(
-                f"evidence of {candidate_id}", f"is corrupt ({error})", self._redo(candidate_id)
-            ) from error
+            raise InputError(f"evidence of {candidate_id}", f"is corrupt: {error}", self._redo(candidate_id)) from error
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:

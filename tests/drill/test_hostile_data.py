@@ -78,8 +78,10 @@ def browsed(page, folder):
 def injected(page, url):
     """The page as it would be if escaping failed: its policy has to stop what was put into it."""
     attack = (
-        f"<script>document.title='RAN'; fetch('{url}/fetch')</script><img src='{url}/image' onerror=\"document.title='RAN'\">"
-        f"<script src='{url}/script'></script><link rel=stylesheet href='{url}/style'><iframe src='{url}/frame'></iframe>"
+        f"<script>document.title='RAN'; fetch('{url}/fetch')</script>"
+        f"<img src='{url}/image' onerror=\"document.title='RAN'\">"
+        f"<script src='{url}/script'></script>"
+        f"<link rel=stylesheet href='{url}/style'><iframe src='{url}/frame'></iframe>"
         f"<object data='{url}/object'></object><style>body{{background:url({url}/css)}}</style>"
     )
     return page.replace("<main", attack + "<main", 1)
@@ -151,7 +153,7 @@ def png_bomb(path, side, height=None):
 
 def text_bomb(path):
     """A small PNG with 100 MB of compressed text, in which an orientation is looked for."""
-    Image.new("L", (8, 8), 9).save(path)
+    Image.new("L", (8, 8), 9).save(path, "PNG")
     content = path.read_bytes()
     body = b"XML:com.adobe.xmp\0\0" + zlib.compress(bytes(10**8), 9)
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
@@ -177,6 +179,7 @@ def test_bombs(name, tmp_path, monkeypatch, drill_table):
     script = f"""
 import resource
 from selector.inputs.decoding import decode
+from selector.inputs.unreadable import UnreadableError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     decode({str(tmp_path / "bomb")!r}, 16)

@@ -124,3 +124,12 @@ def test_the_report_says_whether_p_values_of_test_images_are_corrected(run, data
     assert json.loads((tmp_path / "dsv/report.json").read_text())["correction"]["is_corrected"] is False
     assert run.correction.is_corrected
     assert "chosen without it" in run.report(tmp_path / "auto").read_text()
+
+
+def test_an_id_that_is_a_path_is_refused(run_copy):
+    """It would be read from, and named as what to delete, wherever it leads."""
+    saved = json.loads((run_copy / "selection.json").read_text())
+    saved["members"] = ["../../elsewhere"]
+    (run_copy / "selection.json").write_text(json.dumps(with_checksum(saved)))
+    with pytest.raises(InputError, match=r"elsewhere.*is not a known name"):
+        selector.load(run_copy)
