@@ -696,7 +696,7 @@ def test_lines_that_a_detection_resumes_from(finished, fuzz, tmp_path):
 
 def test_grid_files(fuzz, tmp_path):
     good = [
-        b'{"augmentations": {"cutpaste": [{"area": [0.02, 0.15]}]}, "detectors": ["classifier"], "scorers": ["gaussian"]}',
+        b'{"augmentations": {"cutpaste": [{"area": [0.02, 0.15]}]}, "scorers": ["gaussian"]}',
         b'{"detectors": {"patch": [{"steps": 3, "batch": 4}]}}',
         b'detectors = ["classifier"]\n[augmentations]\ncutout = [{area = [0.1, 0.2]}]\n',
     ]
