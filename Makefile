@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+FUZZ ?= 500
 READY := $(VENV)/.ready
 
 .PHONY: demo test drill lint types clean
@@ -28,7 +29,7 @@ test: $(READY)
 # What takes too long for every change: commands that are killed, disks that fail. Prints a table of what was tried, and
 # with DRILL=--drill-table writes it into docs/reliability.md.
 drill: $(READY)
-	$(PYTEST) -m drill $(DRILL)
+	$(PYTEST) -m drill --fuzz $(FUZZ) $(DRILL)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -169,8 +169,10 @@ class Outcome:
             result = _ranking(saved)
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
             zoo = Zoo(store, candidates, detectors.resolve_device(device))
+            for candidate_id in (*saved["members"], *result.table["candidate"]):
+                zoo[candidate_id]  # of no candidate, it would be a path like any other
             return cls(zoo, result, saved["members"], images, Correction(**saved["correction"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             reason = f"is not a complete selection ({type(error).__name__}: {error})"

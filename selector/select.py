@@ -17,7 +17,7 @@ from selector.evidence.evidence import Evidence
 from selector.execution import resolve_engine
 from selector.inputs import image_checks
 from selector.inputs.digests import image_digest
-from selector.inputs.reader import Images, fingerprint, read_images
+from selector.inputs.reader import SMALLEST_IMAGE_SIZE, Images, fingerprint, read_images
 from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
 from selector.inputs.versions import installed_version
 from selector.ranking import cross_fit
@@ -130,11 +130,13 @@ def select_best(
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
         whole_number(name, value, minimum, f"try {remedy}")
     chosen = get_preset(preset)
-    chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
+    if image_size is not None:
+        whole_number("image_size", image_size, SMALLEST_IMAGE_SIZE, "try 64")
+        chosen = replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
     augmentations, detectors, scorers = (
-        AUTO[name] if choices == "auto" else choices
+        AUTO[name] if isinstance(choices, str) and choices == "auto" else choices
         for name, choices in zip(AUTO, (augmentations, detectors, scorers), strict=True)
     )
     plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)

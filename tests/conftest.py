@@ -14,6 +14,7 @@ DRILL = ("<!-- generated: make drill -->\n", "<!-- end -->")
 
 def pytest_addoption(parser):
     parser.addoption("--drill-table", action="store_true", help="write the table of the drill into docs/reliability.md")
+    parser.addoption("--fuzz", type=int, default=500, help="how many inputs the drill tries of each kind")
 
 
 # The drill's tests run in several processes; the one that started these prints the table of what all of them tried.

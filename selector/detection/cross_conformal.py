@@ -226,4 +226,4 @@ def _folds(store: Store, jobs: list[FoldJob], device: torch.device) -> Iterator[
     groups, are_grouped = _groups(store), store.groups("calibration") is not None
     for job in jobs:
         own = tuple(groups[_is_held_out(store, job)].tolist()) if are_grouped else None
-        yield Fold(detectors.load(job.path, device), files.read(job.scores_path)[0]["scores"], own)
+        yield Fold(detectors.load(job.path, device), files.read_own(job.scores_path)[0]["scores"], own)

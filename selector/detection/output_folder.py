@@ -21,6 +21,7 @@ import pandas as pd
 
 from augmentations import InputError
 from detectors import files
+from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
@@ -29,6 +30,7 @@ from selector.inputs.reader import Images
 from selector.inputs.remarks import summary
 from selector.zoo.disk import lock_folder
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 
 
@@ -103,7 +105,7 @@ class DetectionFolder:
 
     def _stored(self) -> dict[str, Any]:
         try:
-            stored = json.loads((self.root / "result.json").read_bytes())
+            stored = parse_json((self.root / "result.json").read_bytes())
         except (OSError, ValueError):
             return {}
         return stored if isinstance(stored, dict) else {}
@@ -248,6 +250,7 @@ class DetectionFolder:
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
+        table["name"] = [no_formula(name) for name in table["name"]]
         content = table.to_csv(index=False).encode(errors="backslashreplace")
         files.write_bytes(self.table_path, content)
         return self.table_path
@@ -257,14 +260,19 @@ class DetectionFolder:
         return sum(row["verdict"] == "anomaly" for row in self.rows)
 
 
+def no_formula(text: str) -> str:
+    """A text that spreadsheets show: one that they would compute gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return json.dumps(with_checksum(row), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _row_or_none(line: bytes) -> dict[str, Any] | None:
     """A row; None for what is none, whose image is then detected again."""
     try:
-        row = json.loads(line)
+        row = without_checksum(parse_json(line))
     except ValueError:
         return None
     is_row = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "verdict"))

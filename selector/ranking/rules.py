@@ -162,7 +162,7 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
     if isinstance(criterion, Sequence) and not isinstance(criterion, str):
         rule = Rule(_several(criterion, has_test), BY_USER)
         return Decision(rule, rule)
-    if criterion != "auto":
+    if not (isinstance(criterion, str) and criterion == "auto"):
         rule = Rule((_usable(criterion, has_test),), BY_USER)
         return Decision(rule, rule)
     if not has_test:

@@ -83,7 +83,7 @@ class Study:
 
     def _store(self, proposals: Sequence[Proposal]) -> None:
         self.proposals = list(proposals)
-        self.zoo.store.write_json("trials.json", [proposal.to_json() for proposal in self.proposals])
+        self.zoo.store.write_json("trials.json", {"trials": [proposal.to_json() for proposal in self.proposals]})
 
     def _table(self, proposals: Sequence[Proposal]) -> pd.DataFrame:
         """How finished trials compare with each other."""

@@ -31,6 +31,7 @@ from torch import Tensor
 import detectors
 from augmentations import InputError
 from detectors import Kind, files
+from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, ensemble_id
 from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
@@ -124,7 +125,7 @@ class Store:
 
     def _holds(self, images: dict[str, Tensor]) -> bool:
         try:
-            stored = files.read(self.root / "images.safetensors")[0]
+            stored = files.read_own(self.root / "images.safetensors")[0]
         except InputError:
             return False
         return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
@@ -207,16 +208,16 @@ class Store:
         groups = self.run["settings"].get("groups")
         return groups and groups[split]
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         with disk_errors(self.root):
-            files.write_bytes(self.root / name, json.dumps(nan_to_none(value), indent=1, allow_nan=False).encode())
+            files.write_bytes(self.root / name, json.dumps(with_checksum(nan_to_none(value)), indent=1).encode())
 
-    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
+    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> dict[str, Any]:
         path = self.root / name
         if not path.is_file():
             raise InputError(str(self.root), f"holds no {name}", "name the folder that `ssad select --out` wrote")
         try:
-            return json.loads(path.read_bytes())
+            return without_checksum(parse_json(path.read_bytes()))
         except OSError as error:
             raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
         except ValueError as error:
@@ -225,7 +226,7 @@ class Store:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """What was proposed, in order; nothing where no trial was begun."""
-        return self.read_json("trials.json") if (self.root / "trials.json").is_file() else []
+        return self.read_json("trials.json")["trials"] if (self.root / "trials.json").is_file() else []
 
     # Candidates ----------------------------------------------------------------------------------------------
 
@@ -315,7 +316,10 @@ class Store:
             tensors["pseudo_scores"] = torch.cat(pseudo)
         draws = list(tensors.pop("augmented", ()))
         augmented = draws[0] if draws else None
-        evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        try:
+            evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"evidence of {candidate_id}", f"is corrupt: {error}", self._redo(candidate_id)) from error
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
@@ -339,7 +343,7 @@ class Store:
     def ensemble(self, members: Sequence[str]) -> StoredEnsemble | None:
         """What the ensemble of these candidates adds to them; None where it was not stored, or not whole."""
         try:
-            calibration, settings = files.read(self._ensemble(members))
+            calibration, settings = files.read_own(self._ensemble(members))
         except InputError:  # it is made again from its members
             return None
         normalizations = settings.get("normalizations", {})
@@ -349,7 +353,7 @@ class Store:
         """Those of a candidate that is trained again: they were normalised with the former."""
         for path in (self.root / "ensembles").glob("*.safetensors"):
             with suppress(InputError):  # a damaged one is made again when it is needed
-                if candidate_id in files.read(path)[1].get("normalizations", {}):
+                if candidate_id in files.read_settings(path).get("normalizations", {}):
                     path.unlink(missing_ok=True)
 
     def _ensemble(self, members: Sequence[str]) -> Path:
@@ -373,7 +377,7 @@ class Store:
 
     def progress(self, training_id: str) -> dict[str, float] | None:
         try:
-            return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
+            return parse_json((self.root / "progress" / f"{training_id}.json").read_text())
         except (OSError, ValueError):
             return None
 
@@ -382,10 +386,10 @@ class Store:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    files.write_bytes(folder / "record.json", json.dumps(record, indent=1, allow_nan=False).encode())
+    files.write_bytes(folder / "record.json", json.dumps(with_checksum(record), indent=1).encode())
 
 
-def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read) -> Any:
+def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read_own) -> Any:
     try:
         return take(path)
     except InputError as error:

@@ -229,7 +229,7 @@ def test_nothing_is_pickled(fitted, tmp_path, monkeypatch):
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    assert json.loads(header["__metadata__"]["settings"])["detector"] == "classifier"
+    assert json.loads(header["__metadata__"]["settings"])["settings"]["detector"] == "classifier"
     assert header["encoder.0.weight"]["dtype"] == "F32"
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from selector import command
 from selector.detection import watch
+from selector.detection.output_folder import no_formula
 
 
 def save(path, image):
@@ -186,6 +187,12 @@ def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
     assert all(name.isprintable() for name in found)
     assert len((out / "detections.csv").read_text().splitlines()) == 1 + len(names)
     assert sum(path.is_file() for path in (out / "heatmaps").rglob("*")) == len(names)
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@sum.png", "\t=1.png", "'=1.png", "a=1.png"])
+def test_no_name_is_a_formula_in_a_spreadsheet(name):
+    shown = no_formula(name)
+    assert shown == (name if name[0] in "'a" else f"'{name}")
 
 
 class TestKilled:

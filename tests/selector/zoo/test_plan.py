@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import augmentations
 import detectors
 from augmentations import InputError
-from detectors import Kind, Preset, ScorerSpec
+from detectors import Kind, Preset, ScorerSpec, get_preset
 from detectors.scorers import Gaussian
 from selector.zoo.plan import Plan
 
@@ -219,3 +220,13 @@ def test_cells_that_no_image_of_the_size_can_hold_are_refused():
     grids = {"cutpaste": [{"area": (0.9, 1.0), "aspect": (8, 10)}]}
     with pytest.raises(InputError):
         planned(grids)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"cutout": [{None: 1}]}, {"cutout": [{"name": 1}]}, [(torch.zeros(2), np.zeros(2)), ([],)], torch.tensor(1.0)],
+    ids=["no name", "no hyperparameter", "not hashable", "a number"],
+)
+def test_choices_of_any_type_are_refused_in_words(choices):
+    with pytest.raises(InputError):
+        Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))

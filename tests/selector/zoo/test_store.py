@@ -16,6 +16,7 @@ import detectors
 import selector
 from augmentations import InputError
 from detectors import files
+from detectors.checksums import with_checksum, without_checksum
 from selector.execution import Serial
 from selector.zoo.disk import StorageError
 from selector.zoo.result import Result, failure
@@ -215,7 +216,7 @@ class TestFormat:
         changed = {key: value for key, value in run.items() if key != "format"}
         if there is not None:
             changed["format"] = there
-        (store.root / "run.json").write_text(json.dumps(changed))
+        (store.root / "run.json").write_text(json.dumps(with_checksum(changed)))
         rule = f"is a run of another version of ssad .format {there!r}, this one reads {FORMAT}"
         with pytest.raises(InputError, match=rule):
             Store(store.root).require_format()
@@ -370,7 +371,7 @@ def test_json_is_written_without_nan(store):
     """NaN is not JSON: what is not a number is null, however deep it lies."""
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     stored = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
-    assert stored == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
+    assert without_checksum(stored) == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
 
 
 def test_a_candidate_that_lacks_a_file_is_unfinished_when_its_run_is_resumed(store, candidates, description, images):
