@@ -257,8 +257,7 @@ class Store:
         return self._folder(candidate_id) / "record.json"
 
     def record(self, candidate_id: str) -> dict[str, Any]:
-        """status ("ok" or "failed"), reason, losses, seconds, device and families of a candidate; retry: whether its
-        failure is no result."""
+        """status ("ok" or "failed"), reason, retry (whether that is no result), losses, seconds, device, families."""
         return self.read_json(f"candidates/{candidate_id}/record.json")
 
     def finished_at(self, candidate_id: str) -> float:
@@ -323,8 +322,7 @@ class Store:
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
-        """Of the calibration images ``scores`` (h,), ``maps`` (q,), quantiles of their score maps, and ``map_maxima``
-        (h,), the highest map score of each."""
+        """Of the calibration images ``scores`` (h,) and ``map_maxima`` (h,), and ``maps`` (q,), quantiles of maps."""
         return self._read(candidate_id, "calibration")[0]
 
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
