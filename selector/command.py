@@ -235,12 +235,15 @@ def detect(
             _detect_all(selection, images, results, batches_of, listed, largest)
         left_out = files_now(images) if source is None else source
         results.add_unreadable(left_out.unlisted if watch else ())
-        table = results.finish(left_out.notes)
+        resizing = results.resizing(selection.zoo.store.run["settings"]["image_size"])
+        table = results.finish([*left_out.notes, *resizing])
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
     for note in (*left_out.notes, *results.notes()):
         print(f"Warning: {note}.")
+    for note in resizing:
+        print(f"Noticed: {note}.")
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "

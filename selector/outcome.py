@@ -23,7 +23,7 @@ from selector.detection.cross_conformal import (
     cross_calibrate,
     smallest_cross_rate,
 )
-from selector.execution import resolve_engine
+from selector.execution import Engine, resolve_engine
 from selector.inputs.image_checks import Profile
 from selector.ranking.cross_fit import Correction, CrossFitPValue
 from selector.ranking.ranking import Ranking
@@ -43,7 +43,10 @@ class Outcome:
     cross_fit_p_values: of the test images without which other candidates would have been chosen.
     train_profile: what the train images are like, which images to detect in are compared with.
     correction: whether these correct the p-values of the test images, or why not.
+    engine: where more is trained, as for a cross-conformal calibration; None: local workers.
     """
+
+    engine: Engine | None = None
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class Outcome:
         store, stored = self.zoo.store, self.zoo.calibration(self._members)
         if cross:
             with store.locked():
-                engine = resolve_engine(None, None, self.zoo.device)
+                engine = resolve_engine(self.engine, None, self.zoo.device)
                 return cross_calibrate(store, self.members, engine, self.zoo.device, stored["map_maxima"])
         groups = self.calibration_groups
         fold = Fold(self.detector, stored["scores"], groups)

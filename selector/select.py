@@ -114,7 +114,8 @@ def select_best(
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
         max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
             SSAD_MAX_MEGAPIXELS says.
-        engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
+        engine: where candidates are trained, and later the folds of a cross-conformal calibration: None for local
+            workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
     Raises:
@@ -171,7 +172,7 @@ def select_best(
         affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
         correction = cross_fit.correction_of(decision, has_test, searched.learns)
         selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
-        selection.temporary_folder = temporary
+        selection.temporary_folder, selection.engine = temporary, engine
         study.save(selection.ranking)
         selection.save()
     return selection

@@ -11,6 +11,7 @@ import torch
 
 from selector.detection.conformal import benjamini_hochberg, validate_fdr
 from selector.detection.detections import Detections
+from selector.execution import Engine, resolve_engine
 from selector.export.export import export
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images, iterate_batches
@@ -189,15 +190,19 @@ class Selection(Outcome):
         return write_report(self, Path(path) if path is not None else self.path)
 
 
-def load(path: str | Path, device: str = "auto") -> Selection:
+def load(path: str | Path, device: str = "auto", engine: Engine | None = None) -> Selection:
     """A selection that ``select_best(out=path)`` finished.
 
     Args:
         path: the run folder.
         device: "auto", "cuda", "mps" or "cpu".
+        engine: where more is trained, as in ``select_best``.
     Returns:
         The same selection that ``select_best`` returned.
     Raises:
-        InputError: where there is no finished selection.
+        InputError: where there is no finished selection, and for an object that is no engine.
     """
-    return Selection.load(path, device)
+    selection = Selection.load(path, device)
+    if engine is not None:
+        selection.engine = resolve_engine(engine, None, selection.zoo.device)
+    return selection

@@ -13,6 +13,7 @@ A name that starts with a dot is the lock or a draft.
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,7 @@ from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
 from selector.inputs.reader import Images
-from selector.inputs.remarks import summary
+from selector.inputs.remarks import resizing, summary
 from selector.zoo.disk import lock_folder
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
@@ -174,6 +175,7 @@ class DetectionFolder:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
             noticed = list(detections.noticed[i]) if detections.noticed else []
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
+            row["size"] = list(detections.sizes[i])
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
             row |= {"boxes": boxes, "areas": areas, "remark": remark, "noticed": noticed}
             rows.append(row | pictures | listed[name].identity())
@@ -225,6 +227,10 @@ class DetectionFolder:
     def notes(self) -> list[str]:
         """What was noticed about images, in one sentence per problem, without a full stop."""
         return summary((row["name"], row.get("noticed", ())) for row in self.rows)
+
+    def resizing(self, image_size: int) -> list[str]:
+        """How the images' sizes became one, in a sentence without a full stop."""
+        return resizing(Counter(tuple(row["size"]) for row in self.rows if "size" in row), image_size)
 
     def finish(self, notes: Sequence[str] = ()) -> Path:
         """Write the table, one row per image, sorted by name.

@@ -32,13 +32,16 @@ class Tally:
     def notes(self, image_size: int) -> list[str]:
         """One sentence per problem, without a full stop, and one on how sizes become one."""
         notes = [f"{plural(n, 'image')} {what} (first: {self.first[what]})" for what, n in self.counts.items()]
-        if len(self.sizes) > 1 or any(height != width for height, width in self.sizes):
-            (height, width), _ = self.sizes.most_common(1)[0]
-            sizes = f"all {height} x {width}"
-            if len(self.sizes) > 1:
-                sizes = f"of {len(self.sizes)} sizes, most often {height} x {width}"
-            notes.append(f"images {sizes}, resized to {image_size} x {image_size} without keeping the aspect")
-        return notes
+        return [*notes, *resizing(self.sizes, image_size)]
+
+
+def resizing(sizes: Counter[tuple[int, int]], image_size: int) -> list[str]:
+    """A sentence on how these heights and widths become one, without a full stop; none where the aspect is kept."""
+    if len(sizes) < 2 and all(height == width for height, width in sizes):
+        return []
+    (height, width), _ = sizes.most_common(1)[0]
+    which = f"all {height} x {width}" if len(sizes) == 1 else f"of {len(sizes)} sizes, most often {height} x {width}"
+    return [f"images {which}, resized to {image_size} x {image_size} without keeping the aspect"]
 
 
 def summary(remarks: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from augmentations.errors import first_few
-from selector.detection.conformal import n_units, p_values, validate_rate
+from selector.detection.conformal import n_units, p_values, validate_rate, without_rounding
 from selector.outcome import Outcome
 
 # Median absolute deviations above the median. Tukey's far-out fence (Exploratory Data Analysis, 1977) is three
@@ -85,7 +85,8 @@ def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None, groups
     for kept in (torch.ones_like(odd), ~odd):
         of_kept = groups and [group for group, is_kept in zip(groups, kept.tolist(), strict=True) if is_kept]
         rate = validate_rate(None, n_units(int(kept.sum()), of_kept))
-        flagged.append((int((p_values(calibration[kept], test_scores, of_kept) <= rate).sum()), rate))
+        p = p_values(calibration[kept], without_rounding(calibration[kept], test_scores), of_kept)
+        flagged.append((int((p <= rate).sum()), rate))
     (before, rate), (after, other) = flagged
     return (
         f"; without them, {after} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detectors.checksums import with_checksum
 from selector import command, load, select_best
 from selector.detection import watch
 
@@ -82,7 +83,10 @@ def test_rows_summary_and_json_say_what_is_odd(files_run, odd, tmp_path, monkeyp
     assert "Warning: 1 file that is not an image was left out: notes.txt." in out
     assert "skipped broken.png" in out
     notes = json.loads((result / "result.json").read_text())["notes"]
-    assert [f"Warning: {note}." in out for note in notes] == [True] * len(notes)
+    resizing = "most often 32 x 32, resized to 32 x 32 without keeping the aspect"
+    starts = ["Noticed" if note.endswith(resizing) else "Warning" for note in notes]
+    assert starts.count("Noticed") == 1
+    assert [f"{start}: {note}." in out for start, note in zip(starts, notes, strict=True)] == [True] * len(notes)
     assert len(notes) >= 5
 
 
@@ -123,7 +127,7 @@ def test_a_run_that_does_not_describe_its_train_images_is_refused(files_run, tmp
 
     copy = shutil.copytree(files_run, tmp_path / "copy")
     content = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**content, "profile": {"sides": 3}}))
+    (copy / "run.json").write_text(json.dumps(with_checksum({**content, "profile": {"sides": 3}})))
     with pytest.raises(command.InputError, match="train images are like"):
         load(copy)
 

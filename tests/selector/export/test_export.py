@@ -21,7 +21,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, get_preset
 from selector import select_best
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.export import ExportError, export, formats
 from selector.export.export import DESCRIPTION, ROUNDING, Calibrated, tolerance
 from selector.export.formats import ONNX, TORCH
@@ -119,6 +119,7 @@ def test_a_program_of_scores_about_any_zero_decides_as_the_detector(offset):
     calibration, scores = (offset + 30 * torch.randn(40, generator=generator(seed, "scores")) for seed in (0, 1))
     program = Calibrated(Scored(), calibration, tolerance(calibration, ROUNDING, is_distance=False))
     assert (program(scores)[2] - p_values(calibration, scores)).abs().max() <= 2 / 41
+    assert (program(scores)[2] >= p_values(calibration, without_rounding(calibration, scores))).all()
     assert (program(calibration + ULP * calibration.abs())[2] >= p_values(calibration, calibration)).all()
 
 
