@@ -1,11 +1,11 @@
 """A file of grids, JSON or TOML: the augmentations, detectors and scorers of a selection, with their settings."""
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from augmentations import InputError
+from detectors.checksums import parse_json
 
 PARTS = ("augmentations", "detectors", "scorers")
 EXAMPLE = '{"augmentations": {"cutpaste": [{"area": [0.02, 0.15]}]}}'
@@ -22,7 +22,7 @@ def read_grid_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-        values = tomllib.loads(content.decode()) if path.suffix.lower() == ".toml" else json.loads(content)
+        values = _parse_toml(content) if path.suffix.lower() == ".toml" else parse_json(content)
     except OSError as error:
         raise InputError(str(path), f"can't be read ({error.strerror})", "name a .json or .toml file") from error
     except ValueError as error:  # of either format, or of UTF-8
@@ -33,3 +33,10 @@ def read_grid_file(path: Path) -> dict[str, Any]:
         if not isinstance(part, (dict, list)):
             raise InputError(f"{path}: {name}", "must map names to lists of settings, or list names", f"try {EXAMPLE}")
     return values
+
+
+def _parse_toml(content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

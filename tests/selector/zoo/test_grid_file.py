@@ -60,3 +60,10 @@ def test_what_is_no_file_of_grids_is_refused(tmp_path, name, content, rule):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         read_grid_file(tmp_path / "grid.json")
+
+
+@pytest.mark.parametrize(("name", "content"), [("grid.json", b"[" * 100_000), ("grid.toml", b"a = " + b"[" * 5000)])
+def test_deep_nesting_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_grid_file(tmp_path / name)
