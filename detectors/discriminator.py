@@ -199,6 +199,10 @@ class Discriminator(FrozenKind):
     def settings_for(cls, preset: Preset) -> DiscriminatorSettings:
         return DiscriminatorSettings(preset.image_size, best_encoder(preset))
 
+    @classmethod
+    def uses_scorer(cls, settings: DiscriminatorSettings) -> bool:
+        return settings.score == HIDDEN
+
     @property
     def changes_features(self) -> bool:
         """Whether the augmentation changes features, and not images."""

@@ -97,6 +97,16 @@ class Kind(Detector):
         return cls.uses_augmentation
 
     @classmethod
+    def family_of(cls, settings: Any) -> str | None:
+        """The family of augmentations that pseudo anomalies of a kind without an augmentation belong to, if any."""
+        return None
+
+    @classmethod
+    def uses_scorer(cls, settings: Any) -> bool:
+        """Whether the scores of images are the scorer's; if not, candidates that differ in it alone are the same."""
+        return True
+
+    @classmethod
     def require_space(cls, augmentation: type[Augmentation]) -> None:
         """Raise InputError for an augmentation that changes what this kind does not show to what it trains."""
         if augmentation.space not in cls.spaces:

@@ -12,7 +12,7 @@ import detectors
 from augmentations import InputError
 from detectors import Kind, Preset, ScorerSpec
 from detectors.scorers import Gaussian
-from selector.zoo.plan import Plan
+from selector.zoo.plan import Plan, Request
 
 PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
 GRID = {"cutout": [{"area": (0.02, 0.1)}]}
@@ -265,3 +265,16 @@ def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
         planned(["feature_noise"])
     with pytest.raises(InputError, match="choose another augmentation"):
         detectors.Classifier(detectors.Classifier.settings_for(PRESET), augmentations.make("feature_noise"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [("rotation", "classifier"), ("autoencoder", "error"), ("deep_svdd", "centre"), ("discriminator", "logit")],
+)
+def test_a_kind_that_scores_by_itself_is_planned_with_one_scorer(kind, own):
+    """Any other scorer would give the same candidate again."""
+    kinds = {kind: [{"score": own}, {"score": "hidden" if kind == "discriminator" else "scorer"}]}
+    request = Request(GRID, kinds, ("gaussian", "knn", "kde"))
+    plan = Plan.joined([request, replace(request, scorers=("knn", "gaussian"))], PRESET)
+    found = [(c.training.settings.score == own, c.scorer.name) for c in plan.candidates(seed=0)]
+    assert sorted(found) == [(False, "gaussian"), (False, "kde"), (False, "knn"), (True, "gaussian")]
