@@ -293,6 +293,10 @@ class Discriminator(FrozenKind):
     def pseudo_are_images(self) -> bool:
         return not self.changes_features
 
+    def draws_worth(self, wanted: int) -> int:
+        """One of augmented images, which a frozen encoder sees for this alone; all of changed features."""
+        return wanted if self.changes_features else 1
+
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         clean = as_images(images)
         return None if self.changes_features else super().pseudo_anomalies(clean, generator)

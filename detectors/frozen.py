@@ -124,11 +124,10 @@ class FrozenModule(LevelsModule):
     def map(self, features: Any, size: tuple[int, int]) -> Tensor:
         return upsample(self._location_scores(features), size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(images)
+    def score_and_map(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scores = self._location_scores(features)
         of_image = super().score(features) if self.settings.score == POOLED else self._summary(scores)
-        return of_image, upsample(scores, (images.shape[2], images.shape[3]))
+        return of_image, upsample(scores, size)
 
     def _of_images(self, features: Any) -> Levels:
         return chosen(features, self.settings.image_levels)

@@ -120,9 +120,9 @@ class FrozenKind(Kind):
         module = self.module()
         whole = self.require_size(as_images(images))
         size = whole.shape[2], whole.shape[3]
-        pairs = [(module.score(f).cpu(), module.map(f, size).cpu()) for f in self._features(module, whole)]
+        pairs = [module.score_and_map(features, size) for features in self._features(module, whole)]
         scores, maps = zip(*pairs, strict=True)
-        return torch.cat(scores), torch.cat(maps)
+        return torch.cat([part.cpu() for part in scores]), torch.cat([part.cpu() for part in maps])
 
     def pixels_evaluated(self, height: int, width: int) -> int:
         side = EncoderSpec.of(self.settings.encoder).input_size or 1

@@ -22,6 +22,7 @@ from detectors.scorers import Scorer, ScorerSpec
 from detectors.scoring import TwoStageModule, some_rows
 from detectors.shared_features import SharedFeatures
 
+ENCODER = "encoder."  # what the names of its tensors begin with, in files
 LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
 
 
@@ -286,7 +287,7 @@ class Kind(Detector):
 
     def _encoder_state(self) -> dict[str, Tensor]:
         self._require("encoder")
-        return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+        return {f"{ENCODER}{name}": tensor for name, tensor in self.encoder.state_dict().items()}
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Self:
@@ -303,7 +304,7 @@ class Kind(Detector):
             )
             with without_weights():
                 encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
-            encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
+            encoder.load_state_dict(strip_prefix(state.trained, ENCODER))
             detector._set_encoder(encoder, saved["channels"])
             detector.restore_extra(saved)
             detector.restore_trained(state)

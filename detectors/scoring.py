@@ -34,9 +34,12 @@ class ScoringModule(nn.Module, ABC):
     def map(self, features: Any, size: tuple[int, int]) -> Tensor:
         """(N,H,W) anomaly scores by pixel, for images of ``size``."""
 
+    def score_and_map(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """``score`` and ``map`` together; a module whose score is made from its map computes that once."""
+        return self.score(features), self.map(features, size)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(images)
-        return self.score(features), self.map(features, (images.shape[2], images.shape[3]))
+        return self.score_and_map(self.features(images), (images.shape[2], images.shape[3]))
 
 
 class TwoStageModule(ScoringModule):
