@@ -153,7 +153,7 @@ class DiscriminatorModule(LevelsModule):
         return nn.functional.normalize(_mean_and_max(features), dim=1)
 
     def rows(self, features: Tensor) -> Tensor:
-        return self.embed(features)
+        return self.embed(features) if self.normalises else _mean_and_max(features)
 
     def locations(self, features: Tensor) -> Tensor:
         return features.movedim(1, -1)

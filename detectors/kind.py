@@ -165,6 +165,7 @@ class Kind(Detector):
         """The second stage: scorers of pooled features, and of features by location, of normal images."""
         self._require("encoder")
         module = self.scoring_module()
+        module.scorer = scorer = self.make_scorer()  # says which rows it wants
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
@@ -174,7 +175,7 @@ class Kind(Detector):
             rows.append(module.rows(features))
             every = module.locations(features)
             places.append(every if per_location else some_rows(every, share, source))
-        scorer = self.make_scorer().fit(torch.cat(rows))
+        scorer = scorer.fit(torch.cat(rows))
         self.map_scorer = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         self.scorer = scorer
         return self
@@ -217,6 +218,8 @@ class Kind(Detector):
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
         self._require("scorer")
+        if not self.scorer.normalised:
+            return None
         return self.scorer.score(embeddings.to(self.device)).cpu()
 
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:

@@ -63,8 +63,13 @@ class TwoStageModule(ScoringModule):
         return pool(features)
 
     def rows(self, features: Tensor) -> Tensor:
-        """(N,d) what the scorer sees of an image."""
-        return pool(features)
+        """(N,d) what the scorer sees of an image: pooled features, L2-normalised unless it wants them as they are."""
+        return pool(features) if self.normalises else features.mean((2, 3))
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the scorer sees L2-normalised rows."""
+        return self.scorer is None or self.scorer.normalised
 
     def locations(self, features: Tensor) -> Tensor:
         """(N,h,w,d) what the map's scorer sees of each location."""
