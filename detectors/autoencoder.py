@@ -184,6 +184,10 @@ class Autoencoder(Kind):
             return cls.Settings(size, steps=PUBLISHED_EPOCHS * PUBLISHED_BATCHES, batch=1024, **network)
         return cls.Settings(size, steps=5 * preset.steps, batch=2 * preset.batch, **network)
 
+    @classmethod
+    def uses_scorer(cls, settings: AutoencoderSettings) -> bool:
+        return settings.score == SCORER
+
     def build_encoder(self, channels: int) -> Autoencoding:
         return Autoencoding(channels, self.settings)
 

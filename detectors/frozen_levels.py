@@ -67,11 +67,11 @@ class FrozenKind(Kind):
         return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
-        return Standardized(super().make_scorer(per_location=per_location))
+        scorer = super().make_scorer(per_location=per_location)
+        return Standardized(scorer) if scorer.normalised else scorer
 
     def is_per_location(self, scorer: Scorer) -> bool:
-        assert isinstance(scorer, Standardized)
-        return super().is_per_location(scorer.scorer)
+        return super().is_per_location(scorer.scorer if isinstance(scorer, Standardized) else scorer)
 
     @property
     def pools(self) -> bool:
@@ -94,6 +94,7 @@ class FrozenKind(Kind):
             if start == 0:
                 is_kept = self._choose_locations(features, len(whole), per_location)
                 module = self.scoring_module().eval()
+                module.scorer = scorer = self.make_scorer()  # says which rows it wants
             rows.append(module.rows(features))
             every = module.locations(features)
             kept = is_kept[start : start + len(every)].to(every.device)
@@ -101,7 +102,7 @@ class FrozenKind(Kind):
             start += len(every)
         of_locations = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         if self.pools:
-            self.scorer, self.map_scorer = self.make_scorer().fit(torch.cat(rows)), of_locations
+            self.scorer, self.map_scorer = scorer.fit(torch.cat(rows)), of_locations
         else:
             self.scorer = of_locations
         return self
@@ -122,9 +123,9 @@ class FrozenKind(Kind):
         module = self.module()
         whole = self.require_size(as_images(images))
         size = whole.shape[2], whole.shape[3]
-        pairs = [(module.score(f).cpu(), module.map(f, size).cpu()) for f in self._features(module, whole)]
+        pairs = [module.score_and_map(features, size) for features in self._features(module, whole)]
         scores, maps = zip(*pairs, strict=True)
-        return torch.cat(scores), torch.cat(maps)
+        return torch.cat([part.cpu() for part in scores]), torch.cat([part.cpu() for part in maps])
 
     def pixels_evaluated(self, height: int, width: int) -> int:
         side = EncoderSpec.of(self.settings.encoder).input_size or 1

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from augmentations import InputError, make
+from augmentations import InputError, get, make
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.base import Progress
@@ -119,6 +119,14 @@ class Rotation(ProxyKind):
     @classmethod
     def has_pseudo_anomalies(cls) -> bool:
         return True
+
+    @classmethod
+    def family_of(cls, settings: RotationSettings) -> str:
+        return get("rotation").family
+
+    @classmethod
+    def uses_scorer(cls, settings: RotationSettings) -> bool:
+        return settings.score == SCORER
 
     @property
     def proxy_accuracy(self) -> float | None:

@@ -79,7 +79,7 @@ def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.Data
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[trial].subset(test=images, test_scores=images)
+            evidence = draws[trial % len(draws)].subset(test=images, test_scores=images)
             values = criteria.evaluate(evidence, OF_EMBEDDINGS)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])

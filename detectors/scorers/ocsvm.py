@@ -60,6 +60,7 @@ class LinearOCSVM(Scorer):
     """
 
     name = "ocsvm_linear"
+    normalised = False
 
     weight: Tensor
 

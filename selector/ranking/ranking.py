@@ -199,11 +199,16 @@ def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.Da
 
 
 def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
-    """The standard deviation over seeds and draws together: the variances within seeds and between them add up."""
-    variances = {
-        i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
-        for i, ids in members.items()
-    }
+    """The standard deviation over seeds and draws together: the variances within seeds and between them add up.
+
+    That between seeds is all there is where each has one draw.
+    """
+    variances = {}
+    for i, ids in members.items():
+        within = spread.loc[ids].pow(2).mean(skipna=False)
+        if len(ids) > 1:
+            within = within.fillna(0)
+        variances[i] = within + values.loc[ids].var(ddof=0, skipna=False)
     return pd.DataFrame(variances).T.apply(np.sqrt)
 
 

@@ -53,8 +53,10 @@ class Training:
 
     @property
     def family(self) -> str | None:
-        """The family of its augmentation, whose pseudo anomalies it is not judged by."""
-        return None if self.augmentation is None else augmentations.get(self.augmentation).family
+        """The family of what it was trained against, whose pseudo anomalies it is not judged by."""
+        if self.augmentation is None:
+            return detectors.get(self.detector).family_of(self.settings)
+        return augmentations.get(self.augmentation).family
 
     def to_json(self) -> dict[str, Any]:
         values = {

@@ -109,14 +109,15 @@ class Plan:
         return tuple(dict.fromkeys(scorer for block in self.blocks for scorer in block.scorers))
 
     def candidates(self, seed: int) -> list[Candidate]:
-        """Every combination of every block, in order, each once."""
-        candidates = [
-            Candidate(training_of(kind, settings, augmentation, seed), scorer)
-            for block in self.blocks
-            for kind, settings, augmentation in block.combinations()
-            for scorer in block.scorers
-        ]
-        return list({candidate.id: candidate for candidate in candidates}.values())
+        """Every combination of every block, in order, each once; with the first scorer alone where none is used."""
+        candidates: dict[str, Candidate] = {}
+        for block in self.blocks:
+            for kind, settings, augmentation in block.combinations():
+                training = training_of(kind, settings, augmentation, seed)
+                for scorer in block.scorers:
+                    candidate = Candidate(training, scorer)
+                    candidates.setdefault(candidate.id if kind.uses_scorer(settings) else training.id, candidate)
+        return list(candidates.values())
 
 
 def training_of(kind: type[Kind], settings: Any, augmentation: Augmentation | None, seed: int) -> Training:

@@ -22,7 +22,8 @@ from selector.zoo.result import PSEUDO_SCORES, Result, failure
 from selector.zoo.store import Store
 from selector.zoo.validation_anomalies import RESAMPLED, anomaly_scores, resampled
 
-DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
+# Of the augmented train images, at most: the spread over them is the embedding criteria's error bar.
+DRAWS = 5
 # What a training can raise through its data and numbers, and for want of memory, files or threads; anything else is our
 # mistake. StorageError, an OSError too, is the run folder's and ends the run.
 TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError, OSError)
@@ -181,14 +182,16 @@ def gather_evidence(
         anomalies: validation anomalies (n,C,S,S) by family.
     Returns:
         Embeddings and scores by field of ``Evidence``; ``augmented`` is (draws, n, d), with as many rows as train
-        images. Fields of test images, or of pseudo anomalies of its own, are absent where there are none.
+        images, and as many draws as the detector finds worth their cost. Fields of test images, or of pseudo anomalies
+        of its own, are absent where there are none.
     Raises:
         FloatingPointError: where an embedding or a score is not finite.
     """
     seed = training.seed
     evidence = {"train": detector.embed(images["train"])}
     if detector.has_pseudo_anomalies():
-        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(DRAWS)]
+        n_draws = detector.draws_worth(DRAWS)
+        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(n_draws)]
         evidence["augmented"] = torch.stack(draws)
         _, evidence["augmented_scores"] = _own_anomalies(
             detector, images["validation"], seed, "augmented", "validation"

@@ -13,7 +13,7 @@ import detectors
 from augmentations import InputError
 from detectors import Kind, Preset, ScorerSpec, get_preset
 from detectors.scorers import Gaussian
-from selector.zoo.plan import Plan
+from selector.zoo.plan import Plan, Request
 
 PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
 GRID = {"cutout": [{"area": (0.02, 0.1)}]}
@@ -276,3 +276,16 @@ def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
 def test_choices_of_any_type_are_refused_in_words(choices):
     with pytest.raises(InputError):
         Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [("rotation", "classifier"), ("autoencoder", "error"), ("deep_svdd", "centre"), ("discriminator", "logit")],
+)
+def test_a_kind_that_scores_by_itself_is_planned_with_one_scorer(kind, own):
+    """Any other scorer would give the same candidate again."""
+    kinds = {kind: [{"score": own}, {"score": "hidden" if kind == "discriminator" else "scorer"}]}
+    request = Request(GRID, kinds, ("gaussian", "knn", "kde"))
+    plan = Plan.joined([request, replace(request, scorers=("knn", "gaussian"))], PRESET)
+    found = [(c.training.settings.score == own, c.scorer.name) for c in plan.candidates(seed=0)]
+    assert sorted(found) == [(False, "gaussian"), (False, "kde"), (False, "knn"), (True, "gaussian")]

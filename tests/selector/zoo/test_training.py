@@ -520,6 +520,19 @@ class TestFailuresOfTheMachine:
         assert zoo.unfinished() == []
 
 
+@pytest.mark.parametrize(("augmentation", "expected"), [("cutout", 1), ("feature_noise", DRAWS)])
+def test_augmented_images_pass_a_frozen_encoder_once_and_noise_on_features_as_often_as_wanted(
+    images, augmentation, expected, monkeypatch
+):
+    settings = {"encoder": "small", "steps": 2, "batch": 4, "pool": 8, "width": 8}
+    preset = Preset("small", 32, head=(8,), steps=2, batch=4)
+    (candidate, *_) = Plan.of([augmentation], {"discriminator": [settings]}, ("gaussian",), preset).candidates(0)
+    detector = candidate.make_detector("cpu").fit(images["train"])
+    evidence = gather_evidence(detector, images, candidate.training, {})
+    assert evidence["augmented"].shape[:2] == (expected, len(images["train"]))
+    assert evidence["augmented_scores"].shape == (len(images["validation"]),)
+
+
 def test_draws_are_named_streams():
     """The purpose decides the stream: as many as there are draws, and one for validation."""
     names = [*range(DRAWS), "validation"]
