@@ -192,8 +192,9 @@ class Autoencoder(Kind):
         scores_error = self.settings.score == ERROR
         return AutoencoderModule(self.encoder, *scorers, reduction=self.reduction, scores_error=scores_error)
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.settings.score == ERROR else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != ERROR
 
     def require_size(self, images: Tensor) -> Tensor:
         side = self.settings.image_size * self.reduction

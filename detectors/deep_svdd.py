@@ -145,8 +145,9 @@ class DeepSVDD(Kind):
         )
         return DeepSVDDModule(self.encoder, *scorers, reduction=self.reduction)
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.settings.score == CENTRE else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != CENTRE
 
     def random_init(self, images: Images) -> Self:
         encoder, channels, _, _ = self._first(images)

@@ -318,8 +318,9 @@ class Discriminator(FrozenKind):
     def kind_of_scores(self) -> str:
         return f"{super().kind_of_scores()}, {self.settings.score}"
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return super().score_embeddings(embeddings) if self.settings.score == HIDDEN else None
+    @classmethod
+    def scores_embeddings(cls, settings: DiscriminatorSettings) -> bool:
+        return settings.score == HIDDEN
 
     def take_training(self, other: Self) -> None:
         super().take_training(other)

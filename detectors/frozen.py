@@ -177,8 +177,9 @@ class Frozen(FrozenKind):
     def kind_of_scores(self) -> str:
         return f"{super().kind_of_scores()}, {self.settings.score}"
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return super().score_embeddings(embeddings) if self.pools else None
+    @classmethod
+    def scores_embeddings(cls, settings: FrozenSettings) -> bool:
+        return settings.score == POOLED
 
     def extra_state(self) -> dict[str, Any]:
         return {"map_levels": self.map_levels, "picked": self.picked, "grid": self.grid}

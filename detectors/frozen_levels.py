@@ -19,6 +19,8 @@ from detectors.scorers.standardized import Standardized
 from detectors.scoring import ScoringModule, TwoStageModule, some_rows
 from detectors.shared_features import Levels
 
+# px that pretrained features are computed at: below, of too few locations; above, they cost more than they show.
+SMALLEST_INPUT, LARGEST_INPUT = 64, 256
 MOST_LOCATIONS = 32 * 32  # of a grid that is chosen where none is named
 LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; above, fewer images are used
 
@@ -144,9 +146,15 @@ class FrozenKind(Kind):
             yield computed
 
 
-def best_encoder(preset: Preset) -> str:
-    """The pretrained encoder that packages on this machine have, or the preset's with random weights."""
-    return LITE0 if lite0_is_installed() else preset.encoder
+def best_encoder(preset: Preset) -> str | EncoderSpec:
+    """The pretrained encoder that packages on this machine have, or the preset's with random weights.
+
+    It sees images twice as large as what is trained from scratch, within the sizes that its weights make sense of.
+    """
+    if not lite0_is_installed():
+        return preset.encoder
+    size = min(max(2 * preset.image_size, SMALLEST_INPUT), LARGEST_INPUT)
+    return EncoderSpec.canonical({"name": LITE0, "input_size": size})
 
 
 def contiguous_levels(encoder: nn.Module, images: Tensor) -> Levels:

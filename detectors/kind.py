@@ -108,6 +108,11 @@ class Kind(Detector):
         """Side in pixels that images must have at least for these settings to show what they can."""
         return settings.image_size
 
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        """Whether ``score_embeddings`` gives any with these settings, known before training."""
+        return True
+
     @property
     def reduction(self) -> int:
         """How many pixels along a side are averaged into one before the encoder sees them; 1 where settings have none.
@@ -204,7 +209,10 @@ class Kind(Detector):
         return f"{self.reference()}, {self.scorer_spec.name}"
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
+        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None, and
+        says so by ``scores_embeddings``."""
+        if not self.scores_embeddings(self.settings):
+            return None
         self._require("scorer")
         return self.scorer.score(embeddings.to(self.device)).cpu()
 

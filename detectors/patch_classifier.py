@@ -191,8 +191,9 @@ class PatchClassifier(Classifier):
         self.density, self.density_reason, self.size = density, reason, (whole.shape[2], whole.shape[3])
         return self
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None  # a score is made of those of patches
+    @classmethod
+    def scores_embeddings(cls, settings: PatchSettings) -> bool:
+        return False  # a score is made of those of patches
 
     def require_size(self, images: Tensor) -> Tensor:
         size = images.shape[2], images.shape[3]

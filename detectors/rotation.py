@@ -181,8 +181,9 @@ class Rotation(ProxyKind):
         ]
         return {"proxy_accuracy": torch.cat(right).mean().item()}
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.needs_head else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != CLASSIFIER
 
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor:
         return augmented(make("rotation"), as_images(images), generator, self.device)

@@ -1,11 +1,63 @@
 """What the tests of all packages share."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from detectors import presets
+
+RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
+DRILL = ("<!-- generated: make drill -->\n", "<!-- end -->")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--drill-table", action="store_true", help="write the table of the drill into docs/reliability.md")
+    parser.addoption("--fuzz", type=int, default=500, help="how many inputs the drill tries of each kind")
+
+
+# The drill's tests run in several processes; the one that started these prints the table of what all of them tried.
+
+
+def pytest_configure(config):
+    config.drill_rows = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["drill"] = session.config.drill_rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.drill_rows += getattr(node, "workeroutput", {}).get("drill", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.drill_rows:
+        return
+    table = drill_table(config.drill_rows)
+    terminalreporter.section("drill")
+    terminalreporter.write(table)
+    if config.getoption("--drill-table"):
+        before, _, rest = RELIABILITY.read_text("utf-8").partition(DRILL[0])
+        RELIABILITY.write_text(f"{before}{DRILL[0]}\n{table}\n{DRILL[1]}{rest.partition(DRILL[1])[2]}", "utf-8")
+
+
+def drill_table(rows):
+    """One row per promise, in Markdown, counts of the same promise added up."""
+    sums = {}
+    for promise, *counts, note in rows:
+        known, notes = sums.get(promise, ([0, 0, 0], []))
+        sums[promise] = [a + b for a, b in zip(known, counts, strict=True)], [*notes, *[note] * bool(note)]
+    lines = ["| what was tried | times | lost or wrong | tracebacks | |", "|---|--:|--:|--:|---|"]
+    for promise, (counts, notes) in sorted(sums.items()):
+        lines.append(
+            f"| {promise} | {' | '.join(f'{count:,}' for count in counts)} | {'; '.join(dict.fromkeys(notes))} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(scope="session", autouse=True)

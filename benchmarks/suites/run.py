@@ -36,7 +36,7 @@ from selector import criteria
 from selector.execution import resolve_engine
 from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
-from selector.select import installed_version
+from selector.inputs.versions import installed_version
 from selector.zoo.candidates import Candidate, kinds_in_words
 from selector.zoo.plan import Plan
 from selector.zoo.prepare import prepare
@@ -160,6 +160,7 @@ class ZooRun:
         write_table(self.folder / "criteria.parquet", table)
         write_table(self.folder / "scores.parquet", _scores(store, trained))
         store.forget_features()
+        store.forget_progress()
 
 
 def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
@@ -288,6 +289,8 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
 
 
 def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
+    for folder in (out, *out.glob("zoos/*"), *out.glob("training/*/measured")):
+        files.remove_drafts(folder)
     settings = asdict(Classifier.settings_for(preset))
     frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings, "baselines": list(BASELINES)}))
     name, description = frozen.pop("name"), frozen.pop("description")
@@ -297,7 +300,7 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
             differ = ", ".join(sorted(key for key in frozen if before.get(key) != frozen[key]))
             raise InputError(str(out), f"has a run with other settings ({differ})", "choose another folder")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name[0] != "." for path in out.iterdir()):
         raise InputError(str(out), "has other files", "choose a new or an empty folder")
     save_settings(
         out,

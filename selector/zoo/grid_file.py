@@ -1,11 +1,11 @@
 """A file of grids, JSON or TOML: the augmentations, detectors, scorers and the encoder of a selection."""
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from augmentations import InputError
+from detectors.checksums import parse_json
 
 PARTS = ("augmentations", "detectors", "scorers", "encoder")
 EXAMPLE = '{"augmentations": {"cutpaste": [{"area": [0.02, 0.15]}]}}'
@@ -23,7 +23,7 @@ def read_grid_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-        values = tomllib.loads(content.decode()) if path.suffix.lower() == ".toml" else json.loads(content)
+        values = _parse_toml(content) if path.suffix.lower() == ".toml" else parse_json(content)
     except OSError as error:
         raise InputError(str(path), f"can't be read ({error.strerror})", "name a .json or .toml file") from error
     except ValueError as error:  # of either format, or of UTF-8
@@ -48,9 +48,16 @@ def parse_encoder(text: str) -> Any:
     if not text.lstrip().startswith(("{", "[")):
         return text
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise InputError(f"encoder {text!r}", f"is no JSON ({error})", f"try '{ENCODER_EXAMPLE}'") from error
     if not isinstance(values, dict):
         raise InputError(f"encoder {text!r}", "must be a name or a JSON object", f"try '{ENCODER_EXAMPLE}'")
     return values
+
+
+def _parse_toml(content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

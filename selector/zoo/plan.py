@@ -1,7 +1,7 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -211,18 +211,32 @@ def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> lis
             raise InputError(f"{what}: the grid of {name!r}", "is empty", "give one dict of settings or more")
         if not isinstance(cells, Sequence) or not all(isinstance(cell, Mapping) for cell in cells):
             raise InputError(f"{what}: the grid of {name!r}", "must be a list of dicts", f"try {{{name!r}: [{{}}]}}")
+        for setting in (setting for cell in cells for setting in cell):
+            if not isinstance(setting, str):
+                raise InputError(f"{what}: {setting!r} of {name!r}", "is no name of a setting", "give a text")
     return [(name, cell) for name, cells in listed.items() for cell in cells]
 
 
 def _names(what: str, choices: Any) -> list[Any]:
     if not isinstance(choices, Iterable):
         raise _no_names(what, choices)
-    names = list(choices)
+    try:
+        names = list(choices)
+    except TypeError as error:  # a tensor of one number, which says that it can be iterated over
+        raise _no_names(what, choices) from error
     for name in names:
-        if not isinstance(name, Hashable):
+        if not _is_hashable(name):
             remedy = "write one mapping of names to lists of settings, without a list around it"
             raise InputError(f"{what}: {name!r}", "must be a name or a class", remedy)
     return names
+
+
+def _is_hashable(name: Any) -> bool:
+    try:
+        hash(name)
+    except TypeError:
+        return False
+    return True
 
 
 def _no_names(what: str, choices: Any) -> InputError:

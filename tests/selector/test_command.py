@@ -1,7 +1,9 @@
 """The command line, as a newcomer encounters it."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -292,7 +294,7 @@ def test_detect_says_where_in_pixels_of_the_original(ssad, run, tmp_path, scratc
             assert 0 <= top < bottom <= 320
             assert 0 < area <= (right - left) * (bottom - top)
     assert any(row["boxes"] for row in flagged)
-    assert all(bool(row["remark"]) == (not row["boxes"]) for row in flagged)
+    assert all(("no single place" in row["remark"]) == (not row["boxes"]) for row in flagged)
     assert all(row["mask"] == "" and row["boxes"] == [] for row in rows if row["verdict"] == "normal")
 
 
@@ -430,6 +432,22 @@ def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path,
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("code", "remedy"), [(errno.ENOSPC, "free space"), (errno.EROFS, "make it writable")])
+def test_a_disk_that_fails_any_command_is_one_sentence(ssad, monkeypatch, code, remedy):
+    """Commands that other packages add write on their own."""
+
+    def fail():
+        raise OSError(code, os.strerror(code), "some/table.csv")
+
+    monkeypatch.setattr(command, "app", fail)
+    monkeypatch.setattr(command, "_add_commands", lambda: None)
+    ended, _, err = ssad("benchmark")
+    assert ended == 2
+    assert err.startswith("ssad: some/table.csv: can't be written to")
+    assert remedy in err
+    assert len(err.splitlines()) == 1
 
 
 def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, tmp_path):

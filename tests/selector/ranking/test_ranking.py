@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from augmentations import InputError
+from detectors import ScorerSpec
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking.ranking import rank
@@ -352,3 +353,29 @@ def test_several_criteria_may_be_objects_and_a_users_own(pool, ranked):
     assert Rule.from_json(rule.to_json()).names == rule.names
     with pytest.raises(InputError, match="each once"):
         resolve_decision([own, own], 30)
+
+
+class TestNames:
+    """Classes of a user's own may have one name."""
+
+    def test_scorers_of_one_name_are_named_with_their_modules(self, candidate, evidence, ranked):
+        first, second, third = (
+            replace(candidate(0.01), scorer=ScorerSpec(name)) for name in ("a:Knn", "b:Knn", "gaussian")
+        )
+        result = ranked({first: evidence(3.0), second: evidence(2.0), third: evidence(1.0)}, Rule.of("score_shift"))
+        assert set(result.table.scorer) == {"a:Knn", "b:Knn", "gaussian"}
+        assert len(set(result.descriptions.values())) == 3
+
+    def test_one_alone_keeps_its_short_name(self, candidate, evidence, ranked):
+        own = replace(candidate(0.01), scorer=ScorerSpec("a:Knn", {"k": 3}))
+        result = ranked({own: evidence(3.0), candidate(0.01): evidence(2.0)}, Rule.of("score_shift"))
+        assert set(result.table.scorer) == {"Knn (k 3)", "gaussian"}
+        assert set(result.descriptions.values()) == {"cutout (area 0.01) [Knn (k 3)]", "cutout (area 0.01) [gaussian]"}
+
+    def test_kinds_of_one_name_are_named_with_their_modules(self, candidate, evidence, ranked):
+        pool = {
+            replace(candidate(0.01), training=replace(candidate(0.01).training, detector=name)): evidence(shift)
+            for name, shift in (("a:Mine", 3.0), ("b:Mine", 2.0))
+        }
+        words = set(ranked(pool, Rule.of("score_shift")).descriptions.values())
+        assert words == {"cutout (area 0.01) [a:Mine]", "cutout (area 0.01) [b:Mine]"}

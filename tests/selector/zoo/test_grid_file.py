@@ -77,3 +77,10 @@ def test_an_encoder_as_an_option_is_a_name_or_json(tmp_path):
 def test_an_option_that_is_no_encoder_is_refused(text, rule):
     with pytest.raises(InputError, match=rule):
         parse_encoder(text)
+
+
+@pytest.mark.parametrize(("name", "content"), [("grid.json", b"[" * 100_000), ("grid.toml", b"a = " + b"[" * 5000)])
+def test_deep_nesting_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_grid_file(tmp_path / name)

@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import augmentations
 import detectors
 from augmentations import InputError
-from detectors import Kind, Preset, ScorerSpec
+from detectors import Kind, Preset, ScorerSpec, get_preset
 from detectors.scorers import Gaussian
 from selector.zoo.plan import Plan
 
@@ -265,3 +266,13 @@ def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
         planned(["feature_noise"])
     with pytest.raises(InputError, match="choose another augmentation"):
         detectors.Classifier(detectors.Classifier.settings_for(PRESET), augmentations.make("feature_noise"))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"cutout": [{None: 1}]}, {"cutout": [{"name": 1}]}, [(torch.zeros(2), np.zeros(2)), ([],)], torch.tensor(1.0)],
+    ids=["no name", "no hyperparameter", "not hashable", "a number"],
+)
+def test_choices_of_any_type_are_refused_in_words(choices):
+    with pytest.raises(InputError):
+        Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))

@@ -442,6 +442,8 @@ class TestFailures:
 
 
 SHORTAGES = [
+    OSError(24, "Too many open files"),
+    OSError("no errno"),
     torch.OutOfMemoryError("no memory left\non the device"),
     MemoryError("too large"),
     RuntimeError("CUDA error: an illegal memory access was encountered"),
