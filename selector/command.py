@@ -32,7 +32,7 @@ from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
 from selector.zoo.disk import StorageError, as_storage_error, disk_errors
-from selector.zoo.grid_file import read_grid_file
+from selector.zoo.grid_file import ENCODER_EXAMPLE, parse_encoder, read_grid_file
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
@@ -75,11 +75,16 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's default.")
+        str,
+        typer.Option(
+            help=f"{', '.join(detectors.ENCODERS)} (random weights); lite0 (pretrained, of the extra `pretrained`); "
+            "torchvision/NAME, timm/NAME or module:Class; or its arguments as JSON, such as "
+            f"'{ENCODER_EXAMPLE}'. auto: each detector's default. Nothing is downloaded."
+        ),
     ] = "auto",
     grid: Annotated[
         Path | None,
-        typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
+        typer.Option(help="JSON or TOML file of augmentations, detectors, scorers (with their settings) and encoder."),
     ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
     image_size: Annotated[
@@ -115,7 +120,9 @@ def select(
     Example: ssad select --train good/ --test incoming/ --out run/
     """
     chosen = {"augmentations": augmentation, "detectors": detector, "scorers": scorer}
-    parts = {name: names for name, names in chosen.items() if names}
+    parts: dict[str, Any] = {name: names for name, names in chosen.items() if names}
+    if encoder != "auto":
+        parts["encoder"] = parse_encoder(encoder)
     for name, part in (read_grid_file(grid) if grid else {}).items():
         if name in parts:
             raise InputError(f"--grid {grid}", f"has {name}, which an option gives too", "leave one of the two out")
@@ -124,7 +131,6 @@ def select(
         train,
         test,
         **parts,
-        encoder=encoder,
         criterion=criterion.split(",") if "," in criterion else criterion,
         preset=preset,
         image_size=image_size,

@@ -104,7 +104,12 @@ def select_best(
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
-        encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
+        encoder: of the kinds that have one; "auto": their own. A name: "small", "resnet18" or "unpadded", which start
+            from random weights, "lite0" (pretrained, of the extra ``pretrained``), "torchvision/<architecture>" or
+            "timm/<architecture>", whose weights a cache on this machine holds; a mapping of the arguments of
+            ``detectors.encoders.EncoderSpec``, such as {"name": "torchvision/resnet18", "weights": "file.pth",
+            "layers": ["layer2", "layer3"]}; an ``EncoderSpec``; or an ``nn.Module``, whose class worker processes can
+            import and build without arguments. Nothing is downloaded.
         retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
         max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
@@ -144,7 +149,11 @@ def select_best(
     decision = resolve_decision(criterion, len(splits.validation), has_test)
     pixels, names = _divide(images, splits)
     settings = {"preset": preset, "image_size": plan.image_size, "seed": seed, "device": place.type}
-    run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
+    run = _describe(images, splits, numbers, searched, settings) | {
+        "names": names,
+        "sizes": _sizes(images, splits),
+        "encoders": [encoder.to_json() for encoder in plan.encoders],
+    }
 
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))

@@ -10,6 +10,7 @@ import detectors
 from augmentations import Augmentation, InputError
 from augmentations.errors import require_json, unknown_name
 from detectors import Kind, Preset, ScorerSpec
+from detectors.encoders import EncoderSpec
 from selector.zoo.candidates import Candidate, Training
 
 LARGEST_DETOUR = 2  # times what kinds need is read at most, so that their sizes fit together
@@ -107,6 +108,12 @@ class Plan:
     def scorers(self) -> tuple[ScorerSpec, ...]:
         """Those of all blocks, each once."""
         return tuple(dict.fromkeys(scorer for block in self.blocks for scorer in block.scorers))
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Those that kinds have as a setting, each once."""
+        named = (settings.encoder for _, settings in self.kinds if hasattr(settings, "encoder"))
+        return tuple(dict.fromkeys(EncoderSpec.of(encoder) for encoder in named))
 
     def candidates(self, seed: int) -> list[Candidate]:
         """Every combination of every block, in order, each once; with the first scorer alone where none is used."""
