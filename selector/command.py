@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +37,7 @@ from selector.zoo.grid_file import ENCODER_EXAMPLE, parse_encoder, read_grid_fil
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
+STOPPED = 128 + signal.SIGINT  # by Ctrl-C, as shells have it
 ROUNDING = 1e-5  # p-values are stored with six digits
 
 MaxMegapixels = Annotated[
@@ -356,7 +358,10 @@ def export(
     print(f"exported {printable(load(run).export(out, overwrite))}")
 
 
-def _add_commands() -> None:
+def _add_commands(arguments: Sequence[str]) -> None:
+    """Add what other packages have, unless the command is one of ours: loading them takes longer than some commands."""
+    if arguments[:1] in [[own.callback.__name__] for own in app.registered_commands if own.callback]:
+        return
     for entry in entry_points(group="ssad.commands"):
         try:
             command = entry.load()
@@ -370,12 +375,19 @@ def _add_commands() -> None:
 
 
 def main() -> None:
-    """Run the command: bad input is one sentence on standard error and exit code 2, never a traceback."""
+    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; never a traceback."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
+        sys.exit(STOPPED)
+
+
+def _run() -> None:
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal has no character for
-    _add_commands()
+    _add_commands(sys.argv[1:])
     try:
         app()
     except USER_ERRORS as error:

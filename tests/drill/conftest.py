@@ -32,6 +32,7 @@ import torch
 import torch.export
 
 import benchmarks
+import benchmarks.command
 import selector
 from benchmarks.suites.definitions import SUITES, DataSet, Suite
 from benchmarks.tasks.task import Task

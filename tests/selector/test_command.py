@@ -442,7 +442,7 @@ def test_a_disk_that_fails_any_command_is_one_sentence(ssad, monkeypatch, code, 
         raise OSError(code, os.strerror(code), "some/table.csv")
 
     monkeypatch.setattr(command, "app", fail)
-    monkeypatch.setattr(command, "_add_commands", lambda: None)
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
     ended, _, err = ssad("benchmark")
     assert ended == 2
     assert err.startswith("ssad: some/table.csv: can't be written to")
@@ -474,3 +474,22 @@ def test_help_lists_the_commands_including_those_of_other_packages():
     assert done.returncode == 0
     for name in ("select", "detect", "report", "demo"):
         assert name in done.stdout
+
+
+class TestOtherCommands:
+    """Those of other packages, which take long to load."""
+
+    @pytest.fixture
+    def loaded(self, monkeypatch):
+        def entries(group):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(command, "entry_points", entries)
+
+    def test_they_are_not_loaded_for_one_of_ours(self, loaded, ssad, tmp_path):
+        code, _, err = ssad("report", tmp_path)
+        assert code == 2
+        assert "holds no" in err
+
+    def test_ctrl_c_while_they_load_is_an_exit_code(self, loaded, ssad):
+        assert ssad("demo") == (130, "", "")
