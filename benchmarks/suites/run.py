@@ -74,13 +74,18 @@ def step(item: Step) -> None:
 
 
 def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.DataFrame:
-    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value."""
+    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value.
+
+    Of a kind that gives no evidence for a criterion, such as pseudo anomalies, its value is nan.
+    """
     draws = store.evidence(candidate.id)
+    possible = [name for name in OF_EMBEDDINGS if set(criteria.get(name).needs) <= draws[0].available]
+    none = dict.fromkeys(OF_EMBEDDINGS, float("nan"))
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
             evidence = draws[trial % len(draws)].subset(test=images, test_scores=images)
-            values = criteria.evaluate(evidence, OF_EMBEDDINGS)
+            values = none | criteria.evaluate(evidence, possible)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
 
@@ -209,9 +214,10 @@ def run(
     place = detectors.resolve_device(device)
     workers = resolve_engine(None, jobs, place)
     started = time.monotonic()
+    present, _ = suite.divided(roots)
     _begin(suite, preset, out, command)
     runs: dict[Path, ZooRun] = {}
-    for data_set in suite.data_sets:
+    for data_set in present:
         wanted = [seed for seed in suite.seeds if not is_stored(zoo_folder(out, data_set.name, seed))]
         if not wanted:
             continue

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,9 +21,10 @@ from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_EMBEDDINGS, read_table, stored_zoos
 from benchmarks.suites.run import run
 from benchmarks.tasks.view import TRIALS, View
-from detectors import Classifier
+from detectors import Classifier, get_preset
 from selector import criteria
 from selector.evidence.evidence import Evidence
+from selector.zoo.plan import Plan
 
 
 def whole_run(suite, out):
@@ -244,14 +246,49 @@ def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path)
         assert torch.allclose(zoo.part("pseudo", candidate), of_selection.pseudo_scores, rtol=1e-4)
 
 
-class TestSuites:
-    def test_zoos_are_as_large_as_they_must_be(self):
-        from selector.zoo.plan import Plan
+def test_kinds_without_pseudo_anomalies_are_evaluated_too(tiny_suite, tmp_path):
+    kinds = suites.Request({"cutout": [{"area": 0.1}]}, {"pixels": [{"side": 4}, {"side": 8}]}, ("gaussian",))
+    suite = replace(tiny_suite, zoo=(kinds,), seeds=(0,), data_sets=tiny_suite.data_sets[:1])
+    whole_run(suite, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "candidates.csv", keep_default_na=False)
+    assert table[table.detector.str.startswith("pixels (")].status.eq("ok").all()
+    values = read_table(tmp_path / "out" / "zoos" / "plain-0" / "criteria.parquet").groupby("criterion").value
+    needs = {name: set(criteria.get(name).needs) for name in OF_EMBEDDINGS}
+    for name, of_criterion in values:
+        assert of_criterion.isna().all() == ("augmented" in needs[name])
 
+
+class TestSuites:
+    @pytest.mark.parametrize("name", list(suites.SUITES))
+    def test_every_zoo_can_be_planned_at_the_size_of_every_data_set(self, name):
+        suite = suites.get(name)
+        for size in {data_set.image_size for data_set in suite.data_sets}:
+            plan = Plan.joined(suite.zoo, replace(get_preset(suite.preset), image_size=size))
+            assert plan.candidates(0)
+
+    def test_scorers_of_a_kind_share_its_training(self):
+        plan = Plan.joined(suites.get("two_stage").zoo, replace(get_preset("quick"), image_size=32))
+        by_training = pd.Series([c.training_id for c in plan.candidates(0)]).value_counts()
+        assert sorted(by_training) == [1] * 3 + [5] * 7  # kinds that score images themselves are asked once more
+
+    def test_a_partial_suite_leaves_out_and_names_what_has_no_folder(self, tmp_path):
+        suite = suites.get("two_stage-paper")
+        present, left_out = suite.divided({"cifar10": tmp_path})
+        assert {data_set.source for data_set in present} == {"fashion", "cifar10"}
+        assert {data_set.source for data_set in left_out} == {"cifar100", "classes", "celeba", "mvtec"}
+        assert any("cifar100: 20 data sets" in line for line in suite.said_of_left_out({}))
+
+    def test_a_suite_without_any_data_set_is_refused_and_others_need_all(self, tmp_path):
+        nothing = replace(suites.get("paper"), partial=True)
+        with pytest.raises(InputError, match="--root mvtec"):
+            nothing.divided({})
+        assert suites.get("paper").divided({})[1] == ()
+        with pytest.raises(InputError, match="root"):
+            list(run(suites.get("paper"), tmp_path / "out", {}))
+
+    def test_zoos_are_as_large_as_they_must_be(self):
         for name in ("development", "held-out"):
             suite = suites.get(name)
-            from detectors import get_preset
-
             candidates = Plan.joined(suite.zoo, get_preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
