@@ -198,7 +198,7 @@ AUTOENCODER_KINDS: Mapping[str, Mapping[str, Any]] = {"flip": {"direction": "ver
 AUTOENCODER_KINDS_ZOO: Grids = {name: [ranges] for name, ranges in AUTOENCODER_KINDS.items()}
 AUTOENCODER_ZOO: Grids = {
     **AUTOENCODER_KINDS_ZOO,
-    **dict.fromkeys(("rotation", "cutpaste", "crop", "invert", "mask", "noise"), [{}]),
+    **{name: [{}] for name in ("rotation", "cutpaste", "crop", "invert", "mask", "noise")},
 }
 AUTOENCODER = {"batch": 64, "steps": 1_500}  # with fewer than 1,000 steps nothing is aligned yet
 AUTOENCODER_IMAGES = (1_430, 1_000)  # 1,000 to train on, the others held out; half of 1,000 normal ones are changed
