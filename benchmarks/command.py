@@ -50,7 +50,7 @@ def run_suite(
     with disk_errors(out):
         lock = lock_folder(out, by="benchmark")
         try:
-            _run(chosen, out, roots(root or []), jobs, device, command)
+            _run(chosen, out, roots, jobs, device, command)
         finally:
             lock.release()
 
