@@ -55,12 +55,13 @@ WITHOUT_WEIGHTS: tuple[Request, ...] = (
 )
 
 
+CHOSEN = {True: WITH_WEIGHTS, False: WITHOUT_WEIGHTS}  # by whether a package on this machine has weights
+
+
 def requests(augmentations: Choices, detectors: Choices, scorers: Choices) -> list[Request]:
     """The blocks of a zoo, each part of which is named or "auto"; where the kinds are named, one block."""
-    if _is_auto(detectors):
-        blocks = WITH_WEIGHTS if lite0_is_installed() else WITHOUT_WEIGHTS
-    else:
-        blocks = (Request(AUGMENTATIONS, detectors, SCORERS),)
+    named = (Request(AUGMENTATIONS, detectors, SCORERS),)
+    blocks = CHOSEN[lite0_is_installed()] if _is_auto(detectors) else named
     return [
         Request(
             block.augmentations if _is_auto(augmentations) else augmentations,

@@ -67,7 +67,7 @@ def select(out, answer, jobs=1, fatal=None, areas=4, others=(), **search):
     test[:4, :, 8:14, 8:14] = 1.0
     grids = {"cutout": [{"area": area} for area in AREAS[:areas]]} | {name: [{}] for name in others}
     grids = ["cutout", "cutpaste"] if search else grids
-    run = {"preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
+    run = {"detectors": "classifier", "preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
     selection = selector.select_best(good, test, grids, **run, **search)
     Path(answer).write_text(selection.ranking.to_json())
 
