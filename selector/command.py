@@ -376,20 +376,15 @@ def _add_commands(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; no traceback."""
-    try:
-        _run()
-    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
-        sys.exit(STOPPED)
-
-
-def _run() -> None:
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal has no character for
-    _add_commands(sys.argv[1:])
     try:
+        _add_commands(sys.argv[1:])
         app()
+    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
+        sys.exit(STOPPED)
     except USER_ERRORS as error:
         _refuse(error)
     except OSError as error:  # of a disk, wherever a command that another package adds writes

@@ -35,8 +35,9 @@ from selector import select_best
 from selector.command import USER_ERRORS
 from selector.detection.image_file import image_files
 from selector.detection.output_folder import DetectionFolder
-from selector.inputs.decoding import LARGEST_VARIABLE, decode, is_gray
+from selector.inputs.decoding import decode, is_gray
 from selector.inputs.files import escaped
+from selector.inputs.limits import LARGEST_VARIABLE
 from selector.inputs.unreadable import UnreadableError
 from selector.selection import load
 from selector.zoo.grid_file import read_grid_file

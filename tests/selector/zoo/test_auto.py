@@ -21,7 +21,7 @@ def test_with_weights_there_are_three_kinds_that_learn_and_two_that_do_not():
     assert sum(not kind.uses_augmentation for kind in found) >= 2
 
 
-def test_without_weights_none_are_asked_for(monkeypatch):
+def test_without_weights_no_kind_needs_any(monkeypatch):
     monkeypatch.setattr("detectors.frozen_levels.lite0_is_installed", lambda: False)
     plan = Plan.joined(auto.WITHOUT_WEIGHTS, QUICK)
     assert plan.image_size == QUICK.image_size

@@ -145,7 +145,8 @@ def test_claims_compare_the_same_trainings_and_say_what_was_not_run():
 
 
 def test_ours_stand_beside_what_is_published_of_the_same_kind_and_scorer():
-    table = tables.beside(rows_of({("contrastive DA", "kde", 0.0, measure.ONE_CLASS): 0.9}))
+    rows = rows_of({("contrastive DA", "kde", 0.0, measure.ONE_CLASS): 0.9})
+    table = tables.beside(rows.assign(family=rows.data_set.map(published.family)))
     (row,) = table.to_dict("records")
     assert row["published"] == "0.945"
     assert row["ours"] == "0.900"
@@ -155,7 +156,7 @@ def test_ours_stand_beside_what_is_published_of_the_same_kind_and_scorer():
 def test_published_numbers_are_of_the_rows_of_the_comparison():
     assert {kind for kind, _ in [*published.AUROC.index, *published.BY_SCORER.index]} <= set(ON_CPU)
     for table in (published.AUROC, published.BY_SCORER, published.CUTPASTE):
-        assert table.stack().between(0.5, 1).all()
-    assert published.AUROC.loc[("rotation, MLP head", "kde"), "CelebA"] < 0.7  # where the head is known to hurt
+        assert table.stack().dropna().between(0.5, 1).all()
+    assert dict(published.AUROC["CelebA"])["rotation, MLP head", "kde"] < 0.7  # where the head is known to hurt
     assert published.family("mvtec-cable") == "MVTec detection"
     assert published.family("cifar100-3") == "CIFAR-100"
