@@ -153,6 +153,7 @@ def select_best(
         "names": names,
         "sizes": _sizes(images, splits),
         "encoders": [encoder.to_json() for encoder in plan.encoders],
+        "advice": auto.advice(detectors),
     }
 
     temporary = _temporary_folder() if out is None else None

