@@ -369,7 +369,7 @@ def _add_commands(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; never a traceback."""
+    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C 130, never a traceback."""
     try:
         _run()
     except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
