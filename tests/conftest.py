@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def drill_table(rows, earlier=()):
-    """One row per promise, in Markdown, counts of the same promise added up; and lines of an earlier one that this did not try."""
+    """One row per promise, in Markdown, counts of the same promise added up; an earlier one's of what was not tried."""
     sums = {}
     for promise, *counts, note in rows:
         known, notes = sums.get(promise, ([0, 0, 0], []))
