@@ -22,7 +22,7 @@ from detectors.checksums import with_checksum, without_checksum
 from selector import load, select_best
 from selector.detection.image_file import image_files
 from selector.detection.output_folder import DetectionFolder
-from selector.inputs.decoding import LARGEST_VARIABLE
+from selector.inputs.limits import LARGEST_VARIABLE
 
 pytestmark = pytest.mark.drill
 
