@@ -24,7 +24,7 @@ def small_zoos():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--drill-table", action="store_true", help="write the table of the drill into docs/reliability.md")
+    parser.addoption("--drill-table", action="store_true", help="write what was tried into docs/reliability.md")
     parser.addoption("--fuzz", type=int, default=500, help="how many inputs the drill tries of each kind")
 
 
@@ -54,21 +54,25 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write(table)
     if config.getoption("--drill-table"):
         before, _, rest = RELIABILITY.read_text("utf-8").partition(DRILL[0])
-        RELIABILITY.write_text(f"{before}{DRILL[0]}\n{table}\n{DRILL[1]}{rest.partition(DRILL[1])[2]}", "utf-8")
+        known, _, after = rest.partition(DRILL[1])
+        table = drill_table(config.drill_rows, known.splitlines())
+        RELIABILITY.write_text(f"{before}{DRILL[0]}\n{table}\n{DRILL[1]}{after}", "utf-8")
 
 
-def drill_table(rows):
-    """One row per promise, in Markdown, counts of the same promise added up."""
+def drill_table(rows, earlier=()):
+    """One row per promise, in Markdown, counts of the same promise added up; an earlier one's of what was not tried."""
     sums = {}
     for promise, *counts, note in rows:
         known, notes = sums.get(promise, ([0, 0, 0], []))
         sums[promise] = [a + b for a, b in zip(known, counts, strict=True)], [*notes, *[note] * bool(note)]
-    lines = ["| what was tried | times | lost or wrong | tracebacks | |", "|---|--:|--:|--:|---|"]
+    head = ["| what was tried | times | lost or wrong | tracebacks | |", "|---|--:|--:|--:|---|"]
+    kept = [line for line in earlier if line.startswith("| ") and line != head[0]]
+    lines = [line for line in kept if line[2:].split(" | ")[0] not in sums]
     for promise, (counts, notes) in sorted(sums.items()):
         lines.append(
             f"| {promise} | {' | '.join(f'{count:,}' for count in counts)} | {'; '.join(dict.fromkeys(notes))} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *sorted(lines)]) + "\n"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -155,7 +155,10 @@ class Ssad:
         """Wait for the end of a command; returns its exit code, negative for a signal, and what it said."""
         code = self._request(process)
         said = [path.read_text(errors="replace") if path.exists() else "" for path in self._files.pop(process)]
-        self.tracebacks += sum("Traceback (most" in text for text in said)
+        for text in said:
+            if "Traceback (most" in text:
+                self.tracebacks += 1
+                print(text)
         return Ended(code, *said)
 
     def run(self, *arguments, **options):

@@ -658,10 +658,9 @@ def test_lines_that_a_detection_resumes_from(finished, fuzz, tmp_path):
     request = {"detector": selection.detector_id}
     images = {file.name: file for file in image_files(root / "incoming")}
     [(detections, read)] = selection.detect_batches(root / "incoming", 0.5)
-    complete = DetectionFolder(tmp_path / "complete", request, root / "incoming")
-    complete.add(detections, read, selection.map_scale, images)
-    complete.finish()
-    getattr(complete, "close", lambda: None)()
+    with DetectionFolder(tmp_path / "complete", request, root / "incoming") as complete:
+        complete.add(detections, read, selection.map_scale, images)
+        complete.finish()
     expected = (tmp_path / "complete" / "detections.csv").read_bytes()
     lines = (tmp_path / "complete" / "detections.jsonl").read_bytes().splitlines(keepends=True)
     copy = tmp_path / "copy"
@@ -679,16 +678,13 @@ def test_lines_that_a_detection_resumes_from(finished, fuzz, tmp_path):
         if target != "detections.jsonl":
             content = mutated(source, (copy / target).read_bytes(), lines)
         (copy / target).write_bytes(content)
-        results = DetectionFolder(copy, request, root / "incoming", extend=True)
-        try:
+        with DetectionFolder(copy, request, root / "incoming", extend=True) as results:
             results.drop([row["name"] for row in results.rows if row["name"] not in images])
             current = {name for name, file in images.items() if results.is_current(file)}
             batches = selection.detect_batches(root / "incoming", 0.5, wanted=lambda name: name not in current)
             for found, pixels in batches:
                 results.add(found, pixels, selection.map_scale, images)
-            table = results.finish()
-        finally:
-            getattr(results, "close", lambda: None)()
+            table = results.finish(results.resizing(32))
         assert sorted(name for name, *_ in list(csv.reader(io.StringIO(table.read_text())))[1:]) == sorted(images)
         assert len(expected)
 

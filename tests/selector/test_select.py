@@ -167,6 +167,8 @@ BAD = {
     "range": ({"test": 255 * torch.rand(30, 1, 32, 32)}, "divide by 255"),
     "channels last": ({"test": torch.rand(30, 32, 32, 3)}, "channels"),
     "missing folder": ({"train": "no/such/folder"}, "no/such/folder"),
+    "constant images": ({"train": torch.rand(24, 1, 1, 1).expand(-1, -1, 32, 32)}, "each of one single value"),
+    "identical images": ({"train": torch.rand(1, 1, 32, 32).expand(24, -1, -1, -1)}, "all identical"),
 }
 
 

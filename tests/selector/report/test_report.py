@@ -116,6 +116,10 @@ def test_the_sections_come_in_their_order(page):
     assert found == wanted.split()
 
 
+def test_it_says_that_train_images_are_not_checked(page):
+    assert "an anomaly among those images goes unnoticed" in page[page.index('<section id="provenance">') :]
+
+
 def test_the_contact_sheet_shows_test_images_by_falling_score(page, selection):
     sheet = page[page.index('<ol class="sheet">') : page.index("</ol>", page.index('<ol class="sheet">'))]
     shown = [unescape(name) for name in re.findall(r'<span class="clip" title="([^"]*)"', sheet)]

@@ -13,7 +13,7 @@ from detectors.frozen_levels import FrozenKind
 from detectors.scorers import Gaussian
 from detectors.shared_features import images_digest
 from detectors.training import TrainingDivergedError
-from selector.execution import Serial
+from selector.execution import Serial, WorkerDiedError
 from selector.execution.threads import one_thread
 from selector.zoo.disk import StorageError
 from selector.zoo.plan import Plan
@@ -507,6 +507,25 @@ class TestFailuresOfTheMachine:
         assert zoo.unfinished() == list(candidates)
         train(zoo)
         assert [record["families"] for _, record in zoo.records()] == [["cutout", "blur"]] * 2
+
+    def test_a_worker_that_dies_while_a_family_joins_leaves_no_result_on_older_families(
+        self, trained, candidates, images
+    ):
+        """It is named in the ranking until the next call, which scores the family."""
+
+        class Deadly:
+            def run(self, function, items):
+                for item in items:
+                    yield item, WorkerDiedError("its worker process was killed 3 times")
+
+        trained.add_validation_anomalies({"blur": images["validation"].flip(0)})
+        zoo = Zoo(trained, candidates, CPU)
+        zoo.train(Deadly())
+        assert {(record["status"], record["retry"]) for _, record in zoo.records()} == {("failed", True)}
+        assert all("was killed" in record["reason"] for _, record in zoo.records())
+        train(zoo)
+        assert [record["families"] for _, record in zoo.records()] == [["cutout", "blur"]] * 2
+        assert {record["status"] for _, record in zoo.records()} == {"ok"}
 
     def test_a_failure_of_its_own_is_kept_and_retried_on_request(self, zoo, failing):
         calls = failing(ValueError("singular"), times=1)
