@@ -151,6 +151,11 @@ class Ssad:
         self._files = {**getattr(self, "_files", {}), process: (Path(output), Path(error))}
         return process
 
+    def error(self, process):
+        """What a running command has said on standard error so far."""
+        path = self._files[process][1]
+        return path.read_text(errors="replace") if path.exists() else ""
+
     def ended(self, process):
         """Wait for the end of a command; returns its exit code, negative for a signal, and what it said."""
         code = self._request(process)
@@ -282,10 +287,15 @@ def same(undisturbed):
 def watched(ssad, commands):
     """Runs a watch until every image has its row, then ends it by Ctrl-C; returns how it ended."""
 
+    def read(rows):
+        """The names that have a row of an image that could be read: an interrupted watch left rows of the others."""
+        lines = rows.read_bytes().split(b"\n")[:-1] if rows.is_file() else []
+        return {row["name"] for row in map(json.loads, lines) if "score" in row}
+
     def run(out, run_folder, n=10, **options):
         process = ssad.start(commands("watch", out, run_folder), **options)
-        rows, deadline = out / "detections.jsonl", time.monotonic() + 60
-        while not rows.is_file() or len({json.loads(x)["name"] for x in rows.read_bytes().split(b"\n")[:-1]}) < n:
+        deadline = time.monotonic() + 60
+        while "watching" not in ssad.error(process) or len(read(out / "detections.jsonl")) < n:
             assert time.monotonic() < deadline, "not every image got a row"
             time.sleep(0.05)
         time.sleep(0.3)

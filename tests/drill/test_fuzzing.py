@@ -38,6 +38,7 @@ from selector.detection.output_folder import DetectionFolder
 from selector.inputs.decoding import decode, is_gray
 from selector.inputs.files import escaped
 from selector.inputs.limits import LARGEST_VARIABLE
+from selector.inputs.reader import files_of
 from selector.inputs.unreadable import UnreadableError
 from selector.selection import load
 from selector.zoo.grid_file import read_grid_file
@@ -656,7 +657,7 @@ def test_lines_that_a_detection_resumes_from(finished, fuzz, tmp_path):
     root, _, _ = finished
     selection = load(root / "run")
     request = {"detector": selection.detector_id}
-    images = {file.name: file for file in image_files(root / "incoming")}
+    images = {file.name: file for file in image_files(files_of(root / "incoming"))}
     [(detections, read)] = selection.detect_batches(root / "incoming", 0.5)
     with DetectionFolder(tmp_path / "complete", request, root / "incoming") as complete:
         complete.add(detections, read, selection.map_scale, images)

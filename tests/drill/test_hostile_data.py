@@ -23,6 +23,7 @@ from selector import load, select_best
 from selector.detection.image_file import image_files
 from selector.detection.output_folder import DetectionFolder
 from selector.inputs.limits import LARGEST_VARIABLE
+from selector.inputs.reader import files_of
 
 pytestmark = pytest.mark.drill
 
@@ -122,7 +123,7 @@ def test_the_browser_would_show_it(server, tmp_path):
 
 
 def test_no_cell_of_a_table_is_a_formula(run, folders, tmp_path, drill_table):
-    images = {file.name: file for file in image_files(folders / "incoming")}
+    images = {file.name: file for file in image_files(files_of(folders / "incoming"))}
     results = DetectionFolder(tmp_path / "result", {}, folders / "incoming")
     for detections, read in run.detect_batches(folders / "incoming", 0.5):
         results.add(detections, read, run.map_scale, images)
