@@ -32,8 +32,8 @@ def demo(
     ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
     print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
-    for kind, best in auroc.groupby(kinds(selection)).max().sort_values(ascending=False).items():
-        print(f"  best {kind} {best:.3f}")
+    best = auroc.groupby(kinds(selection)).max().sort_values(ascending=False)
+    print("  " + "   ".join(f"best {kind} {value:.3f}" for kind, value in best.items()))
     print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best with labels {auroc.max():.3f}")
     print(
         f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best with labels minus "
