@@ -1,5 +1,6 @@
 """Augmentations by name, by class and by reference."""
 
+from dataclasses import fields
 from typing import Any
 
 from augmentations.base import Augmentation, Hyperparameters, Trial, check_declarations
@@ -111,7 +112,7 @@ def make(augmentation: str | type[Augmentation], /, **hyperparameters: Any) -> A
         torch.Size([8, 3, 64, 64])
     """
     cls = get(augmentation)
-    known = list(cls.__dataclass_fields__)
+    known = [field.name for field in fields(cls)]
     for key in hyperparameters:
         if key not in known:
             raise unknown_name(f"hyperparameter of {cls.name}", key, known)

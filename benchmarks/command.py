@@ -1,5 +1,6 @@
 """`ssad benchmark`: run a suite, evaluate it again, write its leaderboard, run a study, time the parts."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from benchmarks.suites import definitions as suites
 from benchmarks.suites.files import is_stored, load_settings, stored_zoos, zoo_folder
 from benchmarks.suites.roots import folders
 from benchmarks.suites.run import run
+from selector.zoo.disk import disk_errors, lock_folder
 
 app = typer.Typer(help="Run the benchmarks and write their leaderboards.", no_args_is_help=True)
 app.command("speed")(speed)
@@ -45,6 +47,17 @@ def run_suite(
     for line in chosen.said_of_left_out(roots):
         print(line, flush=True)
     command = " ".join(["ssad benchmark run", suite, "--out", str(out), *(f"--root {pair}" for pair in root or [])])
+    with disk_errors(out):
+        lock = lock_folder(out, by="benchmark")
+        try:
+            _run(chosen, out, roots, jobs, device, command)
+        finally:
+            lock.release()
+
+
+def _run(
+    chosen: suites.Suite, out: Path, roots: Mapping[str, Path], jobs: int | None, device: str, command: str
+) -> None:
     # Evaluated beside the training, by a thread, so that no worker waits for it; each zoo's rows are then on disk.
     with ThreadPoolExecutor(max_workers=1) as evaluation:
         futures = []
@@ -58,6 +71,7 @@ def run_suite(
             futures.append(evaluation.submit(_evaluate, out, zoo_run.folder, zoo_run.seed, chosen.ratios))
         for future in futures:
             future.result()
+    merge(out)  # a run that was stopped may have evaluated a zoo and not joined its rows
     _write_leaderboard(out)
 
 

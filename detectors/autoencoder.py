@@ -184,6 +184,10 @@ class Autoencoder(Kind):
             return cls.Settings(size, steps=PUBLISHED_EPOCHS * PUBLISHED_BATCHES, batch=1024, **network)
         return cls.Settings(size, steps=5 * preset.steps, batch=2 * preset.batch, **network)
 
+    @classmethod
+    def uses_scorer(cls, settings: AutoencoderSettings) -> bool:
+        return settings.score == SCORER
+
     def build_encoder(self, channels: int) -> Autoencoding:
         return Autoencoding(channels, self.settings)
 
@@ -192,8 +196,9 @@ class Autoencoder(Kind):
         scores_error = self.settings.score == ERROR
         return AutoencoderModule(self.encoder, *scorers, reduction=self.reduction, scores_error=scores_error)
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.settings.score == ERROR else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != ERROR
 
     def require_size(self, images: Tensor) -> Tensor:
         side = self.settings.image_size * self.reduction

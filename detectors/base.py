@@ -63,6 +63,10 @@ class Detector(ABC):
         anomalies = self.pseudo_anomalies(images, generator)
         return None if anomalies is None else self.embed_and_score(anomalies)
 
+    def draws_worth(self, wanted: int) -> int:
+        """How many of the draws of its pseudo anomalies that are wanted as evidence are worth what they cost."""
+        return wanted
+
     @abstractmethod
     def state(self) -> files.State:
         """Everything that ``from_state`` needs."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from augmentations import Augmentation, InputError, make, names
+from augmentations import Augmentation, InputError, get, make, names
 from augmentations.errors import require_json, unknown_name
 from augmentations.randomness import generator, noise
 from detectors.base import Progress
@@ -33,6 +33,9 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     "vflip": (0, 5),
     **{f"first_{n}": tuple(range(n)) for n in range(3, 9)},
 }
+
+
+FLIPS = (1, 5)  # without a turn
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,15 @@ class ContrastiveDASettings(ContrastiveSettings):
     def symmetries(self) -> tuple[int, ...]:
         """Which turns and flips the instances are; of an augmentation's, none but the image itself."""
         return INSTANCES.get(self.instances, (0,))
+
+    @property
+    def family(self) -> str:
+        """The family of augmentations that the other instances of an image belong to; that of turns where some are."""
+        augmentation = self.augmentation()
+        if augmentation is not None:
+            return augmentation.family
+        are_flips = all(k in FLIPS for k in self.symmetries if k)
+        return get("flip" if are_flips else "rotation").family
 
     @property
     def per_image(self) -> int:
@@ -220,6 +232,10 @@ class ContrastiveDA(Contrastive):
     @classmethod
     def has_pseudo_anomalies(cls) -> bool:
         return True
+
+    @classmethod
+    def family_of(cls, settings: ContrastiveDASettings) -> str:
+        return settings.family
 
     def check_images(self, images: Tensor) -> None:
         height, width = images.shape[2:]

@@ -132,6 +132,10 @@ class DeepSVDD(Kind):
             return DeepSVDDSettings(preset.encoder, preset.image_size, steps, PUBLISHED_BATCH)
         return DeepSVDDSettings(preset.encoder, preset.image_size, preset.steps, 2 * preset.batch, learning_rate=1e-3)
 
+    @classmethod
+    def uses_scorer(cls, settings: DeepSVDDSettings) -> bool:
+        return settings.score == SCORER
+
     def build_encoder(self, channels: int) -> Centred:
         body = EncoderSpec.of(self.settings.encoder).build(channels, self.settings.image_size)
         return Centred(body, width_of(self.settings.encoder))
@@ -145,8 +149,9 @@ class DeepSVDD(Kind):
         )
         return DeepSVDDModule(self.encoder, *scorers, reduction=self.reduction)
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.settings.score == CENTRE else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != CENTRE
 
     def random_init(self, images: Images) -> Self:
         encoder, channels, _, _ = self._first(images)

@@ -12,7 +12,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
     Raises InputError for a device that this machine lacks or torch does not know.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

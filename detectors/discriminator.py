@@ -153,7 +153,7 @@ class DiscriminatorModule(LevelsModule):
         return nn.functional.normalize(_mean_and_max(features), dim=1)
 
     def rows(self, features: Tensor) -> Tensor:
-        return self.embed(features)
+        return self.embed(features) if self.normalises else _mean_and_max(features)
 
     def locations(self, features: Tensor) -> Tensor:
         return features.movedim(1, -1)
@@ -198,6 +198,10 @@ class Discriminator(FrozenKind):
     @classmethod
     def settings_for(cls, preset: Preset) -> DiscriminatorSettings:
         return DiscriminatorSettings(preset.image_size, best_encoder(preset))
+
+    @classmethod
+    def uses_scorer(cls, settings: DiscriminatorSettings) -> bool:
+        return settings.score == HIDDEN
 
     @property
     def changes_features(self) -> bool:
@@ -289,6 +293,10 @@ class Discriminator(FrozenKind):
     def pseudo_are_images(self) -> bool:
         return not self.changes_features
 
+    def draws_worth(self, wanted: int) -> int:
+        """One of augmented images, which a frozen encoder sees for this alone; all of changed features."""
+        return wanted if self.changes_features else 1
+
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         clean = as_images(images)
         return None if self.changes_features else super().pseudo_anomalies(clean, generator)
@@ -318,8 +326,9 @@ class Discriminator(FrozenKind):
     def kind_of_scores(self) -> str:
         return f"{super().kind_of_scores()}, {self.settings.score}"
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return super().score_embeddings(embeddings) if self.settings.score == HIDDEN else None
+    @classmethod
+    def scores_embeddings(cls, settings: DiscriminatorSettings) -> bool:
+        return settings.score == HIDDEN
 
     def take_training(self, other: Self) -> None:
         super().take_training(other)

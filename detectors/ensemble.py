@@ -18,9 +18,12 @@ from augmentations.randomness import generator
 from detectors import registry
 from detectors.base import Detector, Progress
 from detectors.files import State
-from detectors.images import Images, as_images, pieces
-from detectors.kind import strip_prefix
+from detectors.frozen_levels import LevelsModule
+from detectors.images import Images, as_images
+from detectors.kind import ENCODER, strip_prefix
 from detectors.scoring import ScoringModule
+from detectors.shared_encoders import encoder_owners, share_encoders
+from detectors.shared_features import Levels
 
 HELD_OUT = 0.15  # of the images that ``fit`` is given: scores are normalised by what members never saw
 UPPER = 0.95  # the quantile of normal scores that is 1 after normalisation, where scores are not distances
@@ -122,7 +125,7 @@ def combine_normalized(scores: Iterable[Tensor], normalizations: Sequence[Normal
 
 
 class EnsembleModule(ScoringModule):
-    """The scoring graphs of all members side by side."""
+    """The scoring graphs of all members side by side; an encoder that several have sees a batch once."""
 
     def __init__(
         self,
@@ -135,10 +138,22 @@ class EnsembleModule(ScoringModule):
         self.combine = combine
         self.members: Sequence[ScoringModule] = nn.ModuleList(members)  # type: ignore[assignment]
         self.normalizations, self.map_normalizations = tuple(normalizations), tuple(map_normalizations)
+        # For each member the first with its encoder: found here, for tracing shows stand-ins of modules.
+        encoders = [getattr(member, "encoder", member) for member in members]
+        self.owners = [next(i for i, other in enumerate(encoders) if other is encoder) for encoder in encoders]
 
     def features(self, images: Tensor) -> list[Any]:
         """What each member computes from the images."""
-        return [member.features(images) for member in self.members]
+        levels: dict[int, Levels] = {}
+        features = []
+        for member, owner in zip(self.members, self.owners, strict=True):
+            if isinstance(member, LevelsModule):
+                if owner not in levels:
+                    levels[owner] = member.levels(images)
+                features.append(member.from_levels(levels[owner]))
+            else:
+                features.append(member.features(images))
+        return features
 
     def embed(self, features: list[Any]) -> Tensor:
         embeddings = [member.embed(own) for member, own in zip(self.members, features, strict=True)]
@@ -152,8 +167,9 @@ class EnsembleModule(ScoringModule):
         maps = (member.map(own, size) for member, own in zip(self.members, features, strict=True))
         return combine_normalized(maps, self.map_normalizations, self.combine)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        scores, maps = zip(*(member(images) for member in self.members), strict=True)
+    def score_and_map(self, features: list[Any], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        pairs = (member.score_and_map(own, size) for member, own in zip(self.members, features, strict=True))
+        scores, maps = zip(*pairs, strict=True)
         return (
             combine_normalized(scores, self.normalizations, self.combine),
             combine_normalized(maps, self.map_normalizations, self.combine),
@@ -165,7 +181,7 @@ class Ensemble(Detector):
 
     score, score_map: the maximum or mean of the members', each normalised by scores and maps of held-out normal images
     (``normalizations``). embed: the members' embeddings side by side, of unit norm. pseudo_anomalies: of the members
-    that have any, in turns.
+    that have any, in turns. Members whose encoders stay as they were built, and are equal, have one between them.
     """
 
     name = "ensemble"
@@ -185,6 +201,7 @@ class Ensemble(Detector):
             raise unknown_name("combine", combine, list(COMBINATIONS))
         self.combine = combine
         self.members = tuple(members)
+        share_encoders(self.members)
         self.device = members[0].device
         kinds = {member.kind_of_scores() for member in members}
         # Scores of several kinds have their zero at the median of normal images.
@@ -197,7 +214,7 @@ class Ensemble(Detector):
         Raises InputError as the constructor does, and FloatingPointError for scores that nothing can be compared by.
         """
         ensemble, whole = cls(members, combine), as_images(images)
-        pairs = [_scores_and_pixels(member, whole) for member in members]
+        pairs = ensemble._scores_and_pixels(whole)
         are_distances = [member.score_is_distance for member in members]
         kinds = [member.kind_of_scores() for member in members]
         scores, maps = (normalizations(part, are_distances, kinds) for part in zip(*pairs, strict=True))
@@ -276,15 +293,22 @@ class Ensemble(Detector):
     def state(self) -> State:
         self._require_normalization()
         states = [member.state() for member in self.members]
+        owners = encoder_owners(self.members)
         settings: dict[str, Any] = {
             "detector": self.name,
             "combine": self.combine,
+            "encoders": owners,
             "members": [state.settings for state in states],
             "normalizations": self.normalizations,
             "map_normalizations": self.map_normalizations,
         }
         trained, fitted = (
-            {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in getattr(state, part).items()}
+            {
+                f"{i}.{name}": tensor
+                for i, state in enumerate(states)
+                for name, tensor in getattr(state, part).items()
+                if owners[i] == i or not name.startswith(ENCODER)
+            }
             for part in ("trained", "fitted")
         )
         return State(settings, trained, fitted)
@@ -294,18 +318,34 @@ class Ensemble(Detector):
         """The ensemble whose ``state`` this is. Raises InputError when a part is missing or does not fit."""
         saved = state.settings
         try:
-            members = [
-                registry.get(settings["detector"]).from_state(
-                    State(settings, strip_prefix(state.trained, f"{i}."), strip_prefix(state.fitted, f"{i}.")), device
-                )
-                for i, settings in enumerate(saved["members"])
-            ]
+            members = []
+            for i, settings in enumerate(saved["members"]):
+                shared = strip_prefix(state.trained, f"{saved['encoders'][i]}.")
+                trained = {name: tensor for name, tensor in shared.items() if name.startswith(ENCODER)}
+                trained |= strip_prefix(state.trained, f"{i}.")
+                own = State(settings, trained, strip_prefix(state.fitted, f"{i}."))
+                members.append(registry.get(settings["detector"]).from_state(own, device))
             return cls(members, saved["combine"]).with_normalization(
                 saved["normalizations"], saved["map_normalizations"]
             )
         except (KeyError, IndexError, TypeError) as error:
             reason = f"is incomplete ({type(error).__name__}: {error})"
             raise InputError("a saved ensemble", reason, "make and save it again") from error
+
+    @torch.no_grad()
+    def _scores_and_pixels(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of each member the scores of images (n,), and evenly spaced pixels of their maps."""
+        self.channels = self.members[0].channels
+        size = images.shape[2], images.shape[3]
+        modules = [member.module() for member in self.members]
+        module = EnsembleModule(modules, (), ()).eval()
+        scores, pixels = (list[list[Tensor]]([[] for _ in modules]) for _ in range(2))
+        for features in self._features(module, self.require_size(images)):
+            for i, (member, own) in enumerate(zip(modules, features, strict=True)):
+                score, score_map = member.score_and_map(own, size)
+                scores[i].append(score.cpu())
+                pixels[i].append(_some_pixels(score_map.cpu(), len(images)))
+        return [(torch.cat(scores[i]), torch.cat(pixels[i])) for i in range(len(modules))]
 
     def _require_normalization(self) -> None:
         if not hasattr(self, "normalizations"):
@@ -318,9 +358,7 @@ def _restored(values: Sequence[float]) -> Normalization:
     return Normalization(values[0], values[1], bool(values[2]))
 
 
-def _scores_and_pixels(member: Detector, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores of images (k,), and evenly spaced pixels of their maps, all of them where they are few."""
-    step = -(-len(images) * images.shape[2] * images.shape[3] // MAX_PIXELS) | 1  # odd, to meet every column
-    pairs = (member.score_and_map(piece) for piece in pieces(images))
-    scores, pixels = zip(*((score, score_map.flatten()[::step].clone()) for score, score_map in pairs), strict=True)
-    return torch.cat(scores), torch.cat(pixels)
+def _some_pixels(maps: Tensor, of: int) -> Tensor:
+    """Evenly spaced pixels (k,) of maps (n,H,W), all of them where they are few, if there are ``of`` maps in all."""
+    step = -(-of * maps.shape[1] * maps.shape[2] // MAX_PIXELS) | 1  # odd, to meet every column
+    return maps.flatten()[::step].clone()

@@ -100,11 +100,11 @@ class FrozenModule(LevelsModule):
 
     def embed(self, features: Any) -> Tensor:
         """Pooled levels, each of unit norm, side by side: none speaks louder because it has more channels."""
-        pooled = [nn.functional.normalize(level.mean((2, 3)), dim=1) for level in self._of_images(features)]
+        pooled = [nn.functional.normalize(level, dim=1) for level in self._pooled(features)]
         return nn.functional.normalize(torch.cat(pooled, 1), dim=1)
 
     def rows(self, features: Any) -> Tensor:
-        return self.embed(features)
+        return self.embed(features) if self.normalises else torch.cat(self._pooled(features), 1)
 
     def locations(self, features: Any) -> Tensor:
         """(N,h,w,d) the channels that were picked, of the map's levels on one grid."""
@@ -124,14 +124,13 @@ class FrozenModule(LevelsModule):
     def map(self, features: Any, size: tuple[int, int]) -> Tensor:
         return upsample(self._location_scores(features), size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(images)
+    def score_and_map(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scores = self._location_scores(features)
         of_image = super().score(features) if self.settings.score == POOLED else self._summary(scores)
-        return of_image, upsample(scores, (images.shape[2], images.shape[3]))
+        return of_image, upsample(scores, size)
 
-    def _of_images(self, features: Any) -> Levels:
-        return chosen(features, self.settings.image_levels)
+    def _pooled(self, features: Any) -> list[Tensor]:
+        return [level.mean((2, 3)) for level in chosen(features, self.settings.image_levels)]
 
     def _location_scores(self, features: Any) -> Tensor:
         assert self.map_scorer is not None
@@ -177,8 +176,9 @@ class Frozen(FrozenKind):
     def kind_of_scores(self) -> str:
         return f"{super().kind_of_scores()}, {self.settings.score}"
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return super().score_embeddings(embeddings) if self.pools else None
+    @classmethod
+    def scores_embeddings(cls, settings: FrozenSettings) -> bool:
+        return settings.score == POOLED
 
     def extra_state(self) -> dict[str, Any]:
         return {"map_levels": self.map_levels, "picked": self.picked, "grid": self.grid}

@@ -19,6 +19,8 @@ from detectors.scorers.standardized import Standardized
 from detectors.scoring import ScoringModule, TwoStageModule, some_rows
 from detectors.shared_features import Levels
 
+# px that pretrained features are computed at: below, of too few locations; above, they cost more than they show.
+SMALLEST_INPUT, LARGEST_INPUT = 64, 256
 MOST_LOCATIONS = 32 * 32  # of a grid that is chosen where none is named
 LOCATION_VALUES = 2**27  # features kept at once to fit a model for each location: 512 MiB; above, fewer images are used
 
@@ -65,11 +67,11 @@ class FrozenKind(Kind):
         return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
-        return Standardized(super().make_scorer(per_location=per_location))
+        scorer = super().make_scorer(per_location=per_location)
+        return Standardized(scorer) if scorer.normalised else scorer
 
     def is_per_location(self, scorer: Scorer) -> bool:
-        assert isinstance(scorer, Standardized)
-        return super().is_per_location(scorer.scorer)
+        return super().is_per_location(scorer.scorer if isinstance(scorer, Standardized) else scorer)
 
     @property
     def pools(self) -> bool:
@@ -92,6 +94,7 @@ class FrozenKind(Kind):
             if start == 0:
                 is_kept = self._choose_locations(features, len(whole), per_location)
                 module = self.scoring_module().eval()
+                module.scorer = scorer = self.make_scorer()  # says which rows it wants
             rows.append(module.rows(features))
             every = module.locations(features)
             kept = is_kept[start : start + len(every)].to(every.device)
@@ -99,7 +102,7 @@ class FrozenKind(Kind):
             start += len(every)
         of_locations = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         if self.pools:
-            self.scorer, self.map_scorer = self.make_scorer().fit(torch.cat(rows)), of_locations
+            self.scorer, self.map_scorer = scorer.fit(torch.cat(rows)), of_locations
         else:
             self.scorer = of_locations
         return self
@@ -120,9 +123,9 @@ class FrozenKind(Kind):
         module = self.module()
         whole = self.require_size(as_images(images))
         size = whole.shape[2], whole.shape[3]
-        pairs = [(module.score(f).cpu(), module.map(f, size).cpu()) for f in self._features(module, whole)]
+        pairs = [module.score_and_map(features, size) for features in self._features(module, whole)]
         scores, maps = zip(*pairs, strict=True)
-        return torch.cat(scores), torch.cat(maps)
+        return torch.cat([part.cpu() for part in scores]), torch.cat([part.cpu() for part in maps])
 
     def pixels_evaluated(self, height: int, width: int) -> int:
         side = EncoderSpec.of(self.settings.encoder).input_size or 1
@@ -144,9 +147,15 @@ class FrozenKind(Kind):
             yield computed
 
 
-def best_encoder(preset: Preset) -> str:
-    """The pretrained encoder that packages on this machine have, or the preset's with random weights."""
-    return LITE0 if lite0_is_installed() else preset.encoder
+def best_encoder(preset: Preset) -> str | EncoderSpec:
+    """The pretrained encoder that packages on this machine have, or the preset's with random weights.
+
+    It sees images twice as large as what is trained from scratch, within the sizes that its weights make sense of.
+    """
+    if not lite0_is_installed():
+        return preset.encoder
+    size = min(max(2 * preset.image_size, SMALLEST_INPUT), LARGEST_INPUT)
+    return EncoderSpec.canonical({"name": LITE0, "input_size": size})
 
 
 def contiguous_levels(encoder: nn.Module, images: Tensor) -> Levels:

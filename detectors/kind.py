@@ -22,6 +22,7 @@ from detectors.scorers import Scorer, ScorerSpec
 from detectors.scoring import TwoStageModule, some_rows
 from detectors.shared_features import SharedFeatures
 
+ENCODER = "encoder."  # what the names of its tensors begin with, in files
 LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
 
 
@@ -97,6 +98,16 @@ class Kind(Detector):
         return cls.uses_augmentation
 
     @classmethod
+    def family_of(cls, settings: Any) -> str | None:
+        """The family of augmentations that pseudo anomalies of a kind without an augmentation belong to, if any."""
+        return None
+
+    @classmethod
+    def uses_scorer(cls, settings: Any) -> bool:
+        """Whether the scores of images are the scorer's; if not, candidates that differ in it alone are the same."""
+        return True
+
+    @classmethod
     def require_space(cls, augmentation: type[Augmentation]) -> None:
         """Raise InputError for an augmentation that changes what this kind does not show to what it trains."""
         if augmentation.space not in cls.spaces:
@@ -107,6 +118,11 @@ class Kind(Detector):
     def needs(cls, settings: Any) -> int:
         """Side in pixels that images must have at least for these settings to show what they can."""
         return settings.image_size
+
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        """Whether ``score_embeddings`` gives any with these settings, known before training."""
+        return True
 
     @property
     def reduction(self) -> int:
@@ -154,6 +170,7 @@ class Kind(Detector):
         """The second stage: scorers of pooled features, and of features by location, of normal images."""
         self._require("encoder")
         module = self.scoring_module()
+        module.scorer = scorer = self.make_scorer()  # says which rows it wants
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
@@ -163,7 +180,7 @@ class Kind(Detector):
             rows.append(module.rows(features))
             every = module.locations(features)
             places.append(every if per_location else some_rows(every, share, source))
-        scorer = self.make_scorer().fit(torch.cat(rows))
+        scorer = scorer.fit(torch.cat(rows))
         self.map_scorer = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         self.scorer = scorer
         return self
@@ -204,8 +221,13 @@ class Kind(Detector):
         return f"{self.reference()}, {self.scorer_spec.name}"
 
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None."""
+        """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None, and
+        says so by ``scores_embeddings``."""
+        if not self.scores_embeddings(self.settings):
+            return None
         self._require("scorer")
+        if not self.scorer.normalised:
+            return None
         return self.scorer.score(embeddings.to(self.device)).cpu()
 
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
@@ -276,7 +298,7 @@ class Kind(Detector):
 
     def _encoder_state(self) -> dict[str, Tensor]:
         self._require("encoder")
-        return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+        return {f"{ENCODER}{name}": tensor for name, tensor in self.encoder.state_dict().items()}
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Self:
@@ -293,7 +315,7 @@ class Kind(Detector):
             )
             with without_weights():
                 encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
-            encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
+            encoder.load_state_dict(strip_prefix(state.trained, ENCODER))
             detector._set_encoder(encoder, saved["channels"])
             detector.restore_extra(saved)
             detector.restore_trained(state)

@@ -90,9 +90,9 @@ class PatchModule(ScoringModule):
     def map(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         return self._map_of(self.patch_scores(features), size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.patch_scores(self.features(images))
-        return scores.amax((1, 2)), self._map_of(scores, (images.shape[2], images.shape[3]))
+    def score_and_map(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        scores = self.patch_scores(features)
+        return scores.amax((1, 2)), self._map_of(scores, size)
 
     def _map_of(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         seen = -(-size[0] // self.reduction), -(-size[1] // self.reduction)
@@ -191,8 +191,9 @@ class PatchClassifier(Classifier):
         self.density, self.density_reason, self.size = density, reason, (whole.shape[2], whole.shape[3])
         return self
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None  # a score is made of those of patches
+    @classmethod
+    def scores_embeddings(cls, settings: PatchSettings) -> bool:
+        return False  # a score is made of those of patches
 
     def require_size(self, images: Tensor) -> Tensor:
         size = images.shape[2], images.shape[3]

@@ -53,5 +53,6 @@ class Pixels(Kind):
     def scoring_module(self) -> PixelsModule:
         return PixelsModule(self.encoder, getattr(self, "scorer", None), getattr(self, "map_scorer", None))
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None  # a score is one of pixels, whose length the embedding has lost
+    @classmethod
+    def scores_embeddings(cls, settings: PixelsSettings) -> bool:
+        return False  # a score is one of pixels, whose length the embedding has lost

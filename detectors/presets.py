@@ -54,6 +54,6 @@ PRESETS = {
 
 def get_preset(name: str) -> Preset:
     """The preset of that name. Raises InputError for an unknown one."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise unknown_name("preset", name, list(PRESETS))
     return PRESETS[name]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from augmentations import InputError, make
+from augmentations import InputError, get, make
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.base import Progress
@@ -120,6 +120,14 @@ class Rotation(ProxyKind):
     def has_pseudo_anomalies(cls) -> bool:
         return True
 
+    @classmethod
+    def family_of(cls, settings: RotationSettings) -> str:
+        return get("rotation").family
+
+    @classmethod
+    def uses_scorer(cls, settings: RotationSettings) -> bool:
+        return settings.score == SCORER
+
     @property
     def proxy_accuracy(self) -> float | None:
         """How often the classifier of turns is right; None without training.
@@ -181,8 +189,9 @@ class Rotation(ProxyKind):
         ]
         return {"proxy_accuracy": torch.cat(right).mean().item()}
 
-    def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
-        return None if self.needs_head else super().score_embeddings(embeddings)
+    @classmethod
+    def scores_embeddings(cls, settings: Any) -> bool:
+        return settings.score != CLASSIFIER
 
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor:
         return augmented(make("rotation"), as_images(images), generator, self.device)

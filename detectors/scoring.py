@@ -34,9 +34,12 @@ class ScoringModule(nn.Module, ABC):
     def map(self, features: Any, size: tuple[int, int]) -> Tensor:
         """(N,H,W) anomaly scores by pixel, for images of ``size``."""
 
+    def score_and_map(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """``score`` and ``map`` together; a module whose score is made from its map computes that once."""
+        return self.score(features), self.map(features, size)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(images)
-        return self.score(features), self.map(features, (images.shape[2], images.shape[3]))
+        return self.score_and_map(self.features(images), (images.shape[2], images.shape[3]))
 
 
 class TwoStageModule(ScoringModule):
@@ -60,8 +63,13 @@ class TwoStageModule(ScoringModule):
         return pool(features)
 
     def rows(self, features: Tensor) -> Tensor:
-        """(N,d) what the scorer sees of an image."""
-        return pool(features)
+        """(N,d) what the scorer sees of an image: pooled features, L2-normalised unless it wants them as they are."""
+        return pool(features) if self.normalises else features.mean((2, 3))
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the scorer sees L2-normalised rows."""
+        return self.scorer is None or self.scorer.normalised
 
     def locations(self, features: Tensor) -> Tensor:
         """(N,h,w,d) what the map's scorer sees of each location."""

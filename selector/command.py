@@ -2,12 +2,14 @@
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
@@ -18,22 +20,32 @@ import augmentations
 import detectors
 from augmentations import InputError
 from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
+from selector.detection.detections import Detections
 from selector.detection.image_file import ImageFile, image_files
 from selector.detection.output_folder import DetectionFolder
-from selector.detection.watch import listed as listed_now
-from selector.detection.watch import watch_folder
+from selector.detection.watch import files_now, watch_folder
 from selector.export.formats import ExportError
 from selector.inputs.files import FileList, escaped, printable
+from selector.inputs.limits import resolve_limit
+from selector.inputs.reader import Images, files_of
 from selector.inputs.splits import first_folder
 from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
-from selector.zoo.disk import StorageError, disk_errors
-from selector.zoo.grid_file import read_grid_file
+from selector.zoo.disk import StorageError, as_storage_error, disk_errors
+from selector.zoo.grid_file import ENCODER_EXAMPLE, parse_encoder, read_grid_file
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
+STOPPED = 128 + signal.SIGINT  # by Ctrl-C, as shells have it
 ROUNDING = 1e-5  # p-values are stored with six digits
+
+MaxMegapixels = Annotated[
+    float | None,
+    typer.Option(
+        help="The largest picture that a file may hold. [default: 300, or the environment variable SSAD_MAX_MEGAPIXELS]"
+    ),
+]
 
 app = typer.Typer(
     name="ssad",
@@ -65,11 +77,16 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's default.")
+        str,
+        typer.Option(
+            help=f"{', '.join(detectors.ENCODERS)} (random weights); lite0 (pretrained, of the extra `pretrained`); "
+            "torchvision/NAME, timm/NAME or module:Class; or its arguments as JSON, such as "
+            f"'{ENCODER_EXAMPLE}'. auto: each detector's default. Nothing is downloaded."
+        ),
     ] = "auto",
     grid: Annotated[
         Path | None,
-        typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
+        typer.Option(help="JSON or TOML file of augmentations, detectors, scorers (with their settings) and encoder."),
     ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
     image_size: Annotated[
@@ -98,13 +115,16 @@ def select(
     retry_failed: Annotated[
         bool, typer.Option(help="Try every failed candidate again; those that lacked memory are, in any case.")
     ] = False,
+    max_megapixels: MaxMegapixels = None,
 ) -> None:
     """Train a zoo of detectors and choose the best one without labels.
 
     Example: ssad select --train good/ --test incoming/ --out run/
     """
     chosen = {"augmentations": augmentation, "detectors": detector, "scorers": scorer}
-    parts = {name: names for name, names in chosen.items() if names}
+    parts: dict[str, Any] = {name: names for name, names in chosen.items() if names}
+    if encoder != "auto":
+        parts["encoder"] = parse_encoder(encoder)
     for name, part in (read_grid_file(grid) if grid else {}).items():
         if name in parts:
             raise InputError(f"--grid {grid}", f"has {name}, which an option gives too", "leave one of the two out")
@@ -113,7 +133,6 @@ def select(
         train,
         test,
         **parts,
-        encoder=encoder,
         criterion=criterion.split(",") if "," in criterion else criterion,
         preset=preset,
         image_size=image_size,
@@ -129,6 +148,7 @@ def select(
         search=search,
         trials=trials,
         retry_failed=retry_failed,
+        max_megapixels=max_megapixels,
     )
     print_selection(selection)
 
@@ -137,6 +157,12 @@ def print_selection(selection: Selection) -> Path:
     """Print the verdict and where everything is; returns the path of the report."""
     for sentence in filter(None, (*selection.verdict, selection.why().summary)):
         print(sentence)
+    run = selection.zoo.store.run
+    for item in run["skipped"]:
+        print(f"skipped {item['name']} ({item['role']}): {item['reason']}")
+    for note in run["notes"]:
+        if note not in run["warnings"]:  # which the verdict has
+            print(f"Noticed: {note}.")
     n_to_retry = sum(bool(record.get("retry")) for _, record in selection.zoo.records())
     if n_to_retry:
         print(
@@ -179,6 +205,7 @@ def detect(
     watch: Annotated[
         bool, typer.Option(help="Score images as they arrive in the folder, until Ctrl-C; skips unreadable ones.")
     ] = False,
+    max_megapixels: MaxMegapixels = None,
 ) -> None:
     """Score images with the chosen detector: a CSV row, a JSON line and a heatmap for each image.
 
@@ -200,18 +227,31 @@ def detect(
         "fdr": fdr,
         "cross": cross,
     }
-    listed = {} if watch else {file.name: file for file in image_files(images)}
-    results = DetectionFolder(out, request, images, overwrite, extend=watch)
-    with disk_errors(out, kept="finished images are kept, and the detection can be resumed"):
+    resolve_limit(max_megapixels)
+    options: dict[str, Any] = {"false_alarm_rate": rate, "cross": cross, "max_megapixels": max_megapixels}
+    batches_of: Batches = partial(selection.detect_batches, skip_unreadable=watch or skip_unreadable, **options)
+    source = None if watch else files_of(images)
+    listed = {} if source is None else {file.name: file for file in image_files(source)}
+    with (
+        disk_errors(out, kept="finished images are kept, and the detection can be resumed"),
+        DetectionFolder(out, request, images, overwrite, extend=watch) as results,
+    ):
         if watch:
-            _watch(selection, images, results, rate, cross)
+            _watch(selection, images, results, batches_of)
         else:
-            largest = None if fdr is None else _largest_rejected(selection, images, rate, cross, skip_unreadable, fdr)
-            _detect_all(selection, images, results, rate, cross, skip_unreadable, listed, largest)
-        table = results.finish()
+            largest = None if fdr is None else _largest_rejected(batches_of(images), fdr)
+            _detect_all(selection, images, results, batches_of, listed, largest)
+        left_out = files_now(images) if source is None else source
+        results.add_unreadable(left_out.unlisted if watch else ())
+        resizing = results.resizing(selection.zoo.store.run["settings"]["image_size"])
+        table = results.finish([*left_out.notes, *resizing])
     for row in results.rows:
         if row["verdict"].startswith("unreadable"):
             print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
+    for note in (*left_out.notes, *results.notes()):
+        print(f"Warning: {note}.")
+    for note in resizing:
+        print(f"Noticed: {note}.")
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
     print(
         f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
@@ -224,11 +264,11 @@ def detect(
     print(f"heatmaps  {printable(out / 'heatmaps')}")
 
 
-def _largest_rejected(
-    selection: Selection, images: Path, rate: float, cross: bool, skip_unreadable: bool, fdr: float
-) -> float:
+Batches = Callable[..., Iterator[tuple[Detections, Images]]]  # ``detect_batches`` with its settings
+
+
+def _largest_rejected(batches: Iterable[tuple[Detections, Images]], fdr: float) -> float:
     """The largest p-value that Benjamini and Hochberg reject among all images; -1 where it is none."""
-    batches = selection.detect_batches(images, rate, cross, skip_unreadable)
     p = torch.cat([detections.p_values for detections, _ in batches])
     rejected = p[benjamini_hochberg(p, fdr)]
     return rejected.max().item() if len(rejected) else -1.0
@@ -238,9 +278,7 @@ def _detect_all(
     selection: Selection,
     images: Path,
     results: DetectionFolder,
-    rate: float,
-    cross: bool,
-    skip_unreadable: bool,
+    batches_of: Batches,
     listed: Mapping[str, ImageFile],
     largest_rejected: float | None,
 ) -> None:
@@ -252,8 +290,7 @@ def _detect_all(
     done = {name for name, file in listed.items() if results.is_current(file)}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=len(listed), completed=len(done))
-        batches = selection.detect_batches(images, rate, cross, skip_unreadable, lambda name: name not in done)
-        for detections, read in batches:
+        for detections, read in batches_of(images, wanted=lambda name: name not in done):
             if largest_rejected is not None:
                 detections = replace(detections, is_anomaly=detections.p_values <= largest_rejected)
             results.add(detections, read, selection.map_scale, listed)
@@ -261,37 +298,39 @@ def _detect_all(
             progress.update(task, advance=len(detections.names))
 
 
-def _watch(selection: Selection, folder: Path, results: DetectionFolder, rate: float, cross: bool) -> None:
+def _watch(selection: Selection, folder: Path, results: DetectionFolder, batches_of: Batches) -> None:
     print(f"watching {printable(folder)}; Ctrl-C ends it and writes the table", file=sys.stderr)
     if not results.is_same_source:  # images that were moved away since keep their rows, those of other folders don't
-        names = {file.name for file in listed_now(folder)}
+        names = {file.name for file in image_files(files_now(folder))}
         results.drop([row["name"] for row in results.rows if row["name"] not in names])
     try:
         for files in watch_folder(folder, results.is_current):
             try:
-                _detect_new(selection, files, results, rate, cross)
+                _detect_new(selection, files, results, batches_of)
             except InputError:  # none of them can be read
                 for file in files:
                     try:
-                        _detect_new(selection, [file], results, rate, cross)
+                        _detect_new(selection, [file], results, batches_of)
                     except InputError as error:
                         results.add_unreadable([(file.name, error.rule)])
     except KeyboardInterrupt:
-        unread = [file.name for file in listed_now(folder) if file.name not in results]
+        unread = [file.name for file in image_files(files_now(folder)) if file.name not in results]
         results.add_unreadable((name, "was not complete when the watch ended") for name in unread)
 
 
 def _detect_new(
-    selection: Selection, files: Sequence[ImageFile], results: DetectionFolder, rate: float, cross: bool
+    selection: Selection, files: Sequence[ImageFile], results: DetectionFolder, batches_of: Batches
 ) -> None:
     source = FileList([file.path for file in files], [file.name for file in files])
     by_name = {file.name: file for file in files}
-    for detections, read in selection.detect_batches(source, rate, cross, True):
+    for detections, read in batches_of(source):
         results.add(detections, read, selection.map_scale, by_name)
         results.add_unreadable(detections.skipped)
-        rows = zip(detections.names, detections.p_values.tolist(), detections.table.verdict, strict=True)
-        for name, p, verdict in rows:
-            print(f"{verdict}  p {p:.3g}  {name}", flush=True)
+        rows = zip(
+            *(detections.names, detections.p_values.tolist(), detections.table.verdict, detections.remarks), strict=True
+        )
+        for name, p, verdict, remark in rows:
+            print(f"{verdict}  p {p:.3g}  {name}{f' ({remark})' if remark else ''}", flush=True)
 
 
 @app.command()
@@ -319,7 +358,10 @@ def export(
     print(f"exported {printable(load(run).export(out, overwrite))}")
 
 
-def _add_commands() -> None:
+def _add_commands(arguments: Sequence[str]) -> None:
+    """Add what other packages have, unless the command is one of ours: loading them takes longer than some commands."""
+    if arguments[:1] in [[own.callback.__name__] for own in app.registered_commands if own.callback]:
+        return
     for entry in entry_points(group="ssad.commands"):
         try:
             command = entry.load()
@@ -333,16 +375,25 @@ def _add_commands() -> None:
 
 
 def main() -> None:
-    """Run the command: bad input is one sentence on standard error and exit code 2, never a traceback."""
+    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; no traceback."""
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal has no character for
-    _add_commands()
     try:
+        _add_commands(sys.argv[1:])
         app()
+    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
+        sys.exit(STOPPED)
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(
-            escaped(f"ssad: {error}"), style="red", markup=False, highlight=False
-        )
-        sys.exit(BAD_INPUT)
+        _refuse(error)
+    except OSError as error:  # of a disk, wherever a command that another package adds writes
+        stored = as_storage_error(error, Path(error.filename or "the disk"))
+        if stored is None:
+            raise
+        _refuse(stored)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(escaped(f"ssad: {error}"), style="red", markup=False, highlight=False)
+    sys.exit(BAD_INPUT)

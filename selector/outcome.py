@@ -15,7 +15,7 @@ import detectors
 from augmentations import InputError
 from augmentations.hyperparameters import from_json
 from detectors import Detector, files
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.detection.cross_conformal import (
     Calibration,
     Fold,
@@ -23,7 +23,8 @@ from selector.detection.cross_conformal import (
     cross_calibrate,
     smallest_cross_rate,
 )
-from selector.execution import resolve_engine
+from selector.execution import Engine, resolve_engine
+from selector.inputs.image_checks import Profile
 from selector.ranking.cross_fit import Correction, CrossFitPValue
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import Rule
@@ -40,8 +41,12 @@ class Outcome:
     """What a selection found: the ranking of all candidates, and the detector that the best of them form together.
 
     cross_fit_p_values: of the test images without which other candidates would have been chosen.
+    train_profile: what the train images are like, which images to detect in are compared with.
     correction: whether these correct the p-values of the test images, or why not.
+    engine: where more is trained, as for a cross-conformal calibration; None: local workers.
     """
+
+    engine: Engine | None = None
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Outcome:
         correction: Correction,
     ) -> None:
         self.zoo = zoo
+        self.train_profile = _profile(zoo.store)
         self.result = result
         self.cross_fit_p_values = tuple(cross_fit_p_values)
         self.correction = correction
@@ -110,7 +116,7 @@ class Outcome:
         store, stored = self.zoo.store, self.zoo.calibration(self._members)
         if cross:
             with store.locked():
-                engine = resolve_engine(None, None, self.zoo.device)
+                engine = resolve_engine(self.engine, None, self.zoo.device)
                 return cross_calibrate(store, self.members, engine, self.zoo.device, stored["map_maxima"])
         groups = self.calibration_groups
         fold = Fold(self.detector, stored["scores"], groups)
@@ -127,7 +133,8 @@ class Outcome:
         without it, where the choice could be repeated."""
         test = self.zoo.scores(self._members).test_scores
         assert test is not None
-        p = p_values(self.zoo.calibration(self._members)["scores"], test, self.calibration_groups)
+        calibration = self.zoo.calibration(self._members)["scores"].double()
+        p = p_values(calibration, without_rounding(calibration, test), self.calibration_groups)
         for image in self.cross_fit_p_values:
             p[image.row] = image.p_value
         return p
@@ -165,12 +172,22 @@ class Outcome:
             result = _ranking(saved)
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
             zoo = Zoo(store, candidates, detectors.resolve_device(device))
+            for candidate_id in (*saved["members"], *result.table["candidate"]):
+                zoo[candidate_id]  # of no candidate, it would be a path like any other
             return cls(zoo, result, saved["members"], images, Correction(**saved["correction"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             reason = f"is not a complete selection ({type(error).__name__}: {error})"
             raise InputError(str(path), reason, "run the same `ssad select` again") from error
+
+
+def _profile(store: Store) -> Profile:
+    try:
+        return Profile.from_json(store.run["profile"])
+    except (KeyError, TypeError, ValueError) as error:
+        rule = "does not say what its train images are like (profile)"
+        raise InputError(str(store.root / "run.json"), rule, "select again in a new folder") from error
 
 
 def _ranking(saved: Mapping[str, Any]) -> Ranking:

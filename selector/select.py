@@ -2,16 +2,14 @@
 
 import platform
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from augmentations import InputError
 from augmentations.errors import whole_number
 from detectors import get_preset, resolve_device
 from selector.criteria import Criterion
@@ -19,11 +17,13 @@ from selector.evidence.evidence import Evidence
 from selector.execution import resolve_engine
 from selector.inputs import image_checks
 from selector.inputs.digests import image_digest
-from selector.inputs.reader import Images, fingerprint, read_images
+from selector.inputs.reader import SMALLEST_IMAGE_SIZE, Images, fingerprint, read_images
 from selector.inputs.splits import FEWEST_IMAGES, Groups, Splits, grouped, split
+from selector.inputs.versions import installed_version
 from selector.ranking import cross_fit
 from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
+from selector.ranking.requirements import require_evidence
 from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study, stored_proposals
@@ -68,6 +68,7 @@ def select_best(
     engine: Any = None,
     encoder: Any = "auto",
     retry_failed: bool = False,
+    max_megapixels: float | None = None,
 ) -> Selection:
     """Choose the best detector, augmentation and hyperparameters for these images, without labels.
 
@@ -103,10 +104,18 @@ def select_best(
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
-        encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
+        encoder: of the kinds that have one; "auto": their own. A name: "small", "resnet18" or "unpadded", which start
+            from random weights, "lite0" (pretrained, of the extra ``pretrained``), "torchvision/<architecture>" or
+            "timm/<architecture>", whose weights a cache on this machine holds; a mapping of the arguments of
+            ``detectors.encoders.EncoderSpec``, such as {"name": "torchvision/resnet18", "weights": "file.pth",
+            "layers": ["layer2", "layer3"]}; an ``EncoderSpec``; or an ``nn.Module``, whose class worker processes can
+            import and build without arguments. Nothing is downloaded.
         retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
-        engine: where candidates are trained: None for local workers, or an object as ``selector.execution.Engine``.
+        max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
+            SSAD_MAX_MEGAPIXELS says.
+        engine: where candidates are trained, and later the folds of a cross-conformal calibration: None for local
+            workers, or an object as ``selector.execution.Engine``.
     Returns:
         The ranking, the recommended detector, and what can be done with it.
     Raises:
@@ -122,20 +131,30 @@ def select_best(
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
         whole_number(name, value, minimum, f"try {remedy}")
     chosen = get_preset(preset)
-    chosen = chosen if image_size is None else replace(chosen, image_size=image_size)
+    if image_size is not None:
+        whole_number("image_size", image_size, SMALLEST_IMAGE_SIZE, "try 64")
+        chosen = replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
     plan = Plan.joined(auto.requests(augmentations, detectors, scorers), chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
-    _require_fields(resolve_decision(criterion, FEWEST_IMAGES, test is not None), plan)
+    has_test = test is not None
+    families = dict.fromkeys(each.family for each in plan.augmentations if each.space == "images")
+    fewest = resolve_decision(criterion, FEWEST_IMAGES, has_test)  # how many there are is known when they are read
+    require_evidence(fewest, plan.candidates(seed), families, has_test)
 
-    images = _read(train, test, plan.image_size, skip_unreadable)
+    images = _read(train, test, plan.image_size, skip_unreadable, max_megapixels)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
-    decision = resolve_decision(criterion, len(splits.validation), test is not None)
+    decision = resolve_decision(criterion, len(splits.validation), has_test)
     pixels, names = _divide(images, splits)
     settings = {"preset": preset, "image_size": plan.image_size, "seed": seed, "device": place.type}
-    run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
+    run = _describe(images, splits, numbers, searched, settings) | {
+        "names": names,
+        "sizes": _sizes(images, splits),
+        "encoders": [encoder.to_json() for encoder in plan.encoders],
+        "advice": auto.advice(detectors),
+    }
 
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -151,31 +170,20 @@ def select_best(
         with display(zoo, lambda: study.n_pending, progress) as on_done:
             study.run(workers, on_done)
         store.forget_features()
-        ranking = _rank(zoo, decision, seed)
-        affected = _affected(zoo, ranking, decision, seed, members)
-        correction = cross_fit.correction_of(decision, test is not None, searched.learns)
+        ranking = _rank(zoo, decision, seed, study.proposed_first)
+        affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
+        correction = cross_fit.correction_of(decision, has_test, searched.learns)
         selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
-        selection.temporary_folder = temporary
+        selection.temporary_folder, selection.engine = temporary, engine
         study.save(selection.ranking)
         selection.save()
     return selection
 
 
-def _require_fields(decision: Decision, plan: Plan) -> None:
-    """Refuse a criterion that a kind without pseudo anomalies can't support, before anything is trained."""
-    rule = decision.normal
-    lacking = [kind.name for kind, _ in plan.kinds if not kind.has_pseudo_anomalies()]
-    needing = [c.name for c in rule.criteria if {"augmented", "augmented_scores"} & set(c.needs)]
-    if rule.is_user_chosen and lacking and needing:
-        raise InputError(
-            f"criterion {needing[0]!r}",
-            f"needs pseudo anomalies, which detectors of the kind {lacking[0]!r} do not have",
-            f"leave {lacking[0]!r} out, or choose another criterion",
-        )
-
-
-def _read(train: Any, test: Any, image_size: int, skip_unreadable: bool) -> dict[str, Images]:
-    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable)
+def _read(
+    train: Any, test: Any, image_size: int, skip_unreadable: bool, max_megapixels: float | None
+) -> dict[str, Images]:
+    read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable, max_megapixels=max_megapixels)
     images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
     image_checks.require_pictures(images["train"])
     if test is not None:
@@ -225,6 +233,7 @@ def _describe(
             "groups": by_split,
             **{f"{role} images": fingerprint(read) for role, read in images.items()},
         },
+        "profile": image_checks.Profile.of(images["train"]).to_json(),
         "warnings": warnings,
         "notes": [*notes, *warnings, *image_checks.duplicates_across_splits(images["train"], splits)],
         "skipped": [{"role": role, "name": name, "reason": reason} for role, name, reason in skipped],
@@ -232,32 +241,32 @@ def _describe(
     }
 
 
-def installed_version(library: str) -> str:
-    """The version of a library, in words where it has none."""
-    try:
-        return version(library)
-    except PackageNotFoundError:  # a copy of the source that was never installed
-        return "not installed"
-
-
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     with disk_errors(Path(tempfile.gettempdir()), kept="nothing was begun"):
         return tempfile.TemporaryDirectory(prefix="ssad-")
 
 
-def _rank(zoo: Zoo, decision: Decision, seed: int) -> Ranking:
+def _rank(zoo: Zoo, decision: Decision, seed: int, tested: Sequence[str]) -> Ranking:
     records, evidence = _records_and_evidence(zoo)
     if not evidence:
-        reasons = sorted({record["reason"] for record in records.values()})
         again = any(record.get("retry") for record in records.values())
         remedy = "; the same command tries those again that failed for want of memory or by the device" * again
-        raise NothingToSelectError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}{remedy}")
-    shift = test_for_shift(evidence.values(), seed, zoo.store.groups("validation"))
-    return rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+        raise NothingToSelectError(_all_failed([record["reason"] for record in records.values()]) + remedy)
+    compared = (evidence[i] for i in tested if i in evidence)
+    shift = test_for_shift(compared, seed, zoo.store.groups("validation"))
+    ranking = rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+    if (ranking.table.status == "failed").all():  # trained, and still without what decides
+        remedy = "; what was trained is kept, and the same command with another criterion ranks it"
+        raise NothingToSelectError(_all_failed(list(ranking.table.reason)) + remedy)
+    return ranking
+
+
+def _all_failed(reasons: Collection[str]) -> str:
+    return f"all {len(reasons)} candidates failed: {'; '.join(sorted(set(reasons))[:3])}"
 
 
 def _affected(
-    zoo: Zoo, ranking: Ranking, decision: Decision, seed: int, members: int
+    zoo: Zoo, ranking: Ranking, decision: Decision, seed: int, members: int, tested: Sequence[str]
 ) -> tuple[cross_fit.CrossFitPValue, ...]:
     """The test images without which others would have been chosen."""
     store = zoo.store
@@ -273,6 +282,7 @@ def _affected(
         members,
         copies=[image_digest(image) for image in store.images["test"]],
         groups=store.groups("validation"),
+        tested=tested,
     )
 
     def calibration(candidate_id: str) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from selector.detection.conformal import benjamini_hochberg, validate_fdr
 from selector.detection.detections import Detections
+from selector.execution import Engine, resolve_engine
 from selector.export.export import export
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images, iterate_batches
@@ -47,6 +48,7 @@ class Selection(Outcome):
         fdr: float | None = None,
         cross: bool = False,
         skip_unreadable: bool = False,
+        max_megapixels: float | None = None,
     ) -> Detections:
         """Scores, conformal p-values, verdicts and score maps of images.
 
@@ -60,6 +62,8 @@ class Selection(Outcome):
             cross: calibrate by cross-conformal prediction, for few normal images; trains every member five times, once.
                 Twice the rate is what is proved, for candidates that were fixed before.
             skip_unreadable: leave unreadable files out and list them.
+            max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
+                SSAD_MAX_MEGAPIXELS says.
         Returns:
             What the detector says of each image; its ``table`` has one row per image.
         Raises:
@@ -71,7 +75,8 @@ class Selection(Outcome):
         """
         if fdr is not None:
             validate_fdr(fdr, self.calibration(cross).smallest_rate)
-        batches = [batch for batch, _ in self.detect_batches(images, false_alarm_rate, cross, skip_unreadable)]
+        read = self.detect_batches(images, false_alarm_rate, cross, skip_unreadable, max_megapixels=max_megapixels)
+        batches = [batch for batch, _ in read]
         p = torch.cat([batch.p_values for batch in batches])
         decided = torch.cat([batch.is_anomaly for batch in batches]) if fdr is None else benjamini_hochberg(p, fdr)
         return replace(
@@ -84,6 +89,8 @@ class Selection(Outcome):
             is_anomaly=decided,
             maps=torch.cat([batch.maps for batch in batches]),
             skipped=tuple(item for batch in batches for item in batch.skipped),
+            noticed=tuple(texts for batch in batches for texts in batch.noticed),
+            notes=batches[-1].notes,
         )
 
     def detect_batches(
@@ -93,6 +100,7 @@ class Selection(Outcome):
         cross: bool = False,
         skip_unreadable: bool = False,
         wanted: Callable[[str], bool] | None = None,
+        max_megapixels: float | None = None,
     ) -> Iterator[tuple[Detections, Images]]:
         """``detect`` in bounded memory.
 
@@ -102,6 +110,7 @@ class Selection(Outcome):
             cross: as for ``detect``.
             skip_unreadable: as for ``detect``.
             wanted: of files, only those are read whose name it accepts; None: all.
+            max_megapixels: as for ``detect``.
         Yields:
             The detections of one batch after another, and its images as they were read.
         Raises:
@@ -118,6 +127,8 @@ class Selection(Outcome):
             batch=max(1, DETECTION_PIXELS // settings["image_size"] ** 2),
             skip_unreadable=skip_unreadable,
             wanted=wanted,
+            check=self.train_profile.odd,
+            max_megapixels=max_megapixels,
         )
         for batch in batches:
             scores, maps = self.detector.score_and_map(batch.pixels)
@@ -137,6 +148,8 @@ class Selection(Outcome):
                     sizes=batch.sizes,
                     map_threshold=map_threshold,
                     skipped=batch.skipped,
+                    noticed=batch.remarks,
+                    notes=batch.notes,
                 ),
                 batch,
             )
@@ -177,15 +190,19 @@ class Selection(Outcome):
         return write_report(self, Path(path) if path is not None else self.path)
 
 
-def load(path: str | Path, device: str = "auto") -> Selection:
+def load(path: str | Path, device: str = "auto", engine: Engine | None = None) -> Selection:
     """A selection that ``select_best(out=path)`` finished.
 
     Args:
         path: the run folder.
         device: "auto", "cuda", "mps" or "cpu".
+        engine: where more is trained, as in ``select_best``.
     Returns:
         The same selection that ``select_best`` returned.
     Raises:
-        InputError: where there is no finished selection.
+        InputError: where there is no finished selection, and for an object that is no engine.
     """
-    return Selection.load(path, device)
+    selection = Selection.load(path, device)
+    if engine is not None:
+        selection.engine = resolve_engine(engine, None, selection.zoo.device)
+    return selection

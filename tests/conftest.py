@@ -1,11 +1,78 @@
 """What the tests of all packages share."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from detectors import presets
+from selector.zoo import auto
+from selector.zoo.plan import Request
+
+RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
+DRILL = ("<!-- generated: make drill -->\n", "<!-- end -->")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_zoos():
+    """Where a test names no kind it gets a classifier; what "auto" trains otherwise has tests of its own."""
+    classifiers = (Request(auto.AUGMENTATIONS, ("classifier",), auto.SCORERS),)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "CHOSEN", {True: classifiers, False: classifiers})
+        yield
+
+
+def pytest_addoption(parser):
+    parser.addoption("--drill-table", action="store_true", help="write what was tried into docs/reliability.md")
+    parser.addoption("--fuzz", type=int, default=500, help="how many inputs the drill tries of each kind")
+
+
+# The drill's tests run in several processes; the one that started these prints the table of what all of them tried.
+
+
+def pytest_configure(config):
+    config.drill_rows = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["drill"] = session.config.drill_rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.drill_rows += getattr(node, "workeroutput", {}).get("drill", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.drill_rows:
+        return
+    table = drill_table(config.drill_rows)
+    terminalreporter.section("drill")
+    terminalreporter.write(table)
+    if config.getoption("--drill-table"):
+        before, _, rest = RELIABILITY.read_text("utf-8").partition(DRILL[0])
+        known, _, after = rest.partition(DRILL[1])
+        table = drill_table(config.drill_rows, known.splitlines())
+        RELIABILITY.write_text(f"{before}{DRILL[0]}\n{table}\n{DRILL[1]}{after}", "utf-8")
+
+
+def drill_table(rows, earlier=()):
+    """One row per promise, in Markdown, counts of the same promise added up; an earlier one's of what was not tried."""
+    sums = {}
+    for promise, *counts, note in rows:
+        known, notes = sums.get(promise, ([0, 0, 0], []))
+        sums[promise] = [a + b for a, b in zip(known, counts, strict=True)], [*notes, *[note] * bool(note)]
+    head = ["| what was tried | times | lost or wrong | tracebacks | |", "|---|--:|--:|--:|---|"]
+    kept = [line for line in earlier if line.startswith("| ") and line != head[0]]
+    lines = [line for line in kept if line[2:].split(" | ")[0] not in sums]
+    for promise, (counts, notes) in sorted(sums.items()):
+        lines.append(
+            f"| {promise} | {' | '.join(f'{count:,}' for count in counts)} | {'; '.join(dict.fromkeys(notes))} |"
+        )
+    return "\n".join([*head, *sorted(lines)]) + "\n"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -93,7 +93,7 @@ def _choices(
     rows, ensembles = [], zoo.ensembles(view, names)
 
     def values_and_shift(images: torch.Tensor) -> tuple[pd.DataFrame, bool]:
-        return zoo.values(images, names), zoo.is_shifted(images, names)
+        return zoo.values(images, names), zoo.is_shifted(images)
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, values_and_shift):
         values = of_scores.join(by_trial[ratio, trial])
@@ -145,10 +145,10 @@ def _twice_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def evaluate_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
-    """Evaluate one zoo and write its rows beside it."""
+    """Evaluate one zoo and write its rows beside it, ``leaderboard.csv`` last: where it exists, they are complete."""
     zoo = StoredZoo.read(folder, seed)
     rows, candidates = evaluate(zoo, ratios)
-    for name, table in (("leaderboard.csv", rows), ("candidates.csv", candidates)):
+    for name, table in (("candidates.csv", candidates), ("leaderboard.csv", rows)):
         files.write_bytes(folder / name, table.to_csv(index=False, float_format=FLOAT).encode())
 
 

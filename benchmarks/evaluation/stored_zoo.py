@@ -18,7 +18,7 @@ from benchmarks.tasks.view import View
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
-from selector.ranking.evaluation import COLLAPSE_AUROC
+from selector.ranking.evaluation import COLLAPSE_AUROC, comparable_scores
 from selector.ranking.shift import shift_test
 
 CANDIDATE_COLUMNS = [
@@ -92,12 +92,17 @@ class StoredZoo:
         """The scores (n,) of one part; parts may differ in length between candidates."""
         return self._parts[part][candidate]
 
-    def is_shifted(self, rows: torch.Tensor, names: list[str]) -> bool:
+    def is_shifted(self, rows: torch.Tensor) -> bool:
         """Whether a shift is found between the validation images and the test images ``rows`` of a trial."""
-        validation, test = (
-            torch.tensor(self.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test")
-        )
+        if isinstance(self.compared, str):
+            return False
+        validation, test = self.compared
         return shift_test(validation, test[rows]).is_shifted
+
+    @cached_property
+    def compared(self) -> tuple[torch.Tensor, torch.Tensor] | str:
+        """The validation (h,c) and test scores (k,c) by which a shift is tested, of all candidates; or why not."""
+        return comparable_scores([self.evidence(name)] for name in self.trained)
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""

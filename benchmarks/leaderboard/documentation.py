@@ -11,6 +11,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+import detectors
 from augmentations.errors import unknown_name
 from benchmarks.leaderboard.text import markdown_escaped
 from detectors import get_preset
@@ -97,6 +98,17 @@ def _leaderboard(suite: str, heading: str | None = None) -> Callable[[], str]:
     return lambda: _part(RESULTS / suite / "leaderboard.md", heading)
 
 
+def _two_stage(title: str) -> Callable[[], str]:
+    """The first table of the two-stage comparison under a line that begins so."""
+    path = RESULTS / "two_stage" / "tables.md"
+
+    def table() -> str:
+        lines = path.read_text("utf-8").splitlines()
+        return _part(path, next(line for line in lines if line.startswith(title)))
+
+    return table
+
+
 def criteria_table() -> str:
     """All criteria, with what they read and where they are from."""
     known = [criteria.get(name) for name in criteria.names()]
@@ -130,15 +142,43 @@ def presets_table() -> str:
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 
 
+def kinds_table() -> str:
+    """The kinds of detectors: what they learn, against what, and from which encoder."""
+    quick = get_preset("quick")
+    rows = []
+    for name in detectors.names():
+        kind = detectors.get(name)
+        settings = kind.settings_for(quick)
+        learned = (
+            f"augmentations of {' or '.join(kind.spaces)}" if kind.uses_augmentation else "its own transformations"
+        )
+        encoder = "learned" if kind.learns_encoder else "as it is"
+        rows.append(
+            [
+                f"`{name}`",
+                markdown_escaped((kind.__doc__ or "").partition("\n")[0]),
+                learned if kind.has_pseudo_anomalies() else "nothing",
+                f"any, {encoder}" if hasattr(settings, "encoder") else "its own" if kind.learns_encoder else "none",
+                f"{settings.steps:,}" if hasattr(settings, "steps") else "none",
+            ]
+        )
+    return _table(["kind", "what it is", "learns against", "encoder", "steps (`quick`)"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
     "held-out": _leaderboard("held-out"),
     "held-out-label-resolvable": _leaderboard("held-out", "## Label-resolvable data sets"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
+    "two-stage": _two_stage("Fashion-MNIST, 0% of the train images anomalous, scorers fitted to all train images"),
+    "two-stage-published": _two_stage("Published beside ours"),
+    "two-stage-contamination": _two_stage("What contamination costs"),
+    "two-stage-claims": _two_stage("What is claimed"),
     "criteria": criteria_table,
     "consensus": consensus_table,
     "presets": presets_table,
+    "kinds": kinds_table,
 }
 
 

@@ -116,7 +116,7 @@ def cases(zoo: StoredZoo, ratios: tuple[float, ...]) -> list[Case]:
         trials: dict[float, list[tuple[np.ndarray, bool]]] = {}
 
         def values_and_shift(images: Tensor) -> tuple[pd.DataFrame, bool]:
-            return zoo.score_criteria(images, names), zoo.is_shifted(images, names)
+            return zoo.score_criteria(images, names), zoo.is_shifted(images)
 
         for ratio, _, (values, shifted) in zoo.trials(view, ratios, values_and_shift):
             signed = SIGNS * values.reindex(columns=OF_SCORES).to_numpy(float).T

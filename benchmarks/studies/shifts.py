@@ -22,6 +22,7 @@ from rich.progress import track
 from scipy.stats import rankdata
 from torch import Tensor
 
+from augmentations import InputError
 from augmentations.randomness import generator
 from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.leaderboard.markdown import print_table
@@ -61,27 +62,38 @@ def cases(zoo: StoredZoo, kind: str, strength: float) -> Iterator[dict[str, Any]
     """One row per task and ratio: whether a shift was found, and the regret of every rule."""
     names = zoo.trusted()
     held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
+    compared = _compared(zoo)
     for view in zoo.views:
         pool = torch.cat([held_out, test[view.rows[view.labels == 0]]])
         anomalies = test[view.rows[view.labels == 1]]
         source = generator(zoo.seed, "shift", view.task, kind, strength)
         ranks = torch.from_numpy(rankdata(pool.numpy(), axis=0))
-        validation, normal = (pool[rows] for rows in divide(ranks, len(held_out), kind, strength, source))
+        of_validation, of_normal = divide(ranks, len(held_out), kind, strength, source)
+        validation, normal = pool[of_validation], pool[of_normal]
+        everything = torch.cat([compared[0], compared[1][view.rows[view.labels == 0]]])
+        all_normal, all_anomalies = everything[of_normal], compared[1][view.rows[view.labels == 1]]
         columns = range(len(names))
         aurocs = np.array([probability_above(normal[:, j], anomalies[:, j]).item() for j in columns])
         moved = np.median([probability_above(validation[:, j], normal[:, j]).item() for j in columns])
         case = {"task": view.task, "group": view.group, "kind": kind, "strength": strength, "moved": moved}
-        for ratio, rows in _mixed(normal, anomalies, zoo.seed):
+        mixed = zip(_mixed(normal, anomalies, zoo.seed), _mixed(all_normal, all_anomalies, zoo.seed), strict=True)
+        for (ratio, rows), (_, of_all) in mixed:
             values = _values(zoo, names, validation, rows)
             shares = values.rank()
             chosen = {name: names.index(shares[list(rule)].mean(axis=1).idxmax()) for name, rule in RULES.items()}
             chosen["auto"] = names.index(best_first(values, values, Rule.of(*AUTO))[0])
             regrets = {name: aurocs.max() - aurocs[place] for name, place in chosen.items()}
-            is_shifted = shift_test(validation, rows).is_shifted
+            is_shifted = shift_test(everything[of_validation], of_all).is_shifted
             regrets["with fallback"] = regrets["+".join(UNDER_SHIFT) if is_shifted else "auto"]
-            has_evidence = strength == 0 and savage_score_test(validation, rows, zoo.seed) <= LEVEL
+            has_evidence = strength == 0 and savage_score_test(everything[of_validation], of_all, zoo.seed) <= LEVEL
             tests = {"is_shifted": is_shifted, "has_evidence": has_evidence}
             yield case | {"ratio": ratio, "random": aurocs.max() - aurocs.mean()} | tests | regrets
+
+
+def _compared(zoo: StoredZoo) -> tuple[Tensor, Tensor]:
+    """The scores that are tested: of all candidates, whereas a choice is made among those that did not collapse."""
+    assert not isinstance(zoo.compared, str), zoo.compared
+    return zoo.compared
 
 
 def _mixed(normal: Tensor, anomalies: Tensor, seed: int) -> Iterator[tuple[float, Tensor]]:
@@ -110,8 +122,7 @@ def as_stored(zoo: StoredZoo) -> Iterator[dict[str, Any]]:
 
     And, which takes labels, whether the normal test images alone differ from the validation images.
     """
-    names = zoo.trusted()
-    held_out, test = (torch.tensor(zoo.scores[part][names].to_numpy(copy=True)) for part in ("validation", "test"))
+    held_out, test = _compared(zoo)
     for view in zoo.views:
         normal = test[view.rows[view.labels == 0]]
         p_by_labels = 2 * min(savage_score_test(sign * held_out, sign * normal, zoo.seed) for sign in (1, -1))
@@ -130,10 +141,17 @@ def shifts(
     """
     stored, controlled = [], []
     settings = [(KINDS[0], 0.0), *((kind, strength) for kind in KINDS for strength in STRENGTHS)]
+    reason = ""
     for path, name, _, seed in track(sorted(stored_zoos(results)), console=Console(stderr=True)):
         zoo = StoredZoo.read(path, seed)
+        if isinstance(zoo.compared, str):
+            reason = zoo.compared
+            print(f"{name}, seed {seed}, is left out: {reason}")
+            continue
         stored += [{"data set": name} | row for row in as_stored(zoo)]
         controlled += [{"data set": name} | row for setting in settings for row in cases(zoo, *setting)]
+    if not stored:
+        raise InputError(str(results), f"has no zoo to test for a shift: {reason}", "name a suite with more images")
     per_set = pd.DataFrame(stored).groupby("data set")
     print_table(
         _rounded(per_set[["is_shifted", "has_evidence"]].mean().join(per_set["by labels"].median())),

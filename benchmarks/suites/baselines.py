@@ -20,6 +20,8 @@ class RandomAugmentation(Augmentation):
     members: tuple[Augmentation, ...]
 
     def __init__(self, members: Sequence[Augmentation]) -> None:
+        if not members:
+            raise InputError("a random augmentation", "has none to draw from", "train kinds that take one")
         object.__setattr__(self, "members", tuple(members))
 
     def check(self, size: tuple[int, int]) -> None:
@@ -56,8 +58,8 @@ def untrained(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) of test images (k,C,S,S) by an encoder before its training, and a scorer fitted to (n,C,S,S)."""
-    any_augmentation = members[0] if members else make("cutout")  # nothing is learned against it
-    detector = Classifier(settings, any_augmentation, seed=seed, device=device).random_init(train)
+    augmentation = members[0] if members else make("cutout")  # which one makes no difference before a training
+    detector = Classifier(settings, augmentation, seed=seed, device=device).random_init(train)
     return detector.fit_scorer(train).score(test)
 
 

@@ -22,6 +22,7 @@ from benchmarks.datasets.defects import CATEGORIES
 from benchmarks.suites import two_stage
 from benchmarks.tasks.contamination import LABELED
 from benchmarks.tasks.task import SPLIT_SEED, Task
+from selector.zoo import auto
 from selector.zoo.plan import Request
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # hyperparameters by augmentation
@@ -229,6 +230,12 @@ TWO_STAGE = tuple(
 )
 QUICK_ZOO: Grids = {name: [{"area": AREAS[0]}, {"area": AREAS[2]}] for name in ("cutout", "cutdiff", "cutpaste")}
 
+DEVELOPMENT = (
+    *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
+    *(_photo("brick"), _photo("brick-shifted")),
+    *_fashion(0, 1, 5, 8),
+)
+
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
@@ -242,12 +249,14 @@ SUITES: Mapping[str, Suite] = {
         Suite(
             "development",
             "Where choices are made: solar cells and tiles of brick, also shifted, and four kinds of clothing.",
-            (
-                *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
-                *(_photo("brick"), _photo("brick-shifted")),
-                *_fashion(0, 1, 5, 8),
-            ),
+            DEVELOPMENT,
             classifiers(ZOO),
+        ),
+        Suite(
+            "development-auto",
+            "The data sets of development, and the zoo that select trains where nothing is said, with weights.",
+            DEVELOPMENT,
+            auto.WITH_WEIGHTS,
         ),
         Suite(
             "undecidable",

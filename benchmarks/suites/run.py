@@ -36,7 +36,7 @@ from selector import criteria
 from selector.execution import resolve_engine
 from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
-from selector.select import installed_version
+from selector.inputs.versions import installed_version
 from selector.zoo.candidates import Candidate, kinds_in_words
 from selector.zoo.plan import Plan
 from selector.zoo.prepare import prepare
@@ -84,7 +84,7 @@ def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.Data
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[min(trial, len(draws) - 1)].subset(test=images, test_scores=images)
+            evidence = draws[trial % len(draws)].subset(test=images, test_scores=images)
             values = none | criteria.evaluate(evidence, possible)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
@@ -165,6 +165,7 @@ class ZooRun:
         write_table(self.folder / "criteria.parquet", table)
         write_table(self.folder / "scores.parquet", _scores(store, trained))
         store.forget_features()
+        store.forget_progress()
 
 
 def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
@@ -294,6 +295,8 @@ def views(data_set: DataSet, tasks: list[Task]) -> tuple[View, ...]:
 
 
 def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
+    for folder in (out, *out.glob("zoos/*"), *out.glob("training/*/measured")):
+        files.remove_drafts(folder)
     settings = asdict(Classifier.settings_for(preset))
     frozen = json.loads(json.dumps(asdict(suite) | {"settings": settings, "baselines": list(BASELINES)}))
     name, description = frozen.pop("name"), frozen.pop("description")
@@ -303,7 +306,7 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
             differ = ", ".join(sorted(key for key in frozen if before.get(key) != frozen[key]))
             raise InputError(str(out), f"has a run with other settings ({differ})", "choose another folder")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name[0] != "." for path in out.iterdir()):
         raise InputError(str(out), "has other files", "choose a new or an empty folder")
     save_settings(
         out,

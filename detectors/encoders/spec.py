@@ -15,6 +15,7 @@ from augmentations.errors import InputError, first_few, unknown_name
 from augmentations.references import reference_of
 from detectors.encoders.architectures import (
     LITE0,
+    LITE0_DISTRIBUTION,
     LITE0_LAYERS,
     LITE0_MEAN,
     LITE0_SIZE,
@@ -181,6 +182,22 @@ class EncoderSpec:
     def is_pretrained(self) -> bool:
         """Whether it starts from weights that someone trained, or a user gave."""
         return self.name not in ENCODERS and self.weights != RANDOM
+
+    @property
+    def origin(self) -> str:
+        """Where its weights are from, in words."""
+        if not self.is_pretrained:
+            return "random"
+        if self.name == LITE0 and not self.weights:
+            return f"the package {LITE0_DISTRIBUTION}"
+        if self.weights:
+            return self.weights if Path(self.weights).is_absolute() else f"{self.weights} in torch's cache"
+        return "its class" if ":" in self.name else "a cache on this machine"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but what is as by default, and the origin of its weights: for a reader of a run."""
+        values = {name: value for name, value in asdict(self).items() if value or name == "name"}
+        return values | {"origin": self.origin}
 
     @property
     def width(self) -> int:

@@ -109,9 +109,12 @@ class ScorerSpec:
         assert kind is not None
         return kind(**self.settings)
 
-    def describe(self) -> str:
-        """The name, and the settings that are not those of a registered scorer by default: ``knn (k 5)``."""
-        shown = self.name.rpartition(":")[2]
+    def describe(self, in_full: bool = False) -> str:
+        """The name, and the settings that are not those of a registered scorer by default: ``knn (k 5)``.
+
+        ``in_full``: with the module of the class.
+        """
+        shown = self.name if in_full else self.name.rpartition(":")[2]
         usual = SCORERS[self.name]().settings if self.name in SCORERS else {}
         settings = ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"

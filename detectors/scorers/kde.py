@@ -8,7 +8,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.errors import whole_number
 from detectors.scorers.base import Scorer
-from detectors.scorers.rows import checked, in_blocks, subset, unit
+from detectors.scorers.rows import checked, in_blocks, squared_distances, subset, unit
 
 GAMMA_FACTOR = 10.0  # Sohn et al., ICLR 2021: ten times scikit-learn's gamma="scale" of the normalised features
 LIMIT = 4_000  # rows that are kept: each row that is scored is compared to all of them
@@ -56,5 +56,4 @@ class KDE(Scorer):
         return in_blocks(self._score, rows, len(self.known))
 
     def _score(self, rows: Tensor) -> Tensor:
-        cosine = unit(rows) @ self.known.mT
-        return -torch.logsumexp(2 * self.gamma * (cosine - 1), 1) / self.gamma
+        return -torch.logsumexp(-self.gamma * squared_distances(unit(rows), self.known), 1) / self.gamma

@@ -10,7 +10,7 @@ from augmentations import InputError
 from augmentations.errors import whole_number
 from detectors.scorers.base import Scorer
 from detectors.scorers.kde import GAMMA_FACTOR, LIMIT, kernel_width, require_kernel
-from detectors.scorers.rows import checked, in_blocks, subset, unit
+from detectors.scorers.rows import checked, in_blocks, squared_distances, subset, unit
 
 NU = 0.5  # scikit-learn's own, as Sohn et al. leave it
 MOST_ITERATIONS = 1_000_000  # of the solver: on rows of extreme length it would not end
@@ -47,8 +47,7 @@ class OCSVM(Scorer):
         return in_blocks(self._score, rows, len(self.support))
 
     def _score(self, rows: Tensor) -> Tensor:
-        cosine = unit(rows) @ self.support.mT
-        return -((2 * self.gamma * (cosine - 1)).exp() @ self.weight)
+        return -((-self.gamma * squared_distances(unit(rows), self.support)).exp() @ self.weight)
 
 
 class LinearOCSVM(Scorer):
@@ -60,6 +59,7 @@ class LinearOCSVM(Scorer):
     """
 
     name = "ocsvm_linear"
+    normalised = False
 
     weight: Tensor
 

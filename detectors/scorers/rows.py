@@ -31,8 +31,14 @@ def checked(rows: Tensor, least: int, scorer: str) -> Tensor:
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows (...,d) of length 1; those of length 0 as they are."""
-    return nn.functional.normalize(rows, dim=-1)
+    """Rows (...,d) of length 1; those of length 0, and single numbers, which have no direction, as they are."""
+    return rows if rows.shape[-1] == 1 else nn.functional.normalize(rows, dim=-1)
+
+
+def squared_distances(rows: Tensor, known: Tensor) -> Tensor:
+    """(n,m) squared distances of rows (n,d) to known ones (m,d)."""
+    squares = rows.square().sum(1, keepdim=True) + known.square().sum(1)
+    return (squares - 2 * rows @ known.mT).clamp(min=0)
 
 
 def subset(rows: Tensor, limit: int) -> Tensor:

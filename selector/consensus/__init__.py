@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Consensus:
     """The consensus of this name; raises InputError, with the nearest names, where there is none."""
-    if name not in CONSENSUS:
+    if not isinstance(name, str) or name not in CONSENSUS:
         raise unknown_name("consensus", name, names())
     return CONSENSUS[name]
 

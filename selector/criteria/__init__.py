@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 def get(name: str) -> Criterion:
     """The criterion of this name; raises InputError, with the nearest names, where there is none."""
-    if name not in CRITERIA:
+    if not isinstance(name, str) or name not in CRITERIA:
         raise unknown_name("criterion", name, names())
     return CRITERIA[name]
 

@@ -12,6 +12,9 @@ from augmentations import InputError
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
 ROUNDING = 1e-12  # of a product of two numbers that should equal a third
+# Of scores, by the largest calibration score: which images are beside it in a batch changes an image's by some 3e-6.
+SCORE_ROUNDING = 1e-5
+ROUNDED_RANGE = 1e-3  # of the range of calibration scores, that at most is taken for rounding
 Groups = Sequence[int]  # by calibration image
 
 
@@ -40,6 +43,25 @@ def p_values(calibration: Tensor, scores: Tensor, groups: Groups | None = None) 
         [1.0, 0.5, 0.3333333333333333]
     """
     return cross_p_values([(calibration, scores)], [groups])
+
+
+def without_rounding(calibration: Tensor, scores: Tensor) -> Tensor:
+    """The scores (k,), lowered by what the rounding of a detector may add.
+
+    A copy of a calibration image then ties with it in whatever batch it is scored, and has one p-value. P-values can
+    only rise by it, so that what they promise holds.
+    """
+    return scores.double() - score_rounding(calibration)
+
+
+def score_rounding(calibration: Tensor) -> float:
+    """How much of a difference of scores may be rounding, for a detector with these scores of calibration images.
+
+    No more than a share of their range: how far they are from zero says nothing where zero may lie anywhere.
+    """
+    values = calibration.double()
+    largest, extent = values.abs().max().item(), (values.max() - values.min()).item()
+    return min(SCORE_ROUNDING * largest, ROUNDED_RANGE * extent or math.inf)
 
 
 def cross_p_values(folds: Sequence[tuple[Tensor, Tensor]], groups: Sequence[Groups | None] | None = None) -> Tensor:

@@ -16,7 +16,13 @@ import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Ensemble, files
-from selector.detection.conformal import cross_p_values, min_false_alarm_rate, n_units, validate_rate
+from selector.detection.conformal import (
+    cross_p_values,
+    min_false_alarm_rate,
+    n_units,
+    validate_rate,
+    without_rounding,
+)
 from selector.detection.regions import map_threshold
 from selector.execution import Engine
 from selector.zoo.candidates import Candidate, ensemble_id
@@ -112,7 +118,8 @@ class Calibration:
             (k,), float64.
         """
         by_fold = [fold.detector.score(pixels) for fold in self.folds] if self.is_cross else [scores]
-        compared = [(fold.scores, own) for fold, own in zip(self.folds, by_fold, strict=True)]
+        pairs = zip(self.folds, by_fold, strict=True)
+        compared = [(fold.scores.double(), without_rounding(fold.scores, own)) for fold, own in pairs]
         return cross_p_values(compared, [fold.groups for fold in self.folds])
 
     def map_rate(self, rate: float) -> float:
@@ -219,4 +226,4 @@ def _folds(store: Store, jobs: list[FoldJob], device: torch.device) -> Iterator[
     groups, are_grouped = _groups(store), store.groups("calibration") is not None
     for job in jobs:
         own = tuple(groups[_is_held_out(store, job)].tolist()) if are_grouped else None
-        yield Fold(detectors.load(job.path, device), files.read(job.scores_path)[0]["scores"], own)
+        yield Fold(detectors.load(job.path, device), files.read_own(job.scores_path)[0]["scores"], own)

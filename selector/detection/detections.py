@@ -19,7 +19,8 @@ class Detections:
     """What was decided on k images.
 
     A normal image like the calibration images is called anomalous with probability ``false_alarm_rate`` at most, on
-    average over calibration sets (twice that at most where they are held out in folds); where ``fdr`` is set, at most
+    average over calibration sets, where these have groups for an image of a new one (twice that at most where they are
+    held out in folds, of candidates that were fixed before); where ``fdr`` is set, at most
     that share of the images called anomalous is normal.
 
     Attributes:
@@ -37,6 +38,9 @@ class Detections:
             or the smallest rate that the calibration images of the detector that makes the maps support.
         fdr: The false discovery rate, or None.
         skipped: Name of and reason for each image that could not be read.
+        noticed: What was done to each image when it was read, or tells it from the train images (size, bit depth,
+            brightness), as "problem" or "problem: detail".
+        notes: Remarks on all images together: what was left out, and how many of them were noticed for what.
     """
 
     names: tuple[str, ...]
@@ -52,6 +56,8 @@ class Detections:
     skipped: tuple[tuple[str, str], ...] = ()
     n_groups: int | None = None
     n_folds: int = 1
+    noticed: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def smallest_p_value(self) -> float:
@@ -75,21 +81,25 @@ class Detections:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """What is to be said of each image: ``NO_PLACE`` where it is anomalous and no region is, else nothing.
+        """What is to be said of each image, "" for nothing: what was ``noticed``, and ``NO_PLACE`` where it is
+        anomalous and no region is.
 
         An image's score and its map are compared with thresholds of their own, so an image can exceed the one and no
         pixel the other.
         """
-        pairs = zip(self.is_anomaly.tolist(), self.regions, strict=True)
-        return tuple(NO_PLACE if flagged and not regions else "" for flagged, regions in pairs)
+        noticed = self.noticed or ((),) * len(self.names)
+        rows = zip(self.is_anomaly.tolist(), self.regions, noticed, strict=True)
+        return tuple(
+            "; ".join([*([NO_PLACE] if flagged and not regions else []), *texts]) for flagged, regions, texts in rows
+        )
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per image.
 
         Columns: name, score, p_value, verdict ("anomaly" or "normal"), the boxes (left, top, right, bottom) and areas
-        of its anomalous regions in pixels of the original image, the region of the highest score first, and a remark,
-        which says so where an anomalous image has no such region.
+        of its anomalous regions in pixels of the original image, the region of the highest score first, and a remark
+        (``remarks``).
         """
         return pd.DataFrame(
             {

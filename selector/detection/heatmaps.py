@@ -1,6 +1,7 @@
 """Score maps as pictures: heatmaps laid over images, and masks of what exceeds a threshold."""
 
 import hashlib
+import io
 import math
 import os
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from detectors import files
 from selector.detection.regions import anomalous_pixels
 
 LONGEST_NAME = 255  # bytes: of a file name on the usual file systems
@@ -117,8 +119,7 @@ def write_heatmap(
     plain = (255 * picture.expand(3, -1, -1).permute(1, 2, 0).numpy()).round().astype(np.uint8)
     below = shown[1] >= ELONGATED * shown[0]
     heat = overlay(picture, resized(score_map, shown), scale)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([plain, heat], axis=0 if below else 1)).save(path, format="PNG")
+    _write_png(path, Image.fromarray(np.concatenate([plain, heat], axis=0 if below else 1)))
 
 
 def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int, int]) -> None:
@@ -131,5 +132,10 @@ def write_mask(path: Path, score_map: Tensor, above: float, original: tuple[int,
         original: Height and width of the image as it was read, in pixels, which the mask gets.
     """
     mask = Image.fromarray(anomalous_pixels(score_map, above).astype(np.uint8) * 255)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask.resize(original[::-1], Image.Resampling.NEAREST).save(path, format="PNG")
+    _write_png(path, mask.resize(original[::-1], Image.Resampling.NEAREST))
+
+
+def _write_png(path: Path, picture: Image.Image) -> None:
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    files.write_bytes(path, content.getvalue(), durable=False)  # waiting for the disk would take longer than scoring

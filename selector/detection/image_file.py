@@ -1,13 +1,12 @@
 """An image file as a folder lists it: its name for people, its path, and what tells that its content changed."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selector.inputs import reader
+from selector.inputs.files import FileList
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,8 @@ class ImageFile:
             return ""
 
 
-def image_files(source: str | os.PathLike[str]) -> Iterator[ImageFile]:
-    """The images of a folder, or one file, nothing decoded. Raises InputError for a wrong source."""
-    files = reader.files_of(source)
+def image_files(files: FileList) -> Iterator[ImageFile]:
+    """Files as they are now, nothing decoded."""
     for path, name in zip(files.paths, files.names, strict=True):
         yield ImageFile(name, path, state_of(path))
 

@@ -1,34 +1,42 @@
 """The folder that `ssad detect` fills batch by batch; a detection that was stopped is resumed there.
 
-result.json        the request: detector, train images, false-alarm rate, calibration; and where the images are
+result.json        the request: detector, train images, false-alarm rate, calibration; where the images are; and, when
+                   the result is complete, what was noticed about them together
 detections.jsonl   one line per image, as soon as its pictures are written, with the size, times and digest of its file:
                    an image that changed is detected again, and its last line counts
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
 detections.csv     the same rows, written last: where it exists, the result is complete
+
+A name that starts with a dot is the lock or a draft.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
 from augmentations import InputError
 from detectors import files
+from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile
 from selector.inputs.files import printable
 from selector.inputs.reader import Images
+from selector.inputs.remarks import resizing, summary
+from selector.zoo.disk import lock_folder
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 
 
 class DetectionFolder:
-    """A result folder, new or resumed."""
+    """A result folder, new or resumed; used in a ``with``, at whose end it may be opened again."""
 
     def __init__(
         self, root: Path, request: dict[str, Any], source: Path, overwrite: bool = False, extend: bool = False
@@ -43,7 +51,8 @@ class DetectionFolder:
             extend: Resume a complete result too, as a watch does.
 
         Raises:
-            InputError: The images lie in it, or it holds a complete result, that of another request, or anything else.
+            InputError: The images lie in it, another process writes to it, or it holds a complete result, that of
+                another request, or anything else.
         """
         images, results = os.path.realpath(source), os.path.realpath(root)
         if images == results or images.startswith(os.path.join(results, "")):
@@ -54,22 +63,39 @@ class DetectionFolder:
         self._is_begun = False
         self.rows_path = root / "detections.jsonl"
         self.table_path = root / "detections.csv"
-        present = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-        if root.exists() and (not root.is_dir() or any(name not in OURS and name[0] != "." for name in present)):
+        present = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
+        if root.exists() and (not root.is_dir() or any(name not in OURS for name in present)):
             raise InputError(str(root), "already holds something else", "choose a new folder for the result")
+        self._lock = lock_folder(root, by="detection")
+        try:
+            self._open(present, overwrite, extend)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the folder, so that another detection may write to it."""
+        self._lock.release()
+
+    def _open(self, present: Collection[str], overwrite: bool, extend: bool) -> None:
+        root = self.root
         if overwrite:
             self._clear()
         elif "detections.csv" in present and not extend:
             raise InputError(
                 str(root), "already holds a complete result", "choose a new folder, or replace it (--overwrite)"
             )
-        elif present and self._stored().get("request") != request:
+        elif present and self._stored().get("request") != self.request:
             raise InputError(
                 str(root),
                 "holds the unfinished result of another run or rate",
                 "choose a new folder, or replace it (--overwrite)",
             )
         self.is_same_source = self._stored().get("images") == self.source
+        files.remove_drafts(root)
         self._n_lines = 0
         self._rows = {row["name"]: row for row in self._complete_rows()}
 
@@ -80,7 +106,7 @@ class DetectionFolder:
 
     def _stored(self) -> dict[str, Any]:
         try:
-            stored = json.loads((self.root / "result.json").read_bytes())
+            stored = parse_json((self.root / "result.json").read_bytes())
         except (OSError, ValueError):
             return {}
         return stored if isinstance(stored, dict) else {}
@@ -147,9 +173,12 @@ class DetectionFolder:
             mask = Path("masks") / picture_path(name) if verdict == "anomaly" else None
             if mask is not None:
                 write_mask(self.root / mask, detections.maps[i], detections.map_threshold, detections.sizes[i])
+            noticed = list(detections.noticed[i]) if detections.noticed else []
             row = {"name": name, "score": float(f"{score:.6g}"), "p_value": float(f"{p:.6g}"), "verdict": verdict}
+            row["size"] = list(detections.sizes[i])
             pictures = {"heatmap": heatmap.as_posix(), "mask": mask.as_posix() if mask else ""}
-            rows.append(row | {"boxes": boxes, "areas": areas, "remark": remark} | pictures | listed[name].identity())
+            row |= {"boxes": boxes, "areas": areas, "remark": remark, "noticed": noticed}
+            rows.append(row | pictures | listed[name].identity())
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
@@ -165,10 +194,13 @@ class DetectionFolder:
         if self._is_begun:
             return
         self.table_path.unlink(missing_ok=True)
-        stored = {"request": self.request, "images": self.source}
-        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
+        self._write_request({})
         self.rows_path.touch()
         self._is_begun = True
+
+    def _write_request(self, more: Mapping[str, Any]) -> None:
+        stored = {"request": self.request, "images": self.source, **more}
+        files.write_bytes(self.root / "result.json", json.dumps(stored, indent=1).encode())
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         with self.rows_path.open("ab") as file:
@@ -192,31 +224,61 @@ class DetectionFolder:
         files.write_bytes(self.rows_path, b"".join(map(_line, self._rows.values())))
         self._n_lines = len(self._rows)
 
-    def finish(self) -> Path:
-        """Write the table, one row per image, sorted by name; returns its path. Lines of former rows are removed."""
+    def notes(self) -> list[str]:
+        """What was noticed about images, in one sentence per problem, without a full stop."""
+        return summary((row["name"], row.get("noticed", ())) for row in self.rows)
+
+    def resizing(self, image_size: int) -> list[str]:
+        """How the images' sizes became one, in a sentence without a full stop."""
+        return resizing(Counter(tuple(row["size"]) for row in self.rows if "size" in row), image_size)
+
+    def finish(self, notes: Sequence[str] = ()) -> Path:
+        """Write the table, one row per image, sorted by name.
+
+        Lines of former rows are removed, and pictures that belong to no row, such as those of a batch that was cut
+        short and whose images were then moved away.
+
+        Args:
+            notes: On all images together; result.json gets them and ``notes()``.
+
+        Returns:
+            The path of the table.
+        """
         self._begin()
+        self._write_request({"notes": [*notes, *self.notes()]})
+        pictures = {row.get(kind) for row in self.rows for kind in ("heatmap", "mask")}
+        for path in [path for folder in ("heatmaps", "masks") for path in (self.root / folder).rglob("*")]:
+            if path.is_file() and path.relative_to(self.root).as_posix() not in pictures:
+                path.unlink()
         if self._n_lines > len(self._rows):
             self._rewrite()
         columns = ["name", "score", "p_value", "verdict", "boxes", "areas", "remark", "heatmap", "mask"]
         table = pd.DataFrame(self.rows, columns=columns).sort_values("name")
         for column in ("boxes", "areas"):
             table[column] = [json.dumps(value) if isinstance(value, list) else "" for value in table[column]]
+        table["name"] = [no_formula(name) for name in table["name"]]
         content = table.to_csv(index=False).encode(errors="backslashreplace")
-        return files.write_bytes(self.table_path, content)
+        files.write_bytes(self.table_path, content)
+        return self.table_path
 
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)
 
 
+def no_formula(text: str) -> str:
+    """A text that spreadsheets show: one that they would compute gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return json.dumps(with_checksum(row), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _row_or_none(line: bytes) -> dict[str, Any] | None:
     """A row; None for what is none, whose image is then detected again."""
     try:
-        row = json.loads(line)
+        row = without_checksum(parse_json(line))
     except ValueError:
         return None
     is_row = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "verdict"))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from augmentations import InputError
 from selector.detection.image_file import ImageFile, image_files
+from selector.inputs import reader
+from selector.inputs.files import FileList
 
 SECONDS = 1.0  # between two looks; a file that did not change from one to the next is complete
 LARGEST_SHARE = 0.3  # of the time that looking may take, in folders of very many files
@@ -35,7 +37,7 @@ def watch_folder(
     look = 0
     while looks is None or look < looks:
         started = time.monotonic()
-        changed = [file for file in listed(folder) if settled.get(file.name) != file.state]
+        changed = [file for file in image_files(files_now(folder)) if settled.get(file.name) != file.state]
         complete = [file for file in changed if file.size > 0 and before.get(file.name) == file.state]
         before = {file.name: file.state for file in changed}
         settled |= {file.name: file.state for file in complete}
@@ -47,9 +49,9 @@ def watch_folder(
         time.sleep(max(seconds, took / LARGEST_SHARE))
 
 
-def listed(folder: Path) -> list[ImageFile]:
+def files_now(folder: Path) -> FileList:
     """The images of a folder; none where it holds none yet."""
     try:
-        return list(image_files(folder))
+        return reader.files_of(folder)
     except InputError:
-        return []
+        return FileList((), ())

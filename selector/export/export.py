@@ -6,7 +6,6 @@ import platform
 import shutil
 from copy import deepcopy
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,16 @@ from torch import Tensor, nn
 
 from augmentations import InputError
 from detectors import Detector, files
-from selector.detection.conformal import Groups, image_weights, min_false_alarm_rate, n_units, p_values, validate_rate
+from selector.detection.conformal import (
+    Groups,
+    image_weights,
+    min_false_alarm_rate,
+    n_units,
+    p_values,
+    score_rounding,
+    validate_rate,
+    without_rounding,
+)
 from selector.export.formats import (
     BATCH_NAME,
     INPUT,
@@ -29,6 +37,7 @@ from selector.export.formats import (
     torch_bytes,
     torch_program,
 )
+from selector.inputs.versions import installed_version
 from selector.outcome import Outcome
 from selector.zoo.disk import disk_errors
 
@@ -39,6 +48,10 @@ TOLERANCE = 1e-4  # of scores and maps against the detector's, as a share of the
 ROUNDING = 1e-5
 ULPS = 4  # float32 roundings of the largest score: a far zero costs its small differences so much
 SUM_ROUNDING = 1e-9  # of a sum of weights, in p-values
+P_VALUE = (
+    "anomalous if <= false_alarm_rate; never below that of `ssad detect`, and above it only where a calibration score "
+    "lies within rounding below the image's"
+)
 BATCH = 64  # calibration images a check runs at once
 TRACED = 2  # images that the programs are traced with: a batch of one would be taken for a constant
 
@@ -92,7 +105,7 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
             "outputs": {
                 "score": {"shape": [BATCH_NAME], "type": "float32", "meaning": "higher is more anomalous"},
                 "map": {"shape": [BATCH_NAME, *images.shape[2:]], "type": "float32", "meaning": "score by pixel"},
-                "p_value": {"shape": [BATCH_NAME], "type": "float64", "meaning": "anomalous if <= false_alarm_rate"},
+                "p_value": {"shape": [BATCH_NAME], "type": "float64", "meaning": P_VALUE},
             },
             "channels": settings["channels"],
             "image_size": settings["image_size"],
@@ -105,7 +118,7 @@ def export(outcome: Outcome, path: str | Path, overwrite: bool = False) -> Path:
             "agreement": agreement,
             "opset": OPSET,
             "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in ("ssad", "torch", *PACKAGES)},
+            | {package: installed_version(package) for package in ("ssad", "torch", *PACKAGES)},
         },
         indent=1,
         allow_nan=False,
@@ -122,8 +135,8 @@ class Calibrated(nn.Module):
     """A detector's program, and the conformal p-value of its score.
 
     Where calibration images have groups, each group counts once. A p-value counts a calibration score that is lower by
-    rounding only as at or above: rounding then never makes it smaller than the detector's own, and the false-alarm rate
-    holds for the program too.
+    rounding only as at or above: by what ``without_rounding`` allows a detector, and by ``allowed``, which the program
+    may add. It is then never smaller than the detector's own, and the false-alarm rate holds for the program too.
     """
 
     calibration: Tensor
@@ -132,7 +145,7 @@ class Calibrated(nn.Module):
     def __init__(self, program: nn.Module, calibration: Tensor, allowed: float, groups: Groups | None = None) -> None:
         super().__init__()
         self.program = program
-        self.register_buffer("calibration", (calibration + allowed).float())
+        self.register_buffer("calibration", (calibration + allowed + score_rounding(calibration)).float())
         self.register_buffer("weights", image_weights(len(calibration), groups))
         self.units = n_units(len(calibration), groups)
 
@@ -193,7 +206,8 @@ def _check(
                 "allowed. Nothing was written"
             )
     slack = tolerance(scores, TOLERANCE, is_distance)
-    least, most = (p_values(calibration, scores + shift, groups) for shift in (slack, -2 * slack))
+    lowered = without_rounding(calibration, scores)
+    least, most = (p_values(calibration, lowered + shift, groups) for shift in (slack, -2 * slack))
     if not ((p >= least - SUM_ROUNDING) & (p <= most + SUM_ROUNDING)).all():
         raise ExportError(f"{name}: its p-values do not follow from the calibration scores. Nothing was written")
     return deviations
@@ -229,8 +243,14 @@ def _require_packages() -> None:
 def _require_space(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "is a file", "name a folder for the exported programs")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    if folder.is_dir() and not overwrite and any(folder.iterdir()) and not _unfinished(folder):
         raise InputError(str(folder), "already holds something", "choose a new folder, or pass overwrite=True")
+
+
+def _unfinished(folder: Path) -> bool:
+    """Whether it holds an export that was killed, and nothing else: its draft is removed after all else is done."""
+    drafts = {path.name for path in files.drafts(folder)}
+    return bool(drafts) and {path.name for path in folder.iterdir()} <= {ONNX, TORCH, DESCRIPTION, *drafts}
 
 
 def _write(folder: Path, contents: dict[str, Any]) -> None:
@@ -238,6 +258,7 @@ def _write(folder: Path, contents: dict[str, Any]) -> None:
     draft = folder / f".export.{os.getpid()}.tmp"
     present = folder.exists()
     try:
+        files.remove_drafts(folder)
         for name, content in contents.items():
             files.write_bytes(draft / name, content)
         (folder / DESCRIPTION).unlink(missing_ok=True)

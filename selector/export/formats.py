@@ -6,12 +6,12 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 from augmentations import InputError
+from selector.inputs.versions import installed_version
 
 ONNX, TORCH = "model.onnx", "model.pt2"
 INPUT, OUTPUTS, BATCH_NAME = "images", ("score", "map", "p_value"), "N"
@@ -66,7 +66,7 @@ def torch_bytes(program: torch.export.ExportedProgram) -> bytes:
     pickled = pickles(buffer.getvalue())
     if pickled:
         raise InputError(
-            f"torch {version('torch')}",
+            f"torch {installed_version('torch')}",
             f"pickles parts of an exported program ({', '.join(pickled)}), and no file here may hold a pickle",
             "pip install --upgrade torch",
         )

@@ -13,7 +13,8 @@ from selector.inputs.unreadable import UnreadableError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_JPEG_START, _JPEG_SCAN = 0xD8, 0xDA
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, b"\xff\xd9"
 # Application segments 0 (JFIF) and 14 (Adobe) say how colours are stored; the other ones and comments don't.
 _JPEG_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -66,6 +67,7 @@ def read_png(data: bytes) -> Container:
         elif kind in (b"iTXt", b"tEXt", b"zTXt") and orientation == 1:
             orientation = _orientation_in_text(kind, body)
         position += 12 + length
+    has_frames = has_frames or data.find(PNG_SIGNATURE, position) >= 0
     return Container(b"".join(kept), orientation, has_frames)
 
 
@@ -86,6 +88,8 @@ def read_jpeg(data: bytes) -> Container:
             continue
         if marker == _JPEG_SCAN:
             kept.append(data[position:])
+            end = data.find(_JPEG_END, position)
+            has_frames = has_frames or (end >= 0 and data.find(JPEG_SIGNATURE, end) >= 0)
             break
         length = struct.unpack(">H", data[position + 2 : position + 4])[0]
         body = data[position + 4 : position + 2 + length]

@@ -3,8 +3,7 @@
 import io
 import os
 import stat
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
@@ -16,27 +15,23 @@ from PIL import (
     Image,
     JpegImagePlugin,
     PngImagePlugin,
-    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 from torch import Tensor
 
-from selector.inputs import containers, tiff
-from selector.inputs.containers import PNG_SIGNATURE, Container, orientation_of
-from selector.inputs.raster import FRAMES, REDUCED, Raster
+from selector.inputs import containers, netpbm, tiff
+from selector.inputs.containers import JPEG_SIGNATURE, PNG_SIGNATURE, Container, orientation_of
+from selector.inputs.limits import SizeCheck, is_large, one_large_at_a_time, resolve_limit
+from selector.inputs.raster import FINE, FRAMES, REDUCED, TRANSPARENT, BlockMeans, Raster, alpha_remarks
 from selector.inputs.unreadable import UnreadableError, describe_kind
 
 SMALLEST_SIDE = 2
-# Megapixels of 4 bytes that a file may hold: what is decoded takes up to 1.2 GB, one large file at a time.
-LARGEST = 300
-LARGEST_VARIABLE = "SSAD_MAX_MEGAPIXELS"
-_LARGE_BYTES = 2**26  # decoded; of larger ones one is in memory at a time
-_large = threading.Lock()
-
+_BAND = 2**20  # pixels converted at a time
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_SHORT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+_BYTE_MODES = ("1", "L", "P", "RGB", "YCbCr", "CMYK", "LA", "RGBA")
 _GRAY_MODES = ("1", "L", "LA", "La", "F", *_INTEGER_MODES)
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
 _PNG_COLOUR_TYPE, _PNG_GRAY = 25, (0, 4)
 # Named one by one, so that no file can reach Pillow's other readers: the one for EPS starts a program.
 _OTHERS: dict[str, Callable[[IO[bytes], str], Image.Image]] = {
@@ -44,7 +39,6 @@ _OTHERS: dict[str, Callable[[IO[bytes], str], Image.Image]] = {
     "DIB": BmpImagePlugin.DibImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "GIF": GifImagePlugin.GifImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
 }
 
 
@@ -65,22 +59,25 @@ class Decoded:
     bits: int
 
 
-def decode(path: str | os.PathLike[str], image_size: int | None = None) -> Decoded:
+def decode(path: str | os.PathLike[str], image_size: int | None = None, max_megapixels: float | None = None) -> Decoded:
     """Decode one file, whatever its mode and bit depth; its content decides, not its suffix.
 
     Args:
         path: The file.
         image_size: Height and width that the picture is resized to; None: it keeps its own.
+        max_megapixels: As for ``selector.inputs.limits.resolve_limit``.
 
     Returns:
         Pixels (C, H, W), where C is 1 for gray files and 3 for all others, with remarks.
 
     Raises:
         UnreadableError: The file cannot be decoded; the text is the reason.
+        InputError: The limit is no number above 0.
     """
-    with _opened(path) as stream, _one_large_at_a_time() as check_size:
-        raster = _raster(stream, check_size).checked()
-        height, width = raster.values.shape[:2]
+    limit = resolve_limit(max_megapixels)
+    with _opened(path) as stream, one_large_at_a_time(limit) as check_size:
+        raster = _raster(stream, check_size, image_size).checked()
+        height, width = raster.size or raster.values.shape[:2]
         if min(height, width) < SMALLEST_SIDE:
             raise UnreadableError(f"{height} x {width}: smaller than {SMALLEST_SIDE} pixels on a side")
         pixels = raster.pixels() if image_size is None else raster.resized(image_size)
@@ -97,6 +94,8 @@ def is_gray(path: str | os.PathLike[str]) -> bool:
         start = _peek(stream)
         if start.startswith(tiff.FIRST_BYTES):
             return tiff.is_gray(stream)
+        if netpbm.is_netpbm(start):
+            return netpbm.is_gray(start)
         if start.startswith(PNG_SIGNATURE) and len(start) > _PNG_COLOUR_TYPE:
             return start[_PNG_COLOUR_TYPE] in _PNG_GRAY
         with _picture(stream)[0] as image:
@@ -127,58 +126,16 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise UnreadableError(f"damaged: {error or type(error).__name__}") from error
 
 
-class _SizeCheck:
-    """Refuses too large a picture before it is decoded, and lets one of those that are large be decoded at a time."""
-
-    def __init__(self) -> None:
-        self.has_lock = False
-
-    def __call__(self, height: int, width: int, bytes_per_pixel: int) -> None:
-        megapixels = height * width * max(1, bytes_per_pixel / 4) / 1e6
-        limit = _largest()
-        if megapixels > limit:
-            counted = "" if bytes_per_pixel <= 4 else f" of {bytes_per_pixel} bytes, which count as {megapixels:,.0f},"
-            raise UnreadableError(
-                f"{height} x {width} pixels, {height * width / 1e6:,.0f} megapixels,{counted} where at most {limit:,g} "
-                f"are read: cut it into tiles, or set the environment variable {LARGEST_VARIABLE} to a larger number"
-            )
-        if height * width * bytes_per_pixel > _LARGE_BYTES and not self.has_lock:
-            _large.acquire()
-            self.has_lock = True
-
-
-@contextmanager
-def _one_large_at_a_time() -> Iterator[_SizeCheck]:
-    check = _SizeCheck()
-    try:
-        yield check
-    finally:
-        if check.has_lock:
-            _large.release()
-
-
-def _largest() -> float:
-    stated = os.environ.get(LARGEST_VARIABLE, "")
-    if not stated:
-        return LARGEST
-    try:
-        value = float(stated)
-    except ValueError:
-        value = -1
-    if not value > 0:
-        raise UnreadableError(f"the environment variable {LARGEST_VARIABLE}={stated!r} is not a number above 0")
-    return value
-
-
 def _peek(stream: IO[bytes]) -> bytes:
     start = stream.read(512)
     stream.seek(0)
     return start
 
 
-def _raster(stream: IO[bytes], check_size: _SizeCheck) -> Raster:
-    if _peek(stream).startswith(tiff.FIRST_BYTES):
-        raster = tiff.read(stream, check_size)
+def _raster(stream: IO[bytes], check_size: SizeCheck, wanted: int | None) -> Raster:
+    start = _peek(stream)
+    if start.startswith(tiff.FIRST_BYTES):
+        raster = tiff.read(stream, check_size, wanted)
         if raster is not None:
             return raster
         stream.seek(0)
@@ -186,18 +143,81 @@ def _raster(stream: IO[bytes], check_size: _SizeCheck) -> Raster:
         stream.seek(0)
         with TiffImagePlugin.TiffImageFile(stream, "") as page:
             return replace(_from_pillow(page), remarks=frames)  # which Pillow turned upright
+    if netpbm.is_netpbm(start):
+        return netpbm.read(stream, check_size)
     image, container = _picture(stream)
     with image:
-        check_size(image.height, image.width, len(image.getbands()))
+        size = image.height, image.width
+        if wanted is not None:
+            _reduce_jpeg(image, wanted)
+        is_whole = (image.height, image.width) == size
+        check_size(*size, _bytes_per_pixel(image), in_parts=not is_whole)
         remarks = [FRAMES] if container.has_frames or getattr(image, "is_animated", False) else []
-        # The raw layout is known only before loading; Pillow has no colour mode of more than 8 bits.
-        is_reduced = image.mode not in _GRAY_MODES and _is_deep(image)
+        # The raw layout is known only before loading; Pillow has no mode of more than 8 bits for several channels.
+        is_reduced = image.mode not in _INTEGER_MODES and ";16" in str(getattr(image, "tile", ""))
         remarks += [REDUCED] * is_reduced
         orientation = container.orientation
         if orientation == 1:
             orientation = orientation_of(image.info.get("exif", b""), image.info.get("xmp", b""))
-        raster = replace(_from_pillow(image), remarks=tuple(remarks), orientation=orientation)
+        raster = _in_bands(image, wanted) if wanted is not None else None
+        raster = raster or _from_pillow(image)
+        raster = replace(raster, remarks=(*remarks, *raster.remarks), orientation=orientation)
+        raster = raster if is_whole else replace(raster, size=size)
         return replace(raster, bits=16) if is_reduced else raster
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Of Pillow's memory, which has four bytes for a pixel of several channels, and libjpeg's for coefficients."""
+    if "progressive" in image.info:
+        return 10
+    return 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+
+
+def _is_large(image: Image.Image) -> bool:
+    return is_large(image.height * image.width * _bytes_per_pixel(image))
+
+
+def _reduce_jpeg(image: Image.Image, wanted: int) -> None:
+    """Let a large JPEG be decoded at a half, a quarter or an eighth of its size; it must be stored in one pass."""
+    is_sequential = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
+    if is_sequential and _is_large(image):
+        image.draft(None, (FINE * wanted, FINE * wanted))
+
+
+def _in_bands(image: Image.Image, wanted: int) -> Raster | None:
+    """A large picture as ``BlockMeans``, so that it is in memory but once, laid over white where it is transparent;
+    None for others."""
+    deep = image.mode in _SHORT_MODES
+    if not ((deep and not image.has_transparency_data) or image.mode in _BYTE_MODES) or not _is_large(image):
+        return None
+    image.load()
+    mode = None if deep else "L" if image.mode in _GRAY_MODES else "RGB"
+    with_alpha = {"L": "LA", "RGB": "RGBA"}[mode] if mode and image.has_transparency_data else None
+    remarks: tuple[str, ...] = ()
+    if with_alpha:
+        remarks = alpha_remarks(*_extremes(band.convert(with_alpha).getchannel("A") for _, band in _bands(image)))
+    means = BlockMeans((image.height, image.width), 3 if mode == "RGB" else 1, wanted)
+    for top, band in _bands(image):
+        if TRANSPARENT in remarks:
+            layers = np.asarray(band.convert(with_alpha)).astype(np.float64)
+            values = 255 - (255 - layers[..., :-1]) * (layers[..., -1:] / 255)
+        else:
+            values = np.asarray(band if mode in (None, band.mode) else band.convert(mode))
+        means.add(values.reshape(*values.shape[:2], -1), top, 0)
+    depth = {"top": 65535.0, "bits": 16} if deep else {}
+    return means.raster(remarks=remarks, **depth)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    step = max(1, _BAND // image.width)
+    for top in range(0, image.height, step):
+        yield top, image.crop((0, top, image.width, min(top + step, image.height)))
+
+
+def _extremes(bands: Iterable[Image.Image]) -> tuple[float, float]:
+    """The lowest and the highest value, as fractions of 255."""
+    lows, highs = zip(*(np.ravel(band.getextrema()).tolist() for band in bands), strict=True)
+    return min(lows) / 255, max(highs) / 255
 
 
 def _picture(stream: IO[bytes]) -> tuple[Image.Image, Container]:
@@ -209,22 +229,14 @@ def _picture(stream: IO[bytes]) -> tuple[Image.Image, Container]:
     if start.startswith(PNG_SIGNATURE):
         container = containers.read_png(stream.read())
         return PngImagePlugin.PngImageFile(io.BytesIO(container.content), ""), container
-    if start.startswith(_JPEG_SIGNATURE):
+    if start.startswith(JPEG_SIGNATURE):
         container = containers.read_jpeg(stream.read())
         return JpegImagePlugin.JpegImageFile(io.BytesIO(container.content), ""), container
     for name, reader in _OTHERS.items():
         accept = Image.OPEN[name][1]
-        if accept is None or accept(start[:16]) is True:
+        if accept is None or accept(start[:16].ljust(16, b"\0")) is True:
             return reader(stream, ""), Container(b"")
     raise UnreadableError(describe_kind(start))
-
-
-def _is_deep(image: Image.Image) -> bool:
-    layout = getattr(image, "tile", "")
-    if image.format == "PPM" and layout:  # whose readers are given the largest value
-        arguments = layout[0][3]
-        return isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255
-    return ";16" in str(layout)
 
 
 def _from_pillow(image: Image.Image) -> Raster:

@@ -149,8 +149,13 @@ def unreadable(
     remedy: str = "fix or remove them, or pass skip_unreadable=True (--skip-unreadable)",
 ) -> InputError:
     """The refusal of files, (name, reason) each, that could not be read among ``n_files``."""
-    named = first_few([f"{name} ({reason})" for name, reason in failures], NAMED_FAILURES)
-    return InputError(f"{role}: {len(failures)} of {plural(n_files, 'file')} cannot be read", named, remedy)
+    thing = f"{role}: {len(failures)} of {plural(n_files, 'file')} cannot be read"
+    reasons = {reason for _, reason in failures}
+    if len(reasons) == 1 and len(failures) > 1:
+        return InputError(
+            thing, f"{first_few([name for name, _ in failures], NAMED_FAILURES)} ({reasons.pop()})", remedy
+        )
+    return InputError(thing, first_few([f"{name} ({reason})" for name, reason in failures], NAMED_FAILURES), remedy)
 
 
 def printable(path: str | os.PathLike[str]) -> str:

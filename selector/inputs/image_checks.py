@@ -1,10 +1,16 @@
 """Properties of the images that cast doubt on the answer: found before training and reported, never corrected."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
 import torch
+from torch import Tensor
 
 from augmentations.errors import InputError, first_few
 from selector.inputs.digests import image_digest
 from selector.inputs.reader import Images
+from selector.inputs.remarks import count_are, summary
 from selector.inputs.splits import Splits
 
 # Interquartile ranges beyond a quartile: what is "far out" in Tukey, Exploratory Data Analysis, 1977.
@@ -14,12 +20,67 @@ LEAST_RANGE = 0.02
 SIZE_FACTOR = 2.0  # of the longest or shortest side of a train image: beyond it, resizing shows things at another scale
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What train images are like, to tell other images from them; ``to_json`` belongs to a run.
+
+    Attributes:
+        sides: The shortest and the longest side, in pixels.
+        bits: Each number of bits per sample that occurs; 0 among them where one is unknown.
+        brightness: The first and the third quartile of the images' mean brightness, in [0, 1].
+    """
+
+    sides: tuple[int, int]
+    bits: tuple[int, ...]
+    brightness: tuple[float, float]
+
+    @classmethod
+    def of(cls, train: Images) -> Self:
+        sides = [side for size in train.sizes for side in size]
+        quartiles = torch.quantile(_mean_brightness(train), torch.tensor([0.25, 0.75], dtype=torch.float64)).tolist()
+        return cls((min(sides), max(sides)), tuple(sorted(set(train.bits))), (quartiles[0], quartiles[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError for what is no profile."""
+        (least, largest), (low, high) = content["sides"], content["brightness"]
+        return cls((int(least), int(largest)), tuple(map(int, content["bits"])), (float(low), float(high)))
+
+    def odd(self, images: Images) -> tuple[tuple[str, ...], ...]:
+        """What tells each image from the train images, as ``Images.remarks``: its size, bit depth or brightness."""
+        rows = zip(images.sizes, images.bits, _mean_brightness(images).tolist(), strict=True)
+        return tuple((*self._size(size), *self._depth(bits), *self._light(mean)) for size, bits, mean in rows)
+
+    def _size(self, size: tuple[int, int]) -> Iterator[str]:
+        least, largest = self.sides
+        if min(size) < least / SIZE_FACTOR or max(size) > largest * SIZE_FACTOR:
+            usual = f"sides of {least} to {largest} pixels"
+            yield f"far from the train images' size ({usual}): {size[0]} x {size[1]}"
+
+    def _depth(self, bits: int) -> Iterator[str]:
+        if bits and 0 not in self.bits and bits not in self.bits:
+            usual = " or ".join(map(str, self.bits))
+            yield f"of another bit depth than the train images ({usual} bits): {bits} bits"
+
+    def _light(self, mean: float) -> Iterator[str]:
+        fence = FAR_OUT * max(self.brightness[1] - self.brightness[0], LEAST_RANGE)
+        low, high = self.brightness[0] - fence, self.brightness[1] + fence
+        if not low <= mean <= high:
+            usual = f"{low:.2f} to {high:.2f} would be usual"
+            yield f"far from the train images' mean brightness ({usual}): {mean:.2f}"
+
+
 def warnings(train: Images, test: Images) -> list[str]:
     """What is suspicious about the test images, given the train images, in sentences without a full stop.
 
-    Looks for images that are identical to a train image, and for sizes and brightness unlike those of train images.
+    Looks for images that are identical to a train image, and for sizes, bit depths and brightness unlike those of
+    train images.
     """
-    return [*_identical(train, test), *_sizes(train, test), *_brightness(train, test)]
+    odd = summary(zip(test.names, Profile.of(train).odd(test), strict=True))
+    return [*_identical(train, test), *(f"test: {sentence}" for sentence in odd)]
 
 
 def duplicates_across_splits(train: Images, splits: Splits) -> list[str]:
@@ -34,7 +95,7 @@ def duplicates_across_splits(train: Images, splits: Splits) -> list[str]:
         if split_of[other] != split_of[row]:
             pairs.append(f"{train.names[row]} = {train.names[other]}")
     problem = "identical to one of another split (training, selection, calibration); groups can keep them together"
-    return [f"train: {_count(pairs)} {problem}: {first_few(pairs)}"] if pairs else []
+    return [f"train: {count_are(pairs)} {problem}: {first_few(pairs)}"] if pairs else []
 
 
 def _identical(train: Images, test: Images) -> list[str]:
@@ -44,33 +105,11 @@ def _identical(train: Images, test: Images) -> list[str]:
         for digest, name in zip(map(image_digest, test.pixels), test.names, strict=True)
         if digest in names
     ]
-    return [f"test: {_count(pairs)} identical to a train image as read: {first_few(pairs)}"] if pairs else []
+    return [f"test: {count_are(pairs)} identical to a train image as read: {first_few(pairs)}"] if pairs else []
 
 
-def _sizes(train: Images, test: Images) -> list[str]:
-    sides = [side for size in train.sizes for side in size]
-    low, high = min(sides) / SIZE_FACTOR, max(sides) * SIZE_FACTOR
-    odd = [
-        f"{n} ({h} x {w})"
-        for n, (h, w) in zip(test.names, test.sizes, strict=True)
-        if min(h, w) < low or max(h, w) > high
-    ]
-    problem = f"far from the train images' size (sides of {min(sides)} to {max(sides)} pixels)"
-    return [f"test: {_count(odd)} {problem}: {first_few(odd)}"] if odd else []
-
-
-def _brightness(train: Images, test: Images) -> list[str]:
-    known, new = (images.pixels.double().flatten(1).mean(1) for images in (train, test))
-    quartiles = torch.quantile(known, torch.tensor([0.25, 0.75], dtype=known.dtype))
-    fence = FAR_OUT * max((quartiles[1] - quartiles[0]).item(), LEAST_RANGE)
-    low, high = quartiles[0].item() - fence, quartiles[1].item() + fence
-    odd = [f"{n} ({b:.2f})" for n, b in zip(test.names, new.tolist(), strict=True) if not low <= b <= high]
-    problem = f"far from the train images' mean brightness ({low:.2f} to {high:.2f} would be usual)"
-    return [f"test: {_count(odd)} {problem}: {first_few(odd)}"] if odd else []
-
-
-def _count(images: list[str]) -> str:
-    return "1 image is" if len(images) == 1 else f"{len(images)} images are"
+def _mean_brightness(images: Images) -> Tensor:
+    return images.pixels.double().flatten(1).mean(1)
 
 
 def require_pictures(train: Images) -> None:

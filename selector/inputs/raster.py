@@ -1,6 +1,7 @@
 """The values of one picture as its file holds them, and their conversion to floats in [0, 1]."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,16 @@ RANGE_TOLERANCE = 1e-6
 # 12 bits of camera data in a file that says 16 fill a sixteenth of its range.
 DARK = 1 / 16
 
-TRANSPARENT = "with transparency, laid over white"
-INVISIBLE = "with an alpha channel by which nothing is visible, left out"
+TRANSPARENT = "transparent in places, laid over white"
+INVISIBLE = "invisible by an alpha channel, which is left out"
 FRAMES = "of several frames or pages, only the first read"
+BEHIND = "followed by other data in their files, left out"
 REDUCED = "of 16 bits per channel, read at 8"
-DIM = "with values in the lowest sixteenth of the file's bit depth, so nearly black"
+DIM = "in the lowest sixteenth of the file's bit depth, so nearly black"
 
+FINE = 4  # times the wanted height and width are kept of a large picture, which resizing then averages
+_TURNED = 5  # orientations from here on exchange height and width
+_ROWS = 256  # of a part converted to floats at a time
 _BAND = 2**24  # values converted to floats at a time where the result is small
 
 
@@ -38,6 +43,8 @@ class Raster:
         transparent: The gray value that stands for "nothing here".
         orientation: As in EXIF, 1 (as stored) to 8.
         remarks: What was done to the file already.
+        size: Height and width of the picture as stored, where ``values`` are the means of blocks of it.
+        extremes: Its lowest and its highest value, where they are.
     """
 
     values: np.ndarray
@@ -50,18 +57,22 @@ class Raster:
     transparent: int | None = None
     orientation: int = 1
     remarks: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    extremes: tuple[float, float] | None = None
 
     def checked(self) -> "Raster":
         """The raster turned upright, with remarks. Raises UnreadableError for values that have no place in [0, 1]."""
-        upright = replace(self, values=_turned(self.values, self.orientation), orientation=1)
-        low, high = float(self.values.min()), float(self.values.max())
+        size = self.size or self.values.shape[:2]
+        size = size[::-1] if self.orientation >= _TURNED else size
+        upright = replace(self, values=_turned(self.values, self.orientation), orientation=1, size=size)
+        low, high = self.extremes or (float(self.values.min()), float(self.values.max()))
         if self.is_float:
             _check_floats(low, high)
         elif low < 0:
             remedy = "save unsigned values, or floats scaled to [0, 1]"
             raise UnreadableError(f"negative values ({low:.0f}): {remedy}")
         elif high > self.top:
-            raise UnreadableError(f"values up to {high:.0f}, more than the {self.bits} bits the file declares")
+            raise UnreadableError(f"values up to {high:.0f}, more than the {self.top:.0f} that the file declares")
         remarks = list(self.remarks)
         if not self.is_float and self.bits > 8 and self._brightest() <= DARK:
             remarks.append(DIM)
@@ -75,12 +86,10 @@ class Raster:
         if self.has_alpha:
             alpha = self.values[..., -1]
             full = 1.0 if self.is_float else self.top
-            # A mask of zeroes and ones, or an alpha channel never filled in: laid over white, all would be white.
-            if float(alpha.max()) <= DARK * full:
+            said = alpha_remarks(float(alpha.min()) / full, float(alpha.max()) / full)
+            if INVISIBLE in said:
                 upright = replace(upright, values=upright.values[..., :-1], has_alpha=False)
-                remarks.append(INVISIBLE)
-            elif float(alpha.min()) < full:
-                remarks.append(TRANSPARENT)
+            remarks += said
         return replace(upright, remarks=tuple(remarks))
 
     def pixels(self, rows: slice = slice(None)) -> Tensor:
@@ -111,7 +120,8 @@ class Raster:
 
     def _brightest(self) -> float:
         colour = self.values[..., :-1] if self.has_alpha else self.values
-        return 1 - float(colour.min()) / self.top if self.is_inverted else float(colour.max()) / self.top
+        low, high = self.extremes or (float(colour.min()), float(colour.max()))
+        return 1 - low / self.top if self.is_inverted else high / self.top
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         values = np.ascontiguousarray(values)
@@ -123,6 +133,60 @@ class Raster:
             colours = slice(None, -1) if self.has_alpha else slice(None)
             floats[..., colours] = 1 - floats[..., colours]
         return floats.astype(np.float32, copy=False)
+
+
+def alpha_remarks(low: float, high: float) -> tuple[str, ...]:
+    """What is to be said of an alpha channel by its lowest and highest value, in [0, 1].
+
+    A mask of zeroes and ones, or a channel that was never filled in, would make the whole picture white.
+    """
+    return (INVISIBLE,) if high <= DARK else (TRANSPARENT,) if low < 1 else ()
+
+
+class BlockMeans:
+    """A large picture, given part by part, as the means of its blocks of pixels.
+
+    Args:
+        size: Height and width of the picture.
+        samples: Per pixel.
+        wanted: Height and width that the picture is resized to later: at least ``FINE`` times as many are kept.
+    """
+
+    def __init__(self, size: tuple[int, int], samples: int, wanted: int) -> None:
+        self.size = size
+        self._numbers = tuple(_block_numbers(side, FINE * wanted) for side in size)
+        self._low, self._high = np.inf, -np.inf
+        rows, columns = self._numbers
+        self._sums = np.zeros((rows[-1] + 1, columns[-1] + 1, samples))
+
+    def add(self, values: np.ndarray, top: int, left: int, sample: int = 0) -> None:
+        """Add the part (h,w,s) of the picture that begins at this row, column and sample."""
+        self._low = float(np.minimum(self._low, values.min()))  # which keeps what is not a number
+        self._high = float(np.maximum(self._high, values.max()))
+        height, width, samples = values.shape
+        columns = self._numbers[1][left : left + width]
+        for start in range(0, height, _ROWS):
+            part = values[start : start + _ROWS].astype(np.float64)
+            rows = self._numbers[0][top + start : top + start + len(part)]
+            sums = np.add.reduceat(np.add.reduceat(part, _begins(rows), axis=0), _begins(columns), axis=1)
+            place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), slice(sample, sample + samples)
+            self._sums[place] += sums
+
+    def raster(self, **properties: Any) -> Raster:
+        """What was added, once it is the whole picture; ``properties`` as of ``Raster``."""
+        heights, widths = map(np.bincount, self._numbers)
+        means = self._sums / (heights[:, None] * widths)[..., None]
+        return Raster(means, size=self.size, extremes=(self._low, self._high), **properties)
+
+
+def _block_numbers(side: int, wanted: int) -> np.ndarray:
+    """To which block each row or column belongs: blocks are as alike in size as whole pixels allow."""
+    n = side if side < 2 * wanted else wanted
+    return np.arange(side) * n // side
+
+
+def _begins(numbers: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
 def resize(pixels: Tensor, image_size: int) -> Tensor:

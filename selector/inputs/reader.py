@@ -1,10 +1,9 @@
 """The one reader of a user's images: a folder, files or an array in, one float tensor out."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from selector.inputs.arrays import check_array, to_floats
 from selector.inputs.decoding import Decoded, decode, is_gray
 from selector.inputs.digests import set_digest
 from selector.inputs.files import FileList, check_list, list_folder, plural, printable, unreadable
+from selector.inputs.limits import resolve_limit
 from selector.inputs.raster import resize
+from selector.inputs.remarks import Tally
 from selector.inputs.unreadable import UnreadableError
 
 SMALLEST_IMAGE_SIZE = 8
@@ -43,6 +44,9 @@ class Images:
         sizes: Height and width of each image as it was read, in pixels.
         skipped: Name of and reason for each file that could not be read.
         notes: Remarks on all images together, to show to the user once.
+        bits: Per sample of each image's file; 0, as for all where they are left out, where it is unknown.
+        remarks: What was done to each image, or seems wrong with it, as "problem" or "problem: detail"; none for all
+            where they are left out.
     """
 
     pixels: Tensor
@@ -50,9 +54,19 @@ class Images:
     sizes: tuple[tuple[int, int], ...]
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    bits: tuple[int, ...] = ()
+    remarks: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", self.bits or (0,) * len(self.names))
+        object.__setattr__(self, "remarks", self.remarks or ((),) * len(self.names))
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+# What is odd about each of the images, as ``Images.remarks``.
+Check = Callable[[Images], Sequence[Sequence[str]]]
 
 
 def read_images(
@@ -63,6 +77,7 @@ def read_images(
     role: str = "train",
     skip_unreadable: bool = False,
     minimum: int = 1,
+    max_megapixels: float | None = None,
 ) -> Images:
     """Read all images of a folder, a list of files, one file or an array, and resize them to a square.
 
@@ -74,6 +89,8 @@ def read_images(
         role: What the images are for, "train" or "test": begins every message.
         skip_unreadable: Leave files that can't be read out and list them in the result.
         minimum: The smallest number of images.
+        max_megapixels: The largest picture that a file may hold; None: 300, or what the environment variable
+            SSAD_MAX_MEGAPIXELS says.
 
     Returns:
         The images, image_size x image_size.
@@ -87,20 +104,24 @@ def read_images(
         _check_read_at(source, image_size, role)
         _check_enough(len(source), minimum, role)
         return source
-    origin = _origin(source, image_size, role)
+    origin = _origin(source, image_size, role, resolve_limit(max_megapixels))
     _check_enough(len(origin), minimum, role)
     pixels = torch.empty(0)
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
+    bits: list[int] = []
+    remarks: list[tuple[str, ...]] = []
     for part in _stream(origin, image_size, channels or origin.channels(), BATCH, skip_unreadable, role):
         if not names:
             pixels = torch.empty(len(origin), *part.pixels.shape[1:])
         pixels[len(names) : len(names) + len(part)] = part.pixels
         names += part.names
         sizes += part.sizes
+        bits += part.bits
+        remarks += part.remarks
     _check_enough(len(names), minimum, role, unread=len(part.skipped))
     read = pixels if len(names) == len(pixels) else pixels[: len(names)].clone()
-    return Images(read, tuple(names), tuple(sizes), part.skipped, part.notes)
+    return Images(read, tuple(names), tuple(sizes), part.skipped, part.notes, tuple(bits), tuple(remarks))
 
 
 def iterate_batches(
@@ -112,6 +133,8 @@ def iterate_batches(
     skip_unreadable: bool = False,
     role: str = "test",
     wanted: Callable[[str], bool] | None = None,
+    check: Check | None = None,
+    max_megapixels: float | None = None,
 ) -> Iterator[Images]:
     """Read as ``read_images`` does, batch by batch and in bounded memory.
 
@@ -123,6 +146,8 @@ def iterate_batches(
         skip_unreadable: Leave files that can't be read out and list them with the last batch.
         role: What the images are for: begins every message.
         wanted: Of files, read those whose name it accepts; None: all.
+        check: What is odd about each image of a batch is added to its remarks.
+        max_megapixels: As for ``read_images``.
 
     Returns:
         An iterator over Images; skipped and notes, which concern all images, come with the last.
@@ -132,12 +157,12 @@ def iterate_batches(
             first batch that has one, naming all of them.
     """
     _check_settings(image_size, channels, batch, "batch")
-    origin = _origin(source, image_size, role)
+    origin = _origin(source, image_size, role, resolve_limit(max_megapixels))
     if wanted is not None and isinstance(origin, _Files):
-        origin = _Files(origin.files.only(wanted))
+        origin = replace(origin, files=origin.files.only(wanted))
         if not len(origin):
             return iter(())
-    return _stream(origin, image_size, channels or origin.channels(), batch, skip_unreadable, role)
+    return _stream(origin, image_size, channels or origin.channels(), batch, skip_unreadable, role, check)
 
 
 def files_of(source: str | os.PathLike[str]) -> FileList:
@@ -152,34 +177,12 @@ def fingerprint(images: Images) -> str:
     return set_digest(images.pixels, images.names)
 
 
-@dataclass
-class _Tally:
-    """How many images each remark applies to, and the first of them, so that each is reported once."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-
-    def add(self, remark: str, name: str) -> None:
-        self.counts[remark] += 1
-        self.first.setdefault(remark, name)
-
-    def notes(self, image_size: int) -> list[str]:
-        notes = [f"{plural(n, 'image')} {what} (first: {self.first[what]})" for what, n in self.counts.items()]
-        if len(self.sizes) > 1 or any(height != width for height, width in self.sizes):
-            (height, width), _ = self.sizes.most_common(1)[0]
-            sizes = f"all {height} x {width}"
-            if len(self.sizes) > 1:
-                sizes = f"of {len(self.sizes)} sizes, most often {height} x {width}"
-            notes.append(f"images {sizes}, resized to {image_size} x {image_size} without keeping the aspect")
-        return notes
-
-
 @dataclass(frozen=True)
 class _Files:
     """Files to decode."""
 
     files: FileList
+    max_megapixels: float | None = None
 
     def __len__(self) -> int:
         return len(self.files.paths)
@@ -199,28 +202,32 @@ class _Files:
     def channels(self) -> int:
         return 1 if all(_may_be_gray(path) for path in self.files.paths) else 3
 
-    def batches(self, image_size: int, channels: int, batch: int, tally: _Tally) -> Iterator[Images]:
+    def batches(self, image_size: int, channels: int, batch: int) -> Iterator[Images]:
         def load(path: Path) -> Decoded | str:
             try:
-                return decode(path, image_size)
+                return decode(path, image_size, self.max_megapixels)
             except UnreadableError as error:
                 return str(error)
 
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(self), batch):
                 names = self.names[start : start + batch]
-                skipped, readable, sizes, rows = [], [], [], []
+                rows: list[Tensor] = []
+                skipped, readable, sizes, bits, remarks = [], [], [], [], []
                 for name, loaded in zip(names, pool.map(load, self.files.paths[start : start + batch]), strict=True):
                     if isinstance(loaded, str):
                         skipped.append((name, loaded))
                         continue
-                    rows.append(_to_channels(loaded.pixels[None], channels, [name], tally))
+                    pixels, converted = _to_channels(loaded.pixels[None], channels)
+                    rows.append(pixels)
                     readable.append(name)
                     sizes.append(loaded.size)
-                    for remark in loaded.remarks:
-                        tally.add(remark, name)
+                    bits.append(loaded.bits)
+                    remarks.append((*converted, *loaded.remarks))
                 pixels = torch.cat(rows) if rows else torch.empty(0, channels, image_size, image_size)
-                yield Images(pixels, tuple(readable), tuple(sizes), tuple(skipped))
+                yield Images(
+                    *(pixels, tuple(readable), tuple(sizes), tuple(skipped)), bits=tuple(bits), remarks=tuple(remarks)
+                )
 
 
 @dataclass(frozen=True)
@@ -230,6 +237,8 @@ class _Array:
     values: Any
     names: Sequence[str]
     sizes: Sequence[tuple[int, int]]
+    bits: Sequence[int]
+    remarks: Sequence[tuple[str, ...]]
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
@@ -239,30 +248,43 @@ class _Array:
     def channels(self) -> int:
         return self.values.shape[1] if self.values.ndim == 4 else 1
 
-    def batches(self, image_size: int, channels: int, batch: int, tally: _Tally) -> Iterator[Images]:
+    def batches(self, image_size: int, channels: int, batch: int) -> Iterator[Images]:
         for start in range(0, len(self), batch):
-            names = self.names[start : start + batch]
-            pixels = resize(to_floats(self.values[start : start + batch]), image_size)
-            pixels = _to_channels(pixels, channels, names, tally).contiguous()
-            yield Images(pixels, tuple(names), tuple(self.sizes[start : start + batch]))
+            rows = slice(start, start + batch)
+            pixels = resize(to_floats(self.values[rows]), image_size)
+            pixels, converted = _to_channels(pixels, channels)
+            remarks = tuple((*converted, *known) for known in self.remarks[rows])
+            bits = tuple(self.bits[rows])
+            yield Images(
+                *(pixels.contiguous(), tuple(self.names[rows]), tuple(self.sizes[rows])), bits=bits, remarks=remarks
+            )
 
 
 def _stream(
-    origin: _Files | _Array, image_size: int, channels: int, batch: int, skip_unreadable: bool, role: str
+    origin: _Files | _Array,
+    image_size: int,
+    channels: int,
+    batch: int,
+    skip_unreadable: bool,
+    role: str,
+    check: Check | None = None,
 ) -> Iterator[Images]:
-    tally = _Tally()
+    tally = Tally()
     skipped = list(origin.skipped)
     # What images in memory skipped was skipped, as the user chose, when they were read.
     may_skip = skip_unreadable or isinstance(origin, _Array)
     last: Images | None = None
-    for part in origin.batches(image_size, channels, batch, tally):
+    for part in origin.batches(image_size, channels, batch):
         skipped += part.skipped
-        tally.sizes.update(part.sizes)
         # After a failure the rest is read only to name all failures at once.
         if len(part) == 0 or (skipped and not may_skip):
             continue
         if last is not None:
             yield last
+        if check is not None:
+            odd = zip(part.remarks, check(part), strict=True)
+            part = replace(part, remarks=tuple((*known, *found) for known, found in odd))
+        tally.add(part.names, part.sizes, part.remarks)
         last = replace(part, skipped=())
     if skipped and not may_skip:
         raise unreadable(skipped, len(origin) + len(origin.skipped), role)
@@ -272,28 +294,31 @@ def _stream(
     yield replace(last, skipped=tuple(skipped), notes=tuple(notes))
 
 
-def _origin(source: Any, image_size: int, role: str) -> _Files | _Array:
+def _origin(source: Any, image_size: int, role: str, max_megapixels: float | None = None) -> _Files | _Array:
     if isinstance(source, Images):
         _check_read_at(source, image_size, role)
-        return _Array(source.pixels, source.names, source.sizes, source.notes, source.skipped)
+        known = (source.pixels, source.names, source.sizes, source.bits, source.remarks)
+        return _Array(*known, source.notes, source.skipped)
     if isinstance(source, FileList):
-        return _Files(source)
+        return _Files(source, max_megapixels)
     if isinstance(source, np.ndarray | Tensor):
         source = source.detach() if isinstance(source, Tensor) else source
         notes = check_array(source, role)
         digits = max(4, len(str(len(source) - 1)))
         names = [f"{index:0{digits}d}" for index in range(len(source))]
         height, width = source.shape[-2:]
-        return _Array(source, names, [(height, width)] * len(source), notes)
+        n = len(source)
+        bits = 8 if source.dtype in (np.uint8, torch.uint8) else 0
+        return _Array(source, names, [(height, width)] * n, [bits] * n, [()] * n, notes)
     if isinstance(source, str | os.PathLike) and str(source):
         path = Path(source)
         if path.is_dir():
-            return _Files(list_folder(path, role))
+            return _Files(list_folder(path, role), max_megapixels)
         if not os.path.lexists(path):
             raise InputError(f"{role}: {printable(source)}", "does not exist", f"give {_SOURCES}")
-        return _Files(FileList([path], [printable(source)]))
+        return _Files(FileList([path], [printable(source)]), max_megapixels)
     if isinstance(source, list | tuple):
-        return _Files(check_list(source, role))
+        return _Files(check_list(source, role), max_megapixels)
     raise InputError(f"{role}={source!r:.80}", "is not a source of images", f"give {_SOURCES}")
 
 
@@ -304,14 +329,13 @@ def _may_be_gray(path: Path) -> bool:
         return True  # no vote: it is refused, with its name, when it is decoded
 
 
-def _to_channels(pixels: Tensor, channels: int, names: Sequence[str], tally: _Tally) -> Tensor:
+def _to_channels(pixels: Tensor, channels: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Images of so many channels, with a remark where they had others."""
     if pixels.shape[1] == channels:
-        return pixels
-    for name in names:
-        tally.add(REPEATED if channels == 3 else TO_GRAY, name)
+        return pixels, ()
     if channels == 3:
-        return pixels.expand(-1, 3, -1, -1)
-    return torch.einsum("nchw,c->nhw", pixels, torch.tensor(LUMA)).unsqueeze(1).clamp_(0, 1)
+        return pixels.expand(-1, 3, -1, -1), (REPEATED,)
+    return torch.einsum("nchw,c->nhw", pixels, torch.tensor(LUMA)).unsqueeze(1).clamp_(0, 1), (TO_GRAY,)
 
 
 def _check_settings(image_size: int, channels: int | None, least: int, name: str = "minimum") -> None:

@@ -5,12 +5,12 @@ layouts of at most 8 bits in one plane that it reads right; whatever is in neith
 """
 
 import logging
-from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 import tifffile
 
-from selector.inputs.raster import FRAMES, Raster
+from selector.inputs.limits import SizeCheck, is_large
+from selector.inputs.raster import FRAMES, BlockMeans, Raster
 from selector.inputs.unreadable import UnreadableError
 
 # The library logs each broken tag, which decides nothing here, to standard error.
@@ -34,12 +34,14 @@ def is_gray(stream: IO[bytes]) -> bool:
         return _page(file).photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
 
 
-def read(stream: IO[bytes], check_size: Callable[[int, int, int], None]) -> Raster | None:
+def read(stream: IO[bytes], check_size: SizeCheck, wanted: int | None = None) -> Raster | None:
     """The first page; None where Pillow is to read it, and reads it right.
 
     Args:
         stream: The file.
-        check_size: Given height, width and bytes per pixel; raises where that is too much.
+        check_size: Raises where the picture is too large.
+        wanted: Height and width that the picture is resized to: a large one is read tile by tile, or strip by strip,
+            as ``BlockMeans``. None: it is read as a whole.
 
     Raises:
         UnreadableError: The layout is not understood, or part of the content is missing.
@@ -47,8 +49,9 @@ def read(stream: IO[bytes], check_size: Callable[[int, int, int], None]) -> Rast
     with tifffile.TiffFile(stream) as file:
         page = _page(file)
         n_samples = page.samplesperpixel
-        check_size(page.imagelength, page.imagewidth, n_samples * max(page.bitspersample // 8, 1))
+        size, depth = (page.imagelength, page.imagewidth), max(page.bitspersample // 8, 1)
         if page.photometric in _FOR_PILLOW or page.compression in _NEEDS_PILLOW:
+            check_size(*size, n_samples * depth)
             _require_pillow_reads(page)
             return None
         colours = 3 if page.photometric == _RGB else 1
@@ -56,20 +59,39 @@ def read(stream: IO[bytes], check_size: Callable[[int, int, int], None]) -> Rast
         _require_whole(file, page)
         if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth != 1:
             raise UnreadableError(f"{_layout(page)}: not a layout that is understood; save it as 8 or 16 bits")
+        value_bits = page.bitspersample - (page.sampleformat == _SIGNED)
+        properties: dict[str, Any] = {
+            "top": 0.0 if page.dtype.kind == "f" else float(2**value_bits - 1),
+            "bits": page.bitspersample,
+            "is_float": page.dtype.kind == "f",
+            "is_inverted": page.photometric == _WHITE_IS_ZERO,
+            "has_alpha": alpha is not None,
+            "is_premultiplied": alpha == _PREMULTIPLIED,
+            "orientation": _orientation(page),
+            "remarks": (FRAMES,) if _has_frames(file) else (),
+        }
+        if wanted is not None and alpha is None and _is_in_parts(page) and check_size(*size, n_samples * depth, True):
+            return _in_parts(page, size, wanted).raster(**properties)
+        check_size(*size, n_samples * depth)
         values = page.asarray(squeeze=False, maxworkers=1)  # (planes, depth, height, width, samples)
-        values = values[:, 0].transpose(1, 2, 0, 3).reshape(page.imagelength, page.imagewidth, n_samples)
-        is_signed = page.sampleformat == _SIGNED
-        return Raster(
-            values,
-            top=0.0 if page.dtype.kind == "f" else float(2 ** (page.bitspersample - is_signed) - 1),
-            bits=page.bitspersample,
-            is_float=page.dtype.kind == "f",
-            is_inverted=page.photometric == _WHITE_IS_ZERO,
-            has_alpha=alpha is not None,
-            is_premultiplied=alpha == _PREMULTIPLIED,
-            orientation=_orientation(page),
-            remarks=(FRAMES,) if _has_frames(file) else (),
-        )
+        return Raster(values[:, 0].transpose(1, 2, 0, 3).reshape(*size, n_samples), **properties)
+
+
+def _is_in_parts(page: tifffile.TiffPage) -> bool:
+    """Whether no tile or strip is a large part of the page."""
+    height, width = page.tilelength or page.rowsperstrip or page.imagelength, page.tilewidth or page.imagewidth
+    return not is_large(min(height, page.imagelength) * width * page.samplesperpixel * page.bitspersample / 8)
+
+
+def _in_parts(page: tifffile.TiffPage, size: tuple[int, int], wanted: int) -> BlockMeans:
+    means = BlockMeans(size, page.samplesperpixel, wanted)
+    for values, place, shape in page.segments(maxworkers=1):
+        if values is None or shape is None:
+            raise UnreadableError("truncated: parts of the picture are missing in the TIFF file; copy or save it again")
+        sample, _, top, left, band = place
+        height, width = min(shape[1], size[0] - top), min(shape[2], size[1] - left)
+        means.add(values[0, :height, :width], top, left, sample + band)
+    return means
 
 
 def has_frames(stream: IO[bytes]) -> bool:
@@ -80,6 +102,9 @@ def has_frames(stream: IO[bytes]) -> bool:
 
 def _page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     page = file.pages.first
+    subfile = page.tags.get(254)
+    if subfile is not None and isinstance(subfile.value, int) and subfile.value & _REDUCED_PAGE:
+        raise UnreadableError("a preview of another picture comes first: save the full picture as TIFF or PNG")
     if page.photometric in _SENSOR_DATA:
         raise UnreadableError("raw data of a camera's sensor: develop it and save it as TIFF of 16 bits or as PNG")
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, *_FOR_PILLOW)
@@ -145,5 +170,12 @@ def _has_frames(file: tifffile.TiffFile) -> bool:
         subfile = page.tags.get(254) if isinstance(page, tifffile.TiffPage) else None
         if subfile is None or not subfile.value & (_REDUCED_PAGE | _MASK_PAGE):
             return True
-    # ImageJ keeps the pictures of a large stack behind the one page that it describes.
-    return bool(file.is_imagej and (file.imagej_metadata or {}).get("images", 1) > 1)
+    # ImageJ and others keep the pictures of a large stack behind the one page that they describe.
+    if file.is_imagej and (file.imagej_metadata or {}).get("images", 1) > 1:
+        return True
+    if not (file.is_shaped or file.is_stk):
+        return False
+    try:
+        return any(series.size > file.pages.first.size for series in file.series)
+    except Exception:  # what is broken of the metadata decides nothing
+        return False

@@ -12,6 +12,8 @@ _BEGINNINGS = {
     b"\x89HDF\r\n": "an HDF5 file",
     b"PK\x03\x04": "a zip archive or an office document",
     b"\x1f\x8b": "a gzip archive",
+    b"P7\n": "a PAM picture",
+    b"PF\n": "a PFM picture",
     b"Rar!": "a RAR archive",
     b"7z\xbc\xaf": "a 7z archive",
     b"\xff\x0a": "a JPEG XL picture",

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from detectors.ensemble import combine_normalized, normalizations
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
-from selector.ranking.evaluation import evaluate_candidate, usable_scores
+from selector.ranking.evaluation import comparable_scores, evaluate_candidate
 from selector.ranking.ranking import first, provisional_table
 from selector.ranking.rules import Decision
 from selector.ranking.shift import shift_test
@@ -83,6 +83,7 @@ def selections_without_fold(
     members: int,
     copies: Sequence[Hashable] | None = None,
     groups: Sequence[int] | None = None,
+    tested: Sequence[str] | None = None,
 ) -> list[tuple[str, ...]]:
     """The candidates that would make the detector without each of the test images: without its fold.
 
@@ -98,6 +99,7 @@ def selections_without_fold(
         members: of the recommended detector, at most.
         copies: by test image what identical ones share, which are left out together; None: none are identical.
         groups: of the validation images, where they have some.
+        tested: the candidates by which a shift is tested; None: all.
 
     Returns:
         By test image the ids of the members, best first; empty where embeddings decide: to compare them again for every
@@ -107,7 +109,7 @@ def selections_without_fold(
         return []
     # One after another, and without their embeddings, so that those of one alone are in memory.
     scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
-    compared = usable_scores(([e] for e in scores.values()), groups)
+    compared = comparable_scores(([e] for i, e in scores.items() if tested is None or i in tested), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     numbers: dict[Hashable, int] = {}
     image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
@@ -159,7 +161,8 @@ def affected_images(
         validation = [e.require(("validation_scores",), "an ensemble")[0] for e in seen]
         units = normalizations(validation, [bool(e.score_is_distance) for e in seen], [kinds[i] for i in others])
         test = combine_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
-        p = p_values(combine_normalized([calibration(i) for i in others], units), test, groups)
+        compared = combine_normalized([calibration(i) for i in others], units).double()
+        p = p_values(compared, without_rounding(compared, test), groups)
         for row in rows:
             digest = image_digest(images[row])
             affected[row] = CrossFitPValue(row, digest, p_value_of.setdefault(digest, p[row].item()))

@@ -29,7 +29,7 @@ class Evaluation:
 
     Args:
         values: of each criterion the mean over draws, nan where not finite or not supported by the evidence.
-        spread: of each the standard deviation over draws.
+        spread: of each the standard deviation over draws; nan where there is one draw only.
         status: "ok", "collapsed" or "failed".
         reason: why it has that status; of a candidate that is ok, why criteria have no value.
         is_trained: whether there is a detector.
@@ -66,7 +66,8 @@ def _over_draws(
 ) -> tuple[pd.Series, pd.Series, dict[str, str]]:
     """Mean and standard deviation of every criterion over the augmented draws, and what was wrong with a user's own.
 
-    The deviation is 0 where no draw enters; both are nan where the evidence does not support a criterion.
+    The deviation is 0 where no draw enters and nan where one alone does; both are nan where the evidence does not
+    support a criterion.
     """
     supported = [c for c in chosen if c not in rule.custom and draws[0].has(c.needs)]
     fixed = [criterion for criterion in supported if not criterion.uses_draws]
@@ -84,6 +85,9 @@ def _over_draws(
             values, trouble[criterion.name] = [math.nan], str(error)
         with np.errstate(invalid="ignore"):  # an infinity has no spread
             mean[criterion.name], deviation[criterion.name] = np.mean(values), np.std(values)
+    if len(draws) == 1 and draws[0].augmented is not None:  # a function does not say what it is computed from
+        unknown = [c.name for c in chosen if c.uses_draws or (c in rule.custom and not c.needs)]
+        deviation[unknown] = math.nan
     return mean, deviation, trouble
 
 
@@ -125,33 +129,41 @@ def test_for_shift(
     seed: int,
     groups: Sequence[int] | None = None,  # noqa: PT028
 ) -> ShiftTest:
-    """The tests of test images against validation images, by the scores of all candidates that did not collapse.
+    """The tests of test images against validation images, by the scores of all candidates.
+
+    A candidate that collapsed takes part like any other: to leave out those whose validation scores are high would
+    leave those whose validation scores are low by chance, and the p-value of high test scores would be too small.
 
     Args:
-        evidence: the draws of each candidate, of which no more than one's need be in memory.
+        evidence: the draws of each candidate, of which no more than one's need be in memory. Which candidates there are
+            must not depend on how they score the images.
         seed: of the permutations.
         groups: of the validation images, where they have some.
     """
-    scores = usable_scores(evidence, groups)
+    scores = comparable_scores(evidence, groups)
     return ShiftTest(reason=scores) if isinstance(scores, str) else shift_and_anomaly_tests(*scores, seed, groups)
 
 
-def usable_scores(
+def comparable_scores(
     evidence: Iterable[Sequence[Evidence]], groups: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor] | str:
-    """The validation (h,c) and test scores (k,c) of all candidates that did not collapse; or why there are none."""
+    """The validation (h,c) and test scores (k,c) of all candidates; or why there are none.
+
+    Left out are those with scores that are not finite and those that score all images of both sets alike: conditions in
+    which validation and test images may be exchanged.
+    """
     of_validation, of_test = [], []
     for draws in evidence:
         v, t = draws[0].validation_scores, draws[0].test_scores
         if t is None:
             return "no test images were given"
         assert v is not None
-        informative = not any(_is_constant(scores) or not scores.isfinite().all() for scores in (v, t))
-        if informative and not is_collapsed(draws[0]):
+        together = torch.cat([v, t])
+        if together.isfinite().all() and not _is_constant(together):
             of_validation.append(v.double().cpu())
             of_test.append(t.double().cpu())
     if not of_test:
-        return "no candidate can be trusted"
+        return "no candidate scores one image higher than another"
     if len(of_validation[0]) < MIN_VALIDATION_FOR_SHIFT:
         return f"{len(of_validation[0])} validation images are fewer than {MIN_VALIDATION_FOR_SHIFT}"
     if groups is not None and (n := len(set(groups))) < FEWEST_GROUPS:
@@ -164,12 +176,6 @@ def proxy_auroc(evidence: Evidence) -> float | None:
     if evidence.validation_scores is None or evidence.augmented_scores is None:
         return None
     return probability_above(evidence.validation_scores, evidence.augmented_scores).item()
-
-
-def is_collapsed(evidence: Evidence) -> bool:
-    """Whether a candidate never learned its task; one without pseudo anomalies of its own has no such guard."""
-    auroc = proxy_auroc(evidence)
-    return auroc is not None and not auroc >= COLLAPSE_AUROC
 
 
 def missing_fields(available: Collection[frozenset[str]], criterion: Criterion) -> list[str]:

@@ -1,6 +1,7 @@
 """From evidence to an order of candidates, best first."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from detectors import ScorerSpec
 from selector import criteria
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
@@ -41,13 +43,10 @@ class Ranking:
     def descriptions(self) -> Mapping[str, str]:
         """Every candidate of the table in a few words: its kind and scorer are named where they vary."""
         varying = [column for column in ("detector", "scorer") if self.table[column].nunique() > 1]
-        words = {}
-        for row in self.table.to_dict("records"):
-            text = describe(row["detector"], row["augmentation"], row["hyperparameters"])
-            others = [str(row[column]).rpartition(":")[2] for column in varying]
-            added = ", ".join(other for other in others if other != text)
-            words[row["candidate"]] = f"{text} [{added}]" if added else text
-        return words
+        words = {row["candidate"]: _words(row, varying) for row in self.table.to_dict("records")}
+        counts = Counter(words.values())
+        full = {row["candidate"]: _words(row, varying, in_full=True) for row in self.table.to_dict("records")}
+        return {i: text if counts[text] == 1 else full[i] for i, text in words.items()}
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -200,11 +199,16 @@ def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.Da
 
 
 def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
-    """The standard deviation over seeds and draws together: the variances within seeds and between them add up."""
-    variances = {
-        i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
-        for i, ids in members.items()
-    }
+    """The standard deviation over seeds and draws together: the variances within seeds and between them add up.
+
+    That between seeds is all there is where each has one draw.
+    """
+    variances = {}
+    for i, ids in members.items():
+        within = spread.loc[ids].pow(2).mean(skipna=False)
+        if len(ids) > 1:
+            within = within.fillna(0)
+        variances[i] = within + values.loc[ids].var(ddof=0, skipna=False)
     return pd.DataFrame(variances).T.apply(np.sqrt)
 
 
@@ -221,9 +225,25 @@ def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
     return next(c for c in candidates if c.id == candidate_id)
 
 
+def _words(row: Mapping[str, Any], varying: Sequence[str], in_full: bool = False) -> str:
+    """A row in a few words, with what varies in brackets; ``in_full``: with the modules of classes from outside."""
+    text = describe(row["detector"], row["augmentation"], row["hyperparameters"], in_full)
+    others = [str(row[column]) if in_full else str(row[column]).rpartition(":")[2] for column in varying]
+    added = ", ".join(other for other in others if other != text)
+    return f"{text} [{added}]" if added else text
+
+
+def _scorers(candidates: Sequence[Candidate]) -> dict[ScorerSpec, str]:
+    """What scorers are called: with the module of the class where two would be called the same."""
+    specs = dict.fromkeys(candidate.scorer for candidate in candidates)
+    counts = Counter(spec.describe() for spec in specs)
+    return {spec: spec.describe(in_full=counts[spec.describe()] > 1) for spec in specs}
+
+
 def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[str]) -> pd.DataFrame:
     ordered = [_find(candidates, i) for i in places.order]
     kinds = kinds_in_words(candidates)
+    scorers = _scorers(candidates)
     rows = [
         {
             "rank": place,
@@ -231,7 +251,7 @@ def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[st
             "augmentation": candidate.augmentation,
             "hyperparameters": candidate.hyperparameters,
             "detector": kinds[candidate.id],
-            "scorer": candidate.scorer.describe(),
+            "scorer": scorers[candidate.scorer],
             "seed": candidate.training.seed,
             "criterion": places.deciding[candidate.id],
             "status": places.statuses[candidate.id],

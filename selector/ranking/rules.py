@@ -20,6 +20,13 @@ AUTO = ("score_q95", "score_skewness", "pseudo_auc", "npd")
 # Of what does not compare the level of test scores with that of validation scores, what lost least on `development`
 # where a shift is found (benchmarks/studies/shifts.py).
 UNDER_SHIFT = ("rtm", "npd", "score_skewness")
+# What they go by, in the words of a reason.
+GOES_BY = {
+    "score_q95": "the level of test scores above held-out normal ones",
+    "score_skewness": "the skewness of test scores",
+    "pseudo_auc": "pseudo anomalies",
+    "npd": "pseudo anomalies",
+}
 BY_USER = "chosen by the user"
 DEFAULT_MEMBERS = 8  # of an ensemble: with fewer it lost more on `development` where 5% of the images are anomalous
 MIN_IMAGES_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
@@ -69,7 +76,8 @@ class Rule:
         return self.is_borda or self.criteria[0].higher_is_better
 
     def supported_by(self, available: Collection[frozenset[str]]) -> "Rule":
-        """The rule of the criteria that every candidate supports; the same where the user chose it or none is.
+        """The rule of the criteria that every candidate supports, with a reason that is true of them; the same where
+        the user chose it or none is.
 
         Args:
             available: by candidate, the fields of its evidence.
@@ -77,7 +85,17 @@ class Rule:
         if self.is_user_chosen:
             return self
         shared = tuple(c for c in self.criteria if all(set(c.needs) <= fields for fields in available))
-        return replace(self, criteria=shared or self.criteria)
+        if not shared or len(shared) == len(self.criteria):
+            return self
+        left_out = [criterion for criterion in self.criteria if criterion not in shared]
+        missing = {name for c in left_out for name in c.needs if not all(name in fields for fields in available)}
+        reason = _auto_reason([c.name for c in shared]) if self.names == AUTO else self.reason
+        verb = "is" if len(left_out) == 1 else "are"
+        reason += (
+            f" ({_listed([c.name for c in left_out])} {verb} left out, for not every candidate has "
+            f"{_listed(sorted(missing))})"
+        )
+        return replace(self, criteria=shared, reason=reason)
 
     @property
     def required_fields(self) -> frozenset[str]:
@@ -104,7 +122,7 @@ class Rule:
 
     def describe(self) -> str:
         """Its name in a sentence."""
-        return f"Borda over {', '.join(self.names[:-1])} and {self.names[-1]}" if self.is_borda else self.names[0]
+        return f"Borda over {_listed(self.names)}" if self.is_borda else self.names[0]
 
 
 @dataclass(frozen=True)
@@ -144,23 +162,28 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
     if isinstance(criterion, Sequence) and not isinstance(criterion, str):
         rule = Rule(_several(criterion, has_test), BY_USER)
         return Decision(rule, rule)
-    if criterion != "auto":
+    if not (isinstance(criterion, str) and criterion == "auto"):
         rule = Rule((_usable(criterion, has_test),), BY_USER)
         return Decision(rule, rule)
     if not has_test:
         rule = _inductive(n_validation)
         return Decision(rule, rule)
     return Decision(
-        Rule.of(
-            *AUTO,
-            reason="auto: the level of test scores above held-out normal ones, their skewness, and pseudo anomalies",
-        ),
+        Rule.of(*AUTO, reason=_auto_reason(AUTO)),
         Rule.of(
             *UNDER_SHIFT,
             reason="auto: validation images do not resemble the normal test images, so only criteria decide that "
             "do not compare the levels of their scores",
         ),
     )
+
+
+def _auto_reason(names: Sequence[str]) -> str:
+    return f"auto: {_listed(list(dict.fromkeys(GOES_BY.get(name, name) for name in names)))}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _several(choice: Sequence[str | Criterion], has_test: bool) -> tuple[Criterion, ...]:

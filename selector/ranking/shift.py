@@ -1,7 +1,8 @@
 """Whether test images resemble validation images as normal images should, and whether there is evidence of anomalies.
 
 Two tests of anomaly scores (images x candidates), without labels and without a model of the scores. Rows are images and
-exchangeable where they resemble each other; candidates may depend on each other in any way.
+exchangeable where they resemble each other; candidates may depend on each other in any way, but which ones there are
+must not depend on their scores, or only in a way in which validation and test images may be exchanged.
 
 *A shift.* Null hypothesis: at least half of the test images are normal and exchangeable with the validation images; the
 others may score anything. With h validation and k test scores, n = ceil(k/2) and r = ceil(h/2), the number of test

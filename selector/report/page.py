@@ -1,5 +1,7 @@
 """The page: content, figures and pictures in one HTML file, with JSON and CSV files of the same content beside it."""
 
+import base64
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -26,7 +28,7 @@ from selector.verdict.explanation import importance_of
 from selector.verdict.importance import SIGNIFICANCE
 from selector.verdict.verdict import number
 from selector.zoo.disk import disk_errors
-from selector.zoo.store import nan_to_none
+from selector.zoo.result import nan_to_none
 from selector.zoo.training import DRAWS
 
 CONSTANTS = {
@@ -60,6 +62,7 @@ def write_report(outcome: Outcome, path: Path) -> Path:
     if page.parent.resolve() != outcome.path.resolve():  # the run folder has it already
         contents[page.with_name("ranking.csv")] = (outcome.path / "ranking.csv").read_bytes()
     with disk_errors(page.parent, kept="the run itself is untouched"):
+        files.remove_drafts(page.parent)
         for target, content_bytes in contents.items():
             files.write_bytes(target, content_bytes)
     return page
@@ -131,7 +134,13 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     templates.filters |= {"number": number, "breakable": breakable, "percent": percent, "importance_of": importance_of}
+    templates.filters["source_hash"] = source_hash
     return templates
+
+
+def source_hash(script: str) -> str:
+    """What a Content-Security-Policy allows a script by: nothing that came into the page otherwise runs."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def breakable(name: str) -> Markup:

@@ -29,7 +29,7 @@ def resolve_search(search: Any, trials: int | None, plan: Plan, choices: Any, se
         InputError: for an unknown search, a number of trials below 1 or of a grid, and grids to be searched in by a
             sampler.
     """
-    if search not in SEARCHES:
+    if not isinstance(search, str) or search not in SEARCHES:
         raise unknown_name("search", search, list(SEARCHES))
     if search == "grid":
         if trials is not None:

@@ -56,6 +56,15 @@ class Study:
             self.zoo.train(engine, on_done, in_order(batch))
             batch = self._propose()
 
+    @property
+    def proposed_first(self) -> list[str]:
+        """The ids of the candidates that were proposed before any was judged.
+
+        Which they are does not depend on how images are scored, as the tests for a shift and for anomalies need it.
+        """
+        first = [p for number, p in enumerate(self.proposals) if self.search.batch_start(number) == 0]
+        return [candidate.id for candidate in in_order(first)]
+
     def save(self, table: pd.DataFrame) -> None:
         """Write the study with the values of a ranking of all its trials."""
         self._write(self._judged(self.proposals, table), ())
@@ -74,7 +83,7 @@ class Study:
 
     def _store(self, proposals: Sequence[Proposal]) -> None:
         self.proposals = list(proposals)
-        self.zoo.store.write_json("trials.json", [proposal.to_json() for proposal in self.proposals])
+        self.zoo.store.write_json("trials.json", {"trials": [proposal.to_json() for proposal in self.proposals]})
 
     def _table(self, proposals: Sequence[Proposal]) -> pd.DataFrame:
         """How finished trials compare with each other."""
@@ -86,7 +95,8 @@ class Study:
         for i in ok:
             if i not in self._available:
                 self._available[i] = self.zoo.evidence(i)[0].available
-        is_shifted = test_for_shift(map(self.zoo.evidence, ok), 0, self.zoo.store.groups("validation")).is_shifted
+        tested = [i for i in self.proposed_first if i in ok]
+        is_shifted = test_for_shift(map(self.zoo.evidence, tested), 0, self.zoo.store.groups("validation")).is_shifted
         self.rule = rule = self.decision.given(is_shifted).supported_by([self._available[i] for i in ok])
         for i, record in records.items():
             if (i, rule.names) not in self._evaluations:

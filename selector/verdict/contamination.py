@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from augmentations.errors import first_few
-from selector.detection.conformal import p_values, validate_rate
+from selector.detection.conformal import n_units, p_values, validate_rate, without_rounding
 from selector.outcome import Outcome
 
 # Median absolute deviations above the median. Tukey's far-out fence (Exploratory Data Analysis, 1977) is three
@@ -54,7 +54,9 @@ def contamination_warnings(
         )
         sentences.append(
             f"{count} far above the others and may not be normal: {first_few(odd_names)}"
-            + _change(values[is_calibration], odd[is_calibration], test_scores)
+            + _change(
+                values[is_calibration], odd[is_calibration], test_scores, groups["calibration"] if groups else None
+            )
         )
     if groups:
         numbers = torch.tensor([group for split in splits for group in groups[split]])
@@ -64,21 +66,27 @@ def contamination_warnings(
         firsts = [listed[int((numbers == group).nonzero()[0])] for group in odd_groups]
         if firsts:
             count = "1 held-out group scores" if len(firsts) == 1 else f"{len(firsts)} held-out groups score"
-            sentences.append(f"{count} far above the other groups and may not be normal: that of {first_few(firsts)}")
+            odd = torch.isin(numbers, torch.tensor(odd_groups))
+            sentences.append(
+                f"{count} far above the other groups and may not be normal: that of {first_few(firsts)}"
+                + _change(values[is_calibration], odd[is_calibration], test_scores, groups["calibration"])
+            )
     return sentences
 
 
-def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None) -> str:
-    """What decisions would be without the odd calibration images."""
+def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None, groups: Sequence[int] | None = None) -> str:
+    """What decisions would be without the odd calibration images, of which a group counts once."""
     clean = calibration[~odd]
     if not odd.any():
         return "; none of them is a calibration image, so thresholds would stay"
     if not len(clean) or test_scores is None:
         return "; with them, calibration images hide anomalies that score less"
     flagged = []
-    for kept in (calibration, clean):
-        rate = validate_rate(None, len(kept))
-        flagged.append((int((p_values(kept, test_scores) <= rate).sum()), rate))
+    for kept in (torch.ones_like(odd), ~odd):
+        of_kept = groups and [group for group, is_kept in zip(groups, kept.tolist(), strict=True) if is_kept]
+        rate = validate_rate(None, n_units(int(kept.sum()), of_kept))
+        p = p_values(calibration[kept], without_rounding(calibration[kept], test_scores), of_kept)
+        flagged.append((int((p <= rate).sum()), rate))
     (before, rate), (after, other) = flagged
     return (
         f"; without them, {after} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "

@@ -53,8 +53,10 @@ class Training:
 
     @property
     def family(self) -> str | None:
-        """The family of its augmentation, whose pseudo anomalies it is not judged by."""
-        return None if self.augmentation is None else augmentations.get(self.augmentation).family
+        """The family of what it was trained against, whose pseudo anomalies it is not judged by."""
+        if self.augmentation is None:
+            return detectors.get(self.detector).family_of(self.settings)
+        return augmentations.get(self.augmentation).family
 
     def to_json(self) -> dict[str, Any]:
         values = {
@@ -152,12 +154,17 @@ def _in_words(value: Any) -> str:
     return " ".join(map(_in_words, value)) if isinstance(value, list) else f"{value}"
 
 
-def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value]) -> str:
-    """A candidate in a few words: its augmentation and hyperparameters, or its kind where it takes none."""
+def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value], in_full: bool = False) -> str:
+    """A candidate in a few words: its augmentation and hyperparameters, or its kind where it takes none.
+
+    ``in_full``: with the module of a class from outside.
+    """
+    name = detector if augmentation == NO_AUGMENTATION else augmentation
+    name = name if in_full else name.rpartition(":")[2]
     if augmentation == NO_AUGMENTATION:
-        return detector.rpartition(":")[2]
+        return name
     values = ", ".join(f"{name} {interval(value)}" for name, value in hyperparameters.items())
-    return f"{augmentation.rpartition(':')[2]} ({values})" if values else augmentation.rpartition(":")[2]
+    return f"{name} ({values})" if values else name
 
 
 def interval(value: Value) -> str:

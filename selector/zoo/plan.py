@@ -1,7 +1,7 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import detectors
 from augmentations import Augmentation, InputError
 from augmentations.errors import require_json, unknown_name
 from detectors import Kind, Preset, ScorerSpec
+from detectors.encoders import EncoderSpec
 from selector.zoo.candidates import Candidate, Training
 
 LARGEST_DETOUR = 2  # times what kinds need is read at most, so that their sizes fit together
@@ -108,15 +109,22 @@ class Plan:
         """Those of all blocks, each once."""
         return tuple(dict.fromkeys(scorer for block in self.blocks for scorer in block.scorers))
 
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Those that kinds have as a setting, each once."""
+        named = (settings.encoder for _, settings in self.kinds if hasattr(settings, "encoder"))
+        return tuple(dict.fromkeys(EncoderSpec.of(encoder) for encoder in named))
+
     def candidates(self, seed: int) -> list[Candidate]:
-        """Every combination of every block, in order, each once."""
-        candidates = [
-            Candidate(training_of(kind, settings, augmentation, seed), scorer)
-            for block in self.blocks
-            for kind, settings, augmentation in block.combinations()
-            for scorer in block.scorers
-        ]
-        return list({candidate.id: candidate for candidate in candidates}.values())
+        """Every combination of every block, in order, each once; with the first scorer alone where none is used."""
+        candidates: dict[str, Candidate] = {}
+        for block in self.blocks:
+            for kind, settings, augmentation in block.combinations():
+                training = training_of(kind, settings, augmentation, seed)
+                for scorer in block.scorers:
+                    candidate = Candidate(training, scorer)
+                    candidates.setdefault(candidate.id if kind.uses_scorer(settings) else training.id, candidate)
+        return list(candidates.values())
 
 
 def training_of(kind: type[Kind], settings: Any, augmentation: Augmentation | None, seed: int) -> Training:
@@ -204,18 +212,32 @@ def _cells(what: str, choices: Choices, default: Any = lambda name: [{}]) -> lis
             raise InputError(f"{what}: the grid of {name!r}", "is empty", "give one dict of settings or more")
         if not isinstance(cells, Sequence) or not all(isinstance(cell, Mapping) for cell in cells):
             raise InputError(f"{what}: the grid of {name!r}", "must be a list of dicts", f"try {{{name!r}: [{{}}]}}")
+        for setting in (setting for cell in cells for setting in cell):
+            if not isinstance(setting, str):
+                raise InputError(f"{what}: {setting!r} of {name!r}", "is no name of a setting", "give a text")
     return [(name, cell) for name, cells in listed.items() for cell in cells]
 
 
 def _names(what: str, choices: Any) -> list[Any]:
     if not isinstance(choices, Iterable):
         raise _no_names(what, choices)
-    names = list(choices)
+    try:
+        names = list(choices)
+    except TypeError as error:  # a tensor of one number, which says that it can be iterated over
+        raise _no_names(what, choices) from error
     for name in names:
-        if not isinstance(name, Hashable):
+        if not _is_hashable(name):
             remedy = "write one mapping of names to lists of settings, without a list around it"
             raise InputError(f"{what}: {name!r}", "must be a name or a class", remedy)
     return names
+
+
+def _is_hashable(name: Any) -> bool:
+    try:
+        hash(name)
+    except TypeError:
+        return False
+    return True
 
 
 def _no_names(what: str, choices: Any) -> InputError:

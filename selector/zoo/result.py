@@ -1,5 +1,7 @@
 """What became of a candidate: what a worker gives and the run folder keeps."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,3 +35,12 @@ def failure(reason: str, seconds: float = 0.0, trace: str = "", retry: bool = Fa
     """
     record = {"status": "failed", "reason": reason, "losses": [], "seconds": seconds, "traceback": trace}
     return {**record, "retry": retry}
+
+
+def nan_to_none(value: Any) -> Any:
+    """The same value with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [nan_to_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

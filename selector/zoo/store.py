@@ -18,7 +18,6 @@ A name that starts with a dot is the lock or a draft.
 """
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,21 +28,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 import detectors
 from augmentations import InputError
 from detectors import Kind, files
+from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, ensemble_id
-from selector.zoo.disk import RUN_AGAIN, disk_errors
+from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
 from selector.zoo.drafts import remove_drafts
-from selector.zoo.result import PSEUDO_SCORES, Result
+from selector.zoo.result import PSEUDO_SCORES, Result, nan_to_none
 from selector.zoo.stored_encoders import encoder_file, save_encoder
 from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
+PARTS = ("scorer", "evidence", "calibration")  # of a candidate that was trained, beside its record
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
 
@@ -71,15 +71,8 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one writing process; the system lets go of it however that process ends."""
-        lock = FileLock(self.root / ".lock")
         with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                raise InputError(
-                    str(self.root), "is in use by another selection", "wait for it, or choose another folder"
-                ) from error
+            lock = lock_folder(self.root, by="selection")
         try:
             yield
         finally:
@@ -99,6 +92,7 @@ class Store:
         if self.exists:
             self.require_same(run)
             remove_drafts(self.root)
+            self._remove_candidates_in_part()
             if not self._holds(images):
                 with disk_errors(self.root):
                     files.write(self.root / "images.safetensors", images)
@@ -128,10 +122,23 @@ class Store:
 
     def _holds(self, images: dict[str, Tensor]) -> bool:
         try:
-            stored = files.read(self.root / "images.safetensors")[0]
+            stored = files.read_own(self.root / "images.safetensors")[0]
         except InputError:
             return False
         return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
+
+    def _remove_candidates_in_part(self) -> None:
+        """Those that were trained and lack a file, as in a copy of a folder that was written to meanwhile."""
+        for folder in self.root.glob("candidates/[!.]*"):
+            if (folder / "record.json").is_file():
+                record = self.record(folder.name)
+                if record["status"] != "ok" or "candidate" not in record:
+                    continue
+                parts = (folder / f"{name}.safetensors" for name in PARTS)
+                weights = self._weights(Candidate.from_json(record["candidate"]).training_id)
+                if all(path.is_file() for path in (weights, *parts)):
+                    continue
+            shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -190,16 +197,16 @@ class Store:
         groups = self.run["settings"].get("groups")
         return groups and groups[split]
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         with disk_errors(self.root):
-            files.write_bytes(self.root / name, json.dumps(nan_to_none(value), indent=1, allow_nan=False).encode())
+            files.write_bytes(self.root / name, json.dumps(with_checksum(nan_to_none(value)), indent=1).encode())
 
-    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> Any:
+    def read_json(self, name: str, remedy: str = f"delete it and {RUN_AGAIN}") -> dict[str, Any]:
         path = self.root / name
         if not path.is_file():
             raise InputError(str(self.root), f"holds no {name}", "name the folder that `ssad select --out` wrote")
         try:
-            return json.loads(path.read_bytes())
+            return without_checksum(parse_json(path.read_bytes()))
         except OSError as error:
             raise InputError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
         except ValueError as error:
@@ -208,7 +215,7 @@ class Store:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """What was proposed, in order; nothing where no trial was begun."""
-        return self.read_json("trials.json") if (self.root / "trials.json").is_file() else []
+        return self.read_json("trials.json")["trials"] if (self.root / "trials.json").is_file() else []
 
     # Candidates ----------------------------------------------------------------------------------------------
 
@@ -239,8 +246,7 @@ class Store:
         return self._folder(candidate_id) / "record.json"
 
     def record(self, candidate_id: str) -> dict[str, Any]:
-        """status ("ok" or "failed"), reason, losses, seconds, device and families of a candidate; retry: whether its
-        failure is no result."""
+        """status ("ok" or "failed"), reason, retry (whether that is no result), losses, seconds, device, families."""
         return self.read_json(f"candidates/{candidate_id}/record.json")
 
     def finished_at(self, candidate_id: str) -> float:
@@ -299,11 +305,14 @@ class Store:
             tensors["pseudo_scores"] = torch.cat(pseudo)
         draws = list(tensors.pop("augmented", ()))
         augmented = draws[0] if draws else None
-        evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        try:
+            evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"evidence of {candidate_id}", f"is corrupt: {error}", self._redo(candidate_id)) from error
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
-        """``scores`` (h,) of the calibration images and ``maps`` (q,), quantiles of their score maps."""
+        """Of the calibration images ``scores`` (h,) and ``map_maxima`` (h,), and ``maps`` (q,), quantiles of maps."""
         return self._read(candidate_id, "calibration")[0]
 
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
@@ -324,7 +333,7 @@ class Store:
     def ensemble(self, members: Sequence[str]) -> StoredEnsemble | None:
         """What the ensemble of these candidates adds to them; None where it was not stored, or not whole."""
         try:
-            calibration, settings = files.read(self._ensemble(members))
+            calibration, settings = files.read_own(self._ensemble(members))
         except InputError:  # it is made again from its members
             return None
         normalizations = settings.get("normalizations", {})
@@ -334,7 +343,7 @@ class Store:
         """Those of a candidate that is trained again: they were normalised with the former."""
         for path in (self.root / "ensembles").glob("*.safetensors"):
             with suppress(InputError):  # a damaged one is made again when it is needed
-                if candidate_id in files.read(path)[1].get("normalizations", {}):
+                if candidate_id in files.read_settings(path).get("normalizations", {}):
                     path.unlink(missing_ok=True)
 
     def _ensemble(self, members: Sequence[str]) -> Path:
@@ -358,7 +367,7 @@ class Store:
 
     def progress(self, training_id: str) -> dict[str, float] | None:
         try:
-            return json.loads((self.root / "progress" / f"{training_id}.json").read_text())
+            return parse_json((self.root / "progress" / f"{training_id}.json").read_text())
         except (OSError, ValueError):
             return None
 
@@ -376,10 +385,10 @@ class Store:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    files.write_bytes(folder / "record.json", json.dumps(record, indent=1, allow_nan=False).encode())
+    files.write_bytes(folder / "record.json", json.dumps(with_checksum(record), indent=1).encode())
 
 
-def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read) -> Any:
+def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read_own) -> Any:
     try:
         return take(path)
     except InputError as error:
@@ -389,12 +398,3 @@ def _read(path: Path, remedy: str, take: Callable[[Path], Any] = files.read) -> 
 def _difference(key: str, there: object, now: object) -> str:
     shown = f"{key} {there!r} there, {now!r} now"
     return shown if len(shown) < LONGEST_DIFFERENCE else f"{key} differ"
-
-
-def nan_to_none(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {key: nan_to_none(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [nan_to_none(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

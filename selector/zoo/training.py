@@ -16,14 +16,17 @@ from augmentations.randomness import generator
 from detectors import Detector, Kind
 from detectors.shared_features import SharedFeatures
 from selector.zoo.candidates import Candidate, Training
+from selector.zoo.disk import StorageError
 from selector.zoo.machine import is_machine_failure
 from selector.zoo.result import PSEUDO_SCORES, Result, failure
 from selector.zoo.store import Store
 from selector.zoo.validation_anomalies import RESAMPLED, anomaly_scores, resampled
 
-DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
-# What a training can raise through its data and numbers, and for want of memory; anything else is our mistake.
-TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError)
+# Of the augmented train images, at most: the spread over them is the embedding criteria's error bar.
+DRAWS = 5
+# What a training can raise through its data and numbers, and for want of memory, files or threads; anything else is our
+# mistake. StorageError, an OSError too, is the run folder's and ends the run.
+TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError, OSError)
 SHARED_BYTES = 4 * 2**30  # of features on disk in a run, while its candidates are trained
 MAP_QUANTILES = 101  # kept of the calibration images' score maps: they set the one colour scale of a run
 
@@ -111,6 +114,8 @@ def train_and_evaluate(
             detector = trained.with_scorer(candidate.scorer, images["train"])
             evidence = gather_evidence(detector, images, candidate.training, anomalies)
             calibration = gather_calibration(detector, images)
+        except StorageError:
+            raise
         except TRAINING_FAILURES as error:
             record = _failure(error, time.monotonic() - started)
             for failed in candidates if trained is None else [candidate]:
@@ -150,6 +155,8 @@ def _complete(store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor
     joining = {family: anomalies[family] for family in missing}
     try:
         scores = finite(_named(anomaly_scores(detector, joining, candidate.training.family)))
+    except StorageError:
+        raise
     except TRAINING_FAILURES as error:
         store.withdraw(candidate, _failure(error, record["seconds"]))
     else:
@@ -175,14 +182,16 @@ def gather_evidence(
         anomalies: validation anomalies (n,C,S,S) by family.
     Returns:
         Embeddings and scores by field of ``Evidence``; ``augmented`` is (draws, n, d), with as many rows as train
-        images. Fields of test images, or of pseudo anomalies of its own, are absent where there are none.
+        images, and as many draws as the detector finds worth their cost. Fields of test images, or of pseudo anomalies
+        of its own, are absent where there are none.
     Raises:
         FloatingPointError: where an embedding or a score is not finite.
     """
     seed = training.seed
     evidence = {"train": detector.embed(images["train"])}
     if detector.has_pseudo_anomalies():
-        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(DRAWS)]
+        n_draws = detector.draws_worth(DRAWS)
+        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(n_draws)]
         evidence["augmented"] = torch.stack(draws)
         _, evidence["augmented_scores"] = _own_anomalies(
             detector, images["validation"], seed, "augmented", "validation"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from augmentations import InputError
-from augmentations.errors import unknown_name
+from augmentations.errors import first_few, unknown_name
 from detectors import Detector, Ensemble
 from detectors.ensemble import combine_normalized
 from selector.evidence.evidence import Evidence
@@ -16,6 +16,17 @@ from selector.zoo.candidates import Candidate
 from selector.zoo.result import Result, failure
 from selector.zoo.store import Store, StoredEnsemble
 from selector.zoo.training import Job, gather_calibration, train_candidates
+
+
+class LostWorkError(RuntimeError):
+    """An engine ended without working on all that it was given; what is finished is kept."""
+
+    def __init__(self, engine: Engine, lost: Sequence[Candidate]) -> None:
+        names = first_few([candidate.describe() for candidate in lost])
+        super().__init__(
+            f"the engine {type(engine).__name__} ended without a result of {len(lost)} candidates ({names}): an engine "
+            "yields every item that it was given (selector.testing has its contract). The same call trains the rest"
+        )
 
 
 class Zoo:
@@ -80,6 +91,9 @@ class Zoo:
                 for candidate in short:
                     if candidate.id in todo:
                         on_done(candidate)
+        lost = [candidate for candidate in batch if not self._has_record(candidate)]
+        if lost:
+            raise LostWorkError(engine, lost)
         self.store.forget_progress()
 
     def _run(self, engine: Engine, jobs: Sequence[Job]) -> Iterator[tuple[Job, bool]]:
@@ -89,6 +103,13 @@ class Zoo:
                 if crash is not None:
                     self.record_crash(job, crash)
                 yield job, crash is not None
+
+    def _has_record(self, candidate: Candidate) -> bool:
+        try:
+            self.store.record(candidate.id)
+        except InputError:
+            return False
+        return True
 
     def _lacks_result(self, candidate: Candidate) -> bool:
         return not self.store.is_finished(candidate)

@@ -1,5 +1,6 @@
 """`ssad benchmark`: run, evaluate and report, as a newcomer types them."""
 
+import os
 import shutil
 
 import pandas as pd
@@ -8,6 +9,9 @@ from typer.testing import CliRunner
 
 from augmentations import InputError
 from benchmarks.command import app
+from benchmarks.suites import run as suite_run
+from detectors import get_preset
+from selector.ranking import evaluation
 
 FILES = ("leaderboard.csv", "candidates.csv", "settings.json", "summary.csv", "index.html", "leaderboard.md")
 
@@ -31,6 +35,7 @@ def done(tiny_suite, tmp_path_factory):
 
 def test_a_run_leaves_rows_and_a_leaderboard(done):
     assert all((done / name).is_file() for name in FILES)
+    assert not list(done.glob("training/*/progress"))
     assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
 
 
@@ -97,7 +102,13 @@ def test_the_sample_size_of_a_run_is_two_tables(done):
     assert len(lines) == 2 + 4 + 2 + 4
 
 
-def test_shifts_of_a_run_are_tables_of_every_rule(done):
+def test_too_few_images_to_find_a_shift_are_said(done):
+    with pytest.raises(InputError, match=r"no zoo to test for a shift: 6 validation images are fewer than 20"):
+        call("study", "shifts", done)
+
+
+def test_shifts_of_a_run_are_tables_of_every_rule(done, monkeypatch):
+    monkeypatch.setattr(evaluation, "MIN_VALIDATION_FOR_SHIFT", 6)
     output = call("study", "shifts", done)
     assert output.count("| kind | strength |") == 2
     assert "| with fallback |" in output
@@ -146,3 +157,22 @@ def test_the_paper_suite_reads_its_layouts_and_trains(tiny, tmp_path, monkeypatc
     assert set(pd.read_csv(out / "leaderboard.csv").task) == {"mvtec-bottle", "mpdd-tubes"}
     with pytest.raises(InputError, match=r"root=None.*bottle"):
         call("run", "paper", "--out", tmp_path / "other", "--jobs", 1, "--device", "cpu")
+
+
+@pytest.mark.parametrize("lost", ["of the zoo", "of the run", "all but the settings' draft"])
+def test_a_run_that_was_killed_between_any_two_files_ends(done, tiny_suite, tmp_path, lost):
+    """Killed before the rows of all zoos were joined; between the two tables of a zoo; before there were settings."""
+    out = tmp_path / "run"
+    if lost == "all but the settings' draft":
+        out.mkdir()
+        (out / f".settings.json.{os.getpid()}.1.tmp").write_text("{")
+        suite_run._begin(tiny_suite, get_preset("tiny"), out, "")
+        assert {path.name for path in out.iterdir()} == {"settings.json"}
+        return
+    shutil.copytree(done, out)
+    for path in {"of the zoo": out.glob("zoos/*/leaderboard.csv"), "of the run": out.glob("*.csv")}[lost]:
+        path.unlink()
+    ended = CliRunner().invoke(app, ["run", "tiny", "--out", str(out), "--jobs", "1", "--device", "cpu"])
+    assert ended.exit_code == 0, ended.output
+    assert (out / "leaderboard.csv").read_bytes() == (done / "leaderboard.csv").read_bytes()
+    assert not [path for path in out.rglob(".*") if path.name != ".lock"]

@@ -1,6 +1,7 @@
 """The ensemble: the highest of its members' scores, in multiples of normal."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Classifier, ClassifierSettings, Ensemble
+from detectors.discriminator import Discriminator, DiscriminatorSettings
+from detectors.encoders import EncoderSpec, lite0_is_installed
 from detectors.ensemble import Normalization, combine_normalized, normalizations
 from detectors.frozen import Frozen, FrozenSettings
 from detectors.pixels import Pixels, PixelsSettings
+from selector.export.export import Calibrated, _traced
+from selector.export.formats import onnx_bytes
 from selector.testing.detector import DetectorContract
 
 
@@ -243,3 +248,89 @@ def test_an_ensemble_of_several_kinds_can_be_exported(across, striped, program):
 def test_an_unknown_combination_is_refused(ensemble):
     with pytest.raises(InputError, match="did you mean mean"):
         Ensemble(ensemble.members, "mea")
+
+
+class TestSharedEncoders:
+    """Members whose encoders stay as they were built, and are equal, have one between them."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sharing(cls, striped):
+        """Three members with one encoder, one with that of another seed, and one that learned its own."""
+        images = striped(24)
+        head = DiscriminatorSettings(32, levels=(1, 2), width=8, steps=3, batch=4, pool=8)
+        members = [
+            Frozen(FrozenSettings(32), scorer="knn", device="cpu"),
+            Frozen(FrozenSettings(32, score="locations", channels=8), device="cpu"),
+            Discriminator(head, augmentations.make("cutout"), device="cpu"),
+            Frozen(FrozenSettings(32), seed=1, device="cpu"),
+            member("cutout"),
+        ]
+        trained = [each.fit(images[:16]) for each in members]
+        alone = [(each.score(images), each.score_map(images)) for each in trained]
+        assert len({id(each.encoder) for each in trained}) == 5
+        return Ensemble.from_trained(trained, images[16:]), images, alone
+
+    @pytest.fixture
+    def count(self, monkeypatch):
+        """Counts how often the first layer of an encoder runs while something is done."""
+
+        def counted(encoder, do):
+            calls = []
+            handle = encoder[0].register_forward_hook(lambda *_: calls.append(1))
+            try:
+                do()
+            finally:
+                handle.remove()
+            return len(calls)
+
+        return counted
+
+    def test_equal_ones_are_one(self, sharing):
+        first, second, third, other, learned = (each.encoder for each in sharing[0].members)
+        assert first is second is third
+        assert len({id(first), id(other), id(learned)}) == 3
+
+    @pytest.mark.parametrize("method", ["embed", "score", "score_map", "score_and_map"])
+    def test_it_sees_each_batch_once(self, sharing, count, method):
+        ensemble, images, _ = sharing
+        assert count(ensemble.members[0].encoder, lambda: getattr(ensemble, method)(images)) == 1
+
+    def test_so_it_does_where_trained_members_are_normalised(self, sharing, count):
+        ensemble, images, _ = sharing
+        assert count(ensemble.members[0].encoder, lambda: Ensemble.from_trained(ensemble.members, images)) == 1
+
+    def test_sharing_changes_nothing(self, sharing):
+        ensemble, images, alone = sharing
+        scores, maps = zip(*alone, strict=True)
+        assert torch.equal(ensemble.score(images), combine_normalized(scores, ensemble.normalizations))
+        assert torch.equal(ensemble.score_map(images), combine_normalized(maps, ensemble.map_normalizations))
+
+    def test_files_hold_it_once_and_who_loads_them_has_one(self, sharing, tmp_path):
+        ensemble, images, _ = sharing
+        names = ensemble.state().trained
+        assert {name.partition(".")[0] for name in names if ".encoder." in name} == {"0", "3", "4"}
+        assert any(name.startswith("2.head.") for name in names)
+        loaded = detectors.load(ensemble.save(tmp_path / "ensemble"), device="cpu")
+        assert len({id(each.encoder) for each in loaded.members}) == 3
+        assert torch.equal(loaded.score(images), ensemble.score(images))
+        assert loaded.save(tmp_path / "again").read_bytes() == (tmp_path / "ensemble").read_bytes()
+
+    def test_exported_programs_hold_it_once_and_run_it_once(self, sharing):
+        onnx = pytest.importorskip("onnx")
+        ensemble, images, _ = sharing
+        only = Ensemble.from_trained(ensemble.members[:2], images)
+        written = onnx_bytes(_traced(Calibrated(only.module(), only.score(images), 0.0), images))
+        graph = onnx.load_from_string(written).graph
+        convolutions = [node for node in graph.node if node.op_type == "Conv"]
+        layers = [layer for layer in only.members[0].encoder.modules() if isinstance(layer, torch.nn.Conv2d)]
+        expected = Counter(tuple(layer.weight.shape) for layer in layers)
+        assert len(convolutions) == len(layers)
+        assert Counter(dims for each in graph.initializer if (dims := tuple(each.dims)) in expected) == expected
+
+    @pytest.mark.skipif(not lite0_is_installed(), reason="needs the package of lite0")
+    def test_pretrained_ones_are_equal_whatever_the_seed(self, striped):
+        images = striped(12)
+        settings = FrozenSettings(32, EncoderSpec("lite0", input_size=32), channels=8)
+        ensemble = Ensemble([Frozen(settings, seed=seed, device="cpu") for seed in range(2)]).fit(images)
+        assert ensemble.members[0].encoder is ensemble.members[1].encoder

@@ -3,6 +3,8 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -227,7 +229,7 @@ def test_nothing_is_pickled(fitted, tmp_path, monkeypatch):
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    assert json.loads(header["__metadata__"]["settings"])["detector"] == "classifier"
+    assert json.loads(header["__metadata__"]["settings"])["settings"]["detector"] == "classifier"
     assert header["encoder.0.weight"]["dtype"] == "F32"
 
 
@@ -270,3 +272,15 @@ def test_load_names_the_file(tmp_path):
     path = files.write(tmp_path / "weights.safetensors", TENSORS)
     with pytest.raises(InputError, match=r"weights\.safetensors: holds no detector"):
         detectors.load(path)
+
+
+def test_drafts_of_processes_that_are_no_more_are_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [f".a.json.{ended.pid}.123.tmp", f".export.{ended.pid}.tmp", f".a.json.{os.getpid()}.1.tmp"]
+    stays = [f".a.json.{os.getppid()}.123.tmp", ".mine.tmp", "a.json.1.2.tmp", ".lock"]
+    for name in [*left, *stays]:
+        (tmp_path / name).mkdir() if name.startswith(".export") else (tmp_path / name).touch()
+    files.remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
+    files.remove_drafts(tmp_path / "nowhere")

@@ -1,7 +1,9 @@
 """The command line, as a newcomer encounters it."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -149,10 +151,11 @@ class TestParts:
         assert [(c.training.detector, c.scorer.name) for c in candidates] == [("pixels", "own_parts:Knn")]
         assert load(tmp_path / "run").zoo.store.families == ["cutout"]
 
-    def test_settings_of_a_kind_and_its_encoder(self, select, tmp_path):
+    @pytest.mark.parametrize("encoder", ["unpadded", '{"name": "unpadded"}'])
+    def test_settings_of_a_kind_and_its_encoder(self, select, tmp_path, encoder):
         grid = {"augmentations": {"cutout": [{"area": [0.1, 0.2]}]}, "detectors": {"classifier": [{"steps": 2}]}}
         (tmp_path / "grid.json").write_text(json.dumps(grid))
-        (candidate,) = select("--grid", tmp_path / "grid.json", "--encoder", "unpadded")
+        (candidate,) = select("--grid", tmp_path / "grid.json", "--encoder", encoder)
         assert (candidate.training.settings.encoder, candidate.training.settings.steps) == ("unpadded", 2)
         assert candidate.hyperparameters["area"] == (0.1, 0.2)
 
@@ -291,7 +294,7 @@ def test_detect_says_where_in_pixels_of_the_original(ssad, run, tmp_path, scratc
             assert 0 <= top < bottom <= 320
             assert 0 < area <= (right - left) * (bottom - top)
     assert any(row["boxes"] for row in flagged)
-    assert all(bool(row["remark"]) == (not row["boxes"]) for row in flagged)
+    assert all(("no single place" in row["remark"]) == (not row["boxes"]) for row in flagged)
     assert all(row["mask"] == "" and row["boxes"] == [] for row in rows if row["verdict"] == "normal")
 
 
@@ -414,6 +417,8 @@ def test_report_is_written_again_anywhere(ssad, run, tmp_path):
         (["select", "--train", "{good}", "--out", "run", "--detector", "clasifier"], "did you mean classifier"),
         (["select", "--train", "{good}", "--out", "run", "--scorer", "gausian"], "did you mean gaussian"),
         (["select", "--train", "{good}", "--out", "run", "--encoder", "resnet19"], "did you mean resnet18"),
+        (["select", "--train", "{good}", "--out", "run", "--encoder", '{{"name": "lite0", "layer": 3}}'], "layers"),
+        (["select", "--train", "{good}", "--out", "run", "--encoder", '{{"name": '], "is no JSON"),
         (["select", "--train", "{good}", "--out", "run", "--grid", "nowhere.json"], "nowhere.json: can't be read"),
         (["report", "nowhere"], "holds no run.json"),
     ],
@@ -427,6 +432,22 @@ def test_bad_input_is_one_sentence_and_exit_code_2(ssad, run, folders, tmp_path,
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("code", "remedy"), [(errno.ENOSPC, "free space"), (errno.EROFS, "make it writable")])
+def test_a_disk_that_fails_any_command_is_one_sentence(ssad, monkeypatch, code, remedy):
+    """Commands that other packages add write on their own."""
+
+    def fail():
+        raise OSError(code, os.strerror(code), "some/table.csv")
+
+    monkeypatch.setattr(command, "app", fail)
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
+    ended, _, err = ssad("benchmark")
+    assert ended == 2
+    assert err.startswith("ssad: some/table.csv: can't be written to")
+    assert remedy in err
+    assert len(err.splitlines()) == 1
 
 
 def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, tmp_path):
@@ -453,3 +474,22 @@ def test_help_lists_the_commands_including_those_of_other_packages():
     assert done.returncode == 0
     for name in ("select", "detect", "report", "demo"):
         assert name in done.stdout
+
+
+class TestOtherCommands:
+    """Those of other packages, which take long to load."""
+
+    @pytest.fixture
+    def loaded(self, monkeypatch):
+        def entries(group):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(command, "entry_points", entries)
+
+    def test_they_are_not_loaded_for_one_of_ours(self, loaded, ssad, tmp_path):
+        code, _, err = ssad("report", tmp_path)
+        assert code == 2
+        assert "holds no" in err
+
+    def test_ctrl_c_while_they_load_is_an_exit_code(self, loaded, ssad):
+        assert ssad("demo") == (130, "", "")

@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from selector import command
 from selector.detection import watch
+from selector.detection.output_folder import no_formula
 
 
 def save(path, image):
@@ -185,3 +187,42 @@ def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
     assert all(name.isprintable() for name in found)
     assert len((out / "detections.csv").read_text().splitlines()) == 1 + len(names)
     assert sum(path.is_file() for path in (out / "heatmaps").rglob("*")) == len(names)
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@sum.png", "\t=1.png", "'=1.png", "a=1.png"])
+def test_no_name_is_a_formula_in_a_spreadsheet(name):
+    shown = no_formula(name)
+    assert shown == (name if name[0] in "'a" else f"'{name}")
+
+
+class TestKilled:
+    """What a process that was killed left in the result folder."""
+
+    def test_a_draft_of_the_first_file_is_no_other_result(self, detect, folder, tmp_path):
+        result = tmp_path / "result"
+        result.mkdir()
+        (result / f".result.json.{os.getpid()}.1.tmp").write_text("{")
+        assert detect(folder, "--out", result)[0] == 0
+        assert {path.name for path in result.iterdir() if path.name[0] == "."} == {".lock"}
+
+    def test_pictures_without_a_row_are_removed(self, detect, folder, tmp_path):
+        """The pictures of a batch were written, its rows were not, and then an image was moved away."""
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result)[0] == 0
+        (result / "detections.csv").unlink()
+        for name in ("heatmaps/gone.png.png", "masks/0.png.png"):
+            (result / name).parent.mkdir(exist_ok=True)
+            (result / name).write_bytes(b"left")
+        assert detect(folder, "--out", result)[0] == 0
+        pictures = {row[kind] for row in rows(result) for kind in ("heatmap", "mask")} - {""}
+        assert {path.relative_to(result).as_posix() for path in result.glob("*/*.png")} == pictures
+
+    def test_a_second_process_is_refused_and_changes_nothing(self, detect, folder, tmp_path):
+        result = tmp_path / "result"
+        result.mkdir()
+        with FileLock(result / ".lock"):
+            code, _, err = detect(folder, "--out", result, "--overwrite")
+        assert code == 2
+        assert "is in use by another detection" in err
+        assert {path.name for path in result.iterdir()} == {".lock"}
+        assert detect(folder, "--out", result)[0] == 0

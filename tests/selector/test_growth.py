@@ -9,8 +9,9 @@ import torch
 
 import selector
 from augmentations import InputError
-from detectors import files
+from detectors import Classifier, files
 from selector import select_best
+from selector.select import NothingToSelectError
 from selector.zoo.store import Store
 
 
@@ -215,3 +216,35 @@ class TestOtherParts:
         assert self.n_trainings(grown) == 2
         steps = [candidate.training.settings.steps for candidate in grown.zoo.candidates]
         assert steps == [6, 12]
+
+
+class TestRetry:
+    """What lacked memory is no result: the ranking says so, and the same call tries it again."""
+
+    def test_the_next_call_trains_what_lacked_memory(self, data, options, run, tmp_path, monkeypatch):
+        train_one = Classifier.train
+
+        def short_of_memory(self, images, **rest):
+            if self.augmentation.name == "cutpaste_3way":
+                raise MemoryError("too large")
+            return train_one(self, images, **rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Classifier, "train", short_of_memory)
+            first = select_best(*data, **options, out=tmp_path / "run")
+        table = first.ranking.set_index("augmentation")
+        assert table.status["cutpaste_3way"] == "failed"
+        assert table.reason["cutpaste_3way"] == "MemoryError: too large"
+        assert_equal_runs(select_best(*data, **options, out=tmp_path / "run"), run)
+
+    def test_with_all_of_them_failed_it_says_that_the_same_command_tries_again(
+        self, data, options, run, tmp_path, monkeypatch
+    ):
+        def short_of_memory(self, images, **rest):
+            raise MemoryError("too large")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Classifier, "train", short_of_memory)
+            with pytest.raises(NothingToSelectError, match="the same command tries those again"):
+                select_best(*data, **options, out=tmp_path / "run")
+        assert_equal_runs(select_best(*data, **options, out=tmp_path / "run"), run)

@@ -8,6 +8,7 @@ import torch
 
 import selector
 from augmentations import InputError
+from detectors.checksums import with_checksum
 from selector import select_best
 from selector.detection.conformal import p_values
 from selector.inputs.digests import image_digest
@@ -84,7 +85,7 @@ def test_a_run_folder_of_another_format_is_refused_in_one_sentence(run_copy, dat
     assert description.pop("format") == 1
     if there is not None:
         description["format"] = there
-    (run_copy / "run.json").write_text(json.dumps(description))
+    (run_copy / "run.json").write_text(json.dumps(with_checksum(description)))
     before = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()}
     for refuse in (lambda: selector.load(run_copy), lambda: select_best(*data, **options, out=run_copy)):
         with pytest.raises(InputError, match=r"another version of ssad.*select again in a new folder") as error:
@@ -123,3 +124,12 @@ def test_the_report_says_whether_p_values_of_test_images_are_corrected(run, data
     assert json.loads((tmp_path / "dsv/report.json").read_text())["correction"]["is_corrected"] is False
     assert run.correction.is_corrected
     assert "chosen without it" in run.report(tmp_path / "auto").read_text()
+
+
+def test_an_id_that_is_a_path_is_refused(run_copy):
+    """It would be read from, and named as what to delete, wherever it leads."""
+    saved = json.loads((run_copy / "selection.json").read_text())
+    saved["members"] = ["../../elsewhere"]
+    (run_copy / "selection.json").write_text(json.dumps(with_checksum(saved)))
+    with pytest.raises(InputError, match=r"elsewhere.*is not a known name"):
+        selector.load(run_copy)

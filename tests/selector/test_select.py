@@ -126,7 +126,7 @@ def test_selection_works_the_same_without_the_benchmarks(run, data, options, tmp
         "PRESETS['tiny'] = dataclasses.replace(PRESETS['quick'], steps=12, batch=8, image_size=32)\n"
         "import selector; from selector import select_best; assert selector.__file__.startswith(sys.path[0])\n"
         "data = numpy.load('data.npz')\n"
-        f"s = select_best(data['train'], data['test'], **{options!r})\n"
+        f"s = select_best(data['train'], data['test'], **{options | {'detectors': 'classifier'}!r})\n"
         "print(s.ranking.to_json())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -167,6 +167,8 @@ BAD = {
     "range": ({"test": 255 * torch.rand(30, 1, 32, 32)}, "divide by 255"),
     "channels last": ({"test": torch.rand(30, 32, 32, 3)}, "channels"),
     "missing folder": ({"train": "no/such/folder"}, "no/such/folder"),
+    "constant images": ({"train": torch.rand(24, 1, 1, 1).expand(-1, -1, 32, 32)}, "each of one single value"),
+    "identical images": ({"train": torch.rand(1, 1, 32, 32).expand(24, -1, -1, -1)}, "all identical"),
 }
 
 

@@ -74,3 +74,14 @@ class TestImagesThatTookPart:
         assert torch.equal(doubtful.detect(data[1][:6]).p_values, expected)
         assert torch.equal(doubtful.test_p_values[:6], expected)
         assert torch.equal(doubtful.detect(data[1][:3]).p_values, expected[:3])
+
+
+def test_an_image_has_one_p_value_wherever_it_is_scored(run, data):
+    """Alone, in a batch, as a test image: copies of calibration images tie with these, whatever rounding does."""
+    store = run.zoo.store
+    images = torch.cat([data[1], data[1][:5], store.images["calibration"]])
+    together = run.detect(images).p_values
+    alone = torch.cat([run.detect(image[None]).p_values for image in images])
+    assert torch.equal(alone, together)
+    assert torch.equal(together[: len(data[1])], run.test_p_values)
+    assert torch.equal(together[len(data[1]) : len(data[1]) + 5], run.test_p_values[:5])

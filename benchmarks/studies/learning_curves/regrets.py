@@ -135,7 +135,7 @@ def _choices(
         trusted = values["proxy"][draw] >= COLLAPSE_AUROC
         usable = np.flatnonzero(trusted if trusted.any() else ~trusted)
         table = pd.DataFrame({name: values[name][draw, usable] for name in names}, index=usable)
-        comparison = shift_test(validation_scores[validation[draw]][:, usable], test_scores[test[draw]][:, usable])
+        comparison = shift_test(validation_scores[validation[draw]], test_scores[test[draw]])
         deciding = choosing[comparison.is_shifted and validation.shape[1] >= MIN_VALIDATION_FOR_SHIFT]
         orders = {rule: [int(place) for place in best_first(table, table, rule)] for rule in set(deciding.values())}
         chosen = {name: auroc[orders[rule][0]] for name, rule in deciding.items()}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,10 @@ from benchmarks.suites import run as suite_run
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_EMBEDDINGS, read_table, stored_zoos
 from benchmarks.suites.run import run
-from benchmarks.tasks.view import TRIALS
+from benchmarks.tasks.view import TRIALS, View
 from detectors import Classifier, get_preset
 from selector import criteria
+from selector.evidence.evidence import Evidence
 from selector.zoo.plan import Plan
 
 
@@ -93,6 +95,17 @@ def test_candidates_have_the_auroc_of_their_scores(done):
             expected = roc_auc_score(view.label, scores[candidate].to_numpy()[view.row])
             assert table.auroc[task, 1, candidate] == pytest.approx(expected, abs=1e-5)
     assert len(scores.columns) == 3 + len(BASELINES)
+
+
+def test_a_candidate_may_have_fewer_draws_than_there_are_trials():
+    source = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(20, 4, generator=source) for name in ("train", "augmented", "test", "validation")}
+    draw = Evidence(**rows, test_scores=torch.rand(20, generator=source))
+    view = View("task", "task", "", torch.arange(20), torch.tensor([0] * 10 + [1] * 10, dtype=torch.uint8))
+    store = SimpleNamespace(evidence=lambda candidate_id: [draw])
+    item = SimpleNamespace(views=[view], ratios=(0.2,), seed=0)
+    table = suite_run.evaluate_criteria(store, SimpleNamespace(id="a"), item)
+    assert set(table.trial) == set(range(TRIALS))
 
 
 def test_criteria_of_embeddings_are_kept_by_trial(done):

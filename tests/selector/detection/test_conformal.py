@@ -17,8 +17,10 @@ from selector.detection.conformal import (
     min_false_alarm_rate,
     n_supporting,
     p_values,
+    score_rounding,
     validate_fdr,
     validate_rate,
+    without_rounding,
 )
 from selector.detection.regions import map_threshold
 
@@ -261,3 +263,16 @@ def test_so_many_have_to_be_called_anomalous_together(h, n_images, rate):
         scores[:n_anomalous] = 2.0
         found.append(benjamini_hochberg(p_values(torch.ones(h), scores), rate).any().item())
     assert found == [fewest is not None and n >= fewest for n in range(1, n_images + 1)]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, -1e6])
+def test_what_is_taken_for_rounding_is_no_share_of_how_far_zero_is(offset):
+    """Scores may have any zero: a share of their magnitude could be all of their range."""
+    calibration = offset + 30 * torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    extent = calibration.max() - calibration.min()
+    assert 0 < score_rounding(calibration) <= 1e-3 * extent
+
+
+def test_one_calibration_image_ties_with_its_copy():
+    score = torch.tensor([7.0])
+    assert p_values(score, without_rounding(score, score * (1 + 3e-6))).tolist() == [1.0]

@@ -9,11 +9,11 @@ import torch
 
 from augmentations import InputError
 from detectors import Classifier
-from selector import outcome, select_best
+from selector import load, outcome, select_best
 from selector.detection.conformal import p_values
 from selector.detection.cross_conformal import FOLDS
 from selector.detection.regions import map_threshold
-from selector.execution import Serial
+from selector.execution import Serial, resolve_engine
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,26 @@ def test_cross_calibration_holds_every_image_outside_of_selection_out_once(run, 
     for fold in found.folds:
         by_hand += (fold.scores[:, None] >= fold.detector.score(images)).sum(0)
     assert torch.allclose(p, by_hand.double() / (20 + FOLDS))
+
+
+def test_folds_are_trained_where_candidates_were(stripes, tmp_path, monkeypatch):
+    monkeypatch.setattr(outcome, "resolve_engine", resolve_engine)
+    ran = []
+
+    class Counted(Serial):
+        def run(self, function, items):
+            ran.append((function.__name__, len(items)))
+            return super().run(function, items)
+
+    options = {"augmentations": {"cutout": [{}]}, "preset": "tiny", "engine": Counted(), "out": tmp_path / "run"}
+    selection = select_best(stripes(24), **options)
+    selection.calibration(cross=True)
+    assert ran == [("train_candidates", 1), ("fit_fold", FOLDS)]
+    (tmp_path / "run" / "cross").rename(tmp_path / "away")
+    load(tmp_path / "run", engine=Counted()).calibration(cross=True)
+    assert ran[2:] == [("fit_fold", FOLDS)]
+    with pytest.raises(InputError, match="engine"):
+        load(tmp_path / "run", engine="tcp://host")
 
 
 def test_folds_never_learned_from_what_they_hold_out(run, fitted_to):

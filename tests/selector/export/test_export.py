@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -20,7 +21,7 @@ from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import PRESETS, Ensemble, PatchClassifier, PatchSettings, files, get_preset
 from selector import select_best
-from selector.detection.conformal import p_values
+from selector.detection.conformal import p_values, without_rounding
 from selector.export import ExportError, export, formats
 from selector.export.export import DESCRIPTION, ROUNDING, Calibrated, tolerance
 from selector.export.formats import ONNX, TORCH
@@ -117,7 +118,8 @@ def test_a_program_of_scores_about_any_zero_decides_as_the_detector(offset):
 
     calibration, scores = (offset + 30 * torch.randn(40, generator=generator(seed, "scores")) for seed in (0, 1))
     program = Calibrated(Scored(), calibration, tolerance(calibration, ROUNDING, is_distance=False))
-    assert (program(scores)[2] - p_values(calibration, scores)).abs().max() <= 2 / 41
+    assert (program(scores)[2] - p_values(calibration, scores)).abs().max() <= 2 / 41 + 1e-9
+    assert (program(scores)[2] >= p_values(calibration, without_rounding(calibration, scores))).all()
     assert (program(calibration + ULP * calibration.abs())[2] >= p_values(calibration, calibration)).all()
 
 
@@ -278,6 +280,28 @@ def test_a_folder_that_holds_something_is_refused_unless_overwritten(written, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mine.txt", ONNX, TORCH, DESCRIPTION])
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert (tmp_path / ONNX).read_bytes() != b"old"
+
+
+@ONE_CASE
+@pytest.mark.parametrize("moved", [[], [ONNX], [ONNX, TORCH, DESCRIPTION]])
+def test_an_export_that_was_killed_is_done_again(written, tmp_path, moved):
+    draft = tmp_path / f".export.{os.getpid()}.tmp"
+    draft.mkdir()
+    for name in {ONNX, TORCH, DESCRIPTION} - set(moved):
+        (draft / name).write_text("half")
+    for name in moved:
+        (tmp_path / name).write_text("half")
+    export(written, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ONNX, TORCH, DESCRIPTION])
+    assert (tmp_path / ONNX).read_bytes() != b"half"
+
+
+@ONE_CASE
+def test_other_files_beside_a_killed_export_are_not_written_over(written, tmp_path):
+    (tmp_path / f".export.{os.getpid()}.tmp").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="already holds something"):
+        export(written, tmp_path)
 
 
 @ONE_CASE

@@ -1,11 +1,14 @@
 """Checks of images: what is reported, and that ordinary images raise no warning."""
 
+import json
+
 import pytest
 import torch
 
 from augmentations import InputError
-from selector.inputs.image_checks import duplicates_across_splits, require_pictures, warnings
+from selector.inputs.image_checks import Profile, duplicates_across_splits, require_pictures, warnings
 from selector.inputs.reader import Images
+from selector.inputs.remarks import summary
 from selector.inputs.splits import Splits, split
 
 
@@ -87,3 +90,38 @@ def test_one_constant_image_among_others_is_not_refused():
     pixels = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pixels[0] = 0
     require_pictures(Images(pixels, tuple("abcde"), ((8, 8),) * 5))
+
+
+class TestProfile:
+    """Select and detect compare images with train images by one function."""
+
+    def test_what_is_odd_is_said_of_each_image_with_its_own_value(self, stripes):
+        train = Images(stripes(40), tuple(map(str, range(40))), ((32, 32),) * 40, bits=(8,) * 40)
+        pixels = stripes(4, 5)
+        pixels[3] = 0.01
+        images = Images(pixels, tuple("abcd"), ((32, 32), (3, 3), (32, 32), (32, 32)), bits=(8, 8, 16, 8))
+        odd = Profile.of(train).odd(images)
+        assert odd[0] == ()
+        assert odd[1] == ("far from the train images' size (sides of 32 to 32 pixels): 3 x 3",)
+        assert odd[2] == ("of another bit depth than the train images (8 bits): 16 bits",)
+        assert odd[3][0].startswith("far from the train images' mean brightness (")
+        assert odd[3][0].endswith(": 0.01")
+        assert [line.partition(": ")[0] for line in warnings(train, images)] == ["test"] * 3
+        assert (
+            "1 image is of another bit depth than the train images (8 bits): c (16 bits)" in warnings(train, images)[1]
+        )
+
+    def test_a_profile_is_the_same_after_json(self, train):
+        profile = Profile.of(train)
+        assert Profile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+
+    def test_an_unknown_depth_is_not_compared(self, train, stripes):
+        images = Images(stripes(1, 5), ("a",), ((32, 32),), bits=(16,))
+        assert Profile.of(train).odd(images) == ((),)
+
+    def test_many_images_are_summed_up_by_problem(self):
+        remarks = [(name, ["too small: 3 x 3", "dark"]) for name in "abcde"]
+        assert summary(remarks) == [
+            "5 images are too small: a (3 x 3), b (3 x 3), c (3 x 3) and 2 more",
+            "5 images are dark: a, b, c and 2 more",
+        ]

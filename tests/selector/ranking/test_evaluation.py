@@ -3,14 +3,17 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from selector.criteria import get, names
+from selector.evidence.evidence import Evidence
 from selector.ranking import evaluation
 from selector.ranking.evaluation import COLLAPSE_AUROC
 from selector.ranking.rules import AUTO, UNDER_SHIFT, Rule, resolve_decision
-from selector.ranking.shift import ShiftTest
+from selector.ranking.shift import LEVEL
 from selector.verdict.verdict import sentences
 
 
@@ -124,14 +127,38 @@ class TestShift:
         clear = evaluation.test_for_shift(pool.values(), seed=0)
         assert not clear.no_evidence_of_anomalies
 
-    def test_who_can_not_be_trusted_takes_no_part(self, pool, evidence):
-        liar = [replace(e, test_scores=e.test_scores * 1e6) for e in evidence(learned=-1.0)]
-        constant = evidence(scores=torch.ones(100))
-        trusted = {c.id: e for c, e in pool.items()}
-        assert evaluation.test_for_shift(
-            (trusted | {"collapsed": liar, "constant": constant}).values(), seed=0
-        ) == evaluation.test_for_shift(trusted.values(), seed=0)
-        assert evaluation.test_for_shift([liar], seed=0) == ShiftTest(reason="no candidate can be trusted")
+    def test_who_takes_part_does_not_depend_on_which_images_are_test_images(self, pool, evidence):
+        """One that collapsed takes part; one with a score that is not finite does not, in whichever set, nor one that
+        scores all images of both alike."""
+        alone = evaluation.test_for_shift(pool.values(), seed=0)
+        collapsed = evaluation.test_for_shift([*pool.values(), evidence(learned=-1.0)], seed=0)
+        assert collapsed.n_candidates == alone.n_candidates + 1
+        for name, n in (("validation_scores", 30), ("test_scores", 100)):
+            constant = [replace(e, **{name: torch.ones(n)}) for e in evidence()]
+            assert evaluation.test_for_shift([*pool.values(), constant], seed=0).n_candidates == 4
+            broken = [replace(e, **{name: torch.full((n,), torch.inf)}) for e in evidence()]
+            assert evaluation.test_for_shift([*pool.values(), broken], seed=0) == alone
+        blind = [replace(e, validation_scores=torch.ones(30), test_scores=torch.ones(100)) for e in evidence()]
+        assert evaluation.test_for_shift([*pool.values(), blind], seed=0) == alone
+        assert "no candidate scores one image" in evaluation.test_for_shift([blind], seed=0).reason
+
+    def test_evidence_of_anomalies_has_the_size_of_its_level_where_candidates_collapse_by_chance(self):
+        """Candidates that learned nothing: half of them collapse, by how they score the validation images."""
+
+        def p_value(seed):
+            source = torch.Generator().manual_seed(seed)
+            validation, augmented, test = (torch.randn(12, n, generator=source) for n in (20, 20, 30))
+            return evaluation.test_for_shift(
+                (
+                    [Evidence(validation_scores=v, augmented_scores=a, test_scores=t)]
+                    for v, a, t in zip(validation, augmented, test, strict=True)
+                ),
+                seed,
+            ).anomaly_p_value
+
+        rounds = 200
+        share = np.mean([p_value(seed) <= LEVEL for seed in range(rounds)])
+        assert share <= binom.ppf(0.995, rounds, LEVEL) / rounds
 
     def test_too_little_to_compare_is_reported(self, pool):
         few = {c.id: [e.subset(validation_scores=torch.arange(19)) for e in draws] for c, draws in pool.items()}

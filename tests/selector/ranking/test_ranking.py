@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from augmentations import InputError
+from detectors import ScorerSpec
 from selector.criteria import Criterion, evaluate, get, names
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.ranking.ranking import rank
@@ -127,6 +128,30 @@ class TestSeeds:
         all_lost = ranked({**twice, last: None}, Rule.of("score_shift")).table
         assert all_lost.status.tolist() == ["ok", "collapsed"]
         assert all_lost.seed[1] == 1
+
+
+class TestOneDraw:
+    """A kind may find more than one draw of its pseudo anomalies too costly."""
+
+    def test_it_has_no_spread(self, pool, ranked):
+        def of_draws(evidence):
+            return evidence.augmented.mean().item()
+
+        first, *others = pool
+        pool = {first: pool[first][:1], **{c: pool[c] for c in others}}
+        result = ranked(pool, resolve_decision(of_draws, 30).normal)
+        for name in ("dsv", "of_draws"):
+            assert math.isnan(result.spread[name][first.id])
+            assert (result.spread[name].drop(first.id) > 0).all()
+        assert (result.spread["rtm"] == 0).all()
+        assert (result.table.status == "ok").all()
+        assert ranked(pool, Rule.of("dsv")).table.dsv.notna().all()
+
+    def test_that_of_seeds_is_there_all_the_same(self, candidate, evidence, ranked):
+        pool = {candidate(0.1, seed): evidence(seed=seed)[:1] for seed in range(3)}
+        result = ranked(pool, Rule.of("dsv"))
+        values = [evaluate(draws[0], ["dsv"])["dsv"] for draws in pool.values()]
+        assert result.spread.dsv.iloc[0] == pytest.approx(np.std(values))
 
 
 def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool, ranked):
@@ -352,3 +377,29 @@ def test_several_criteria_may_be_objects_and_a_users_own(pool, ranked):
     assert Rule.from_json(rule.to_json()).names == rule.names
     with pytest.raises(InputError, match="each once"):
         resolve_decision([own, own], 30)
+
+
+class TestNames:
+    """Classes of a user's own may have one name."""
+
+    def test_scorers_of_one_name_are_named_with_their_modules(self, candidate, evidence, ranked):
+        first, second, third = (
+            replace(candidate(0.01), scorer=ScorerSpec(name)) for name in ("a:Knn", "b:Knn", "gaussian")
+        )
+        result = ranked({first: evidence(3.0), second: evidence(2.0), third: evidence(1.0)}, Rule.of("score_shift"))
+        assert set(result.table.scorer) == {"a:Knn", "b:Knn", "gaussian"}
+        assert len(set(result.descriptions.values())) == 3
+
+    def test_one_alone_keeps_its_short_name(self, candidate, evidence, ranked):
+        own = replace(candidate(0.01), scorer=ScorerSpec("a:Knn", {"k": 3}))
+        result = ranked({own: evidence(3.0), candidate(0.01): evidence(2.0)}, Rule.of("score_shift"))
+        assert set(result.table.scorer) == {"Knn (k 3)", "gaussian"}
+        assert set(result.descriptions.values()) == {"cutout (area 0.01) [Knn (k 3)]", "cutout (area 0.01) [gaussian]"}
+
+    def test_kinds_of_one_name_are_named_with_their_modules(self, candidate, evidence, ranked):
+        pool = {
+            replace(candidate(0.01), training=replace(candidate(0.01).training, detector=name)): evidence(shift)
+            for name, shift in (("a:Mine", 3.0), ("b:Mine", 2.0))
+        }
+        words = set(ranked(pool, Rule.of("score_shift")).descriptions.values())
+        assert words == {"cutout (area 0.01) [a:Mine]", "cutout (area 0.01) [b:Mine]"}

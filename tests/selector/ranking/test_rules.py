@@ -9,7 +9,7 @@ import pytest
 
 from augmentations import InputError
 from selector.criteria import Criterion, get
-from selector.ranking.rules import AUTO, UNDER_SHIFT, borda, resolve_decision
+from selector.ranking.rules import AUTO, GOES_BY, UNDER_SHIFT, borda, resolve_decision
 
 
 def spread_of_tests(evidence):
@@ -78,6 +78,36 @@ def test_a_decision_holds_both_rules():
     assert decision.required_fields == {"validation_scores", "test_scores", "pseudo_scores"}
     chosen = resolve_decision("dsv", 30)
     assert chosen.normal is chosen.under_shift
+
+
+SCORES_ALONE = frozenset(("validation_scores", "test_scores"))
+
+
+class TestFewerCriteria:
+    """Of the criteria of "auto" those decide that all candidates support, and the reason is true of them."""
+
+    @pytest.mark.parametrize("is_shifted", [False, True])
+    def test_the_reason_names_what_decides_and_what_is_left_out(self, is_shifted):
+        whole = resolve_decision("auto", 30).given(is_shifted)
+        reduced = whole.supported_by([SCORES_ALONE, SCORES_ALONE | {"pseudo_scores"}])
+        left_out = [name for name in whole.names if name not in reduced.names]
+        assert left_out == (["npd"] if is_shifted else ["pseudo_auc", "npd"])
+        for name in left_out:
+            assert name in reduced.reason
+        assert "not every candidate has pseudo_scores" in reduced.reason
+        assert "pseudo anomalies" not in reduced.reason
+        assert reduced.reason != whole.reason
+        assert not reduced.is_user_chosen
+        assert ("do not resemble" in reduced.reason) == is_shifted
+
+    def test_where_all_are_supported_or_the_user_chose_nothing_changes(self):
+        whole = resolve_decision("auto", 30).normal
+        assert whole.supported_by([SCORES_ALONE | {"pseudo_scores"}]) is whole
+        chosen = resolve_decision(("rtm", "npd"), 30).normal
+        assert chosen.supported_by([SCORES_ALONE]) is chosen
+
+    def test_every_criterion_of_the_default_says_what_it_goes_by(self):
+        assert set(GOES_BY) == set(AUTO)
 
 
 class TestCustomCriterion:

@@ -1,5 +1,7 @@
 """The report: self-contained, complete, safe with hostile names, and the same twice."""
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from augmentations import InputError
+from detectors.checksums import with_checksum
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
 from selector.evidence.evidence import Evidence
@@ -23,6 +26,7 @@ from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.report import content, figures, write_report
 from selector.report.content import hyperparameters, project, seriated
 from selector.report.leaderboard import leaderboard
+from selector.report.page import environment, source_hash
 from selector.report.score_threshold import apply_threshold
 from selector.selection import Selection
 from selector.verdict.verdict import number
@@ -61,7 +65,7 @@ def run(tmp_path_factory):
     described["names"]["test"] = [HOSTILE.replace("1", str(i)) for i in range(12)]
     described["skipped"] = [{"role": "test", "name": HOSTILE, "reason": f"is corrupt: {HOSTILE}"}]
     described["notes"] = [f"test: {HOSTILE}"]
-    (folder / "run.json").write_text(json.dumps(described))
+    (folder / "run.json").write_text(json.dumps(with_checksum(described)))
     return folder
 
 
@@ -110,6 +114,10 @@ def test_the_sections_come_in_their_order(page):
     found = [a["id"] for tag, a in Reader(page).elements if tag == "section"]
     wanted = "leaderboard why hyperparameters embeddings samples scores gallery sheet training skipped provenance"
     assert found == wanted.split()
+
+
+def test_it_says_that_train_images_are_not_checked(page):
+    assert "an anomaly among those images goes unnoticed" in page[page.index('<section id="provenance">') :]
 
 
 def test_the_contact_sheet_shows_test_images_by_falling_score(page, selection):
@@ -491,7 +499,8 @@ def test_kinds_that_learn_against_nothing_are_shown_without_augmentations(tmp_pa
     assert len(table) == 2
     assert set(table.augmentation) == {"none"}
     assert set(table.status) == {"ok"}
-    assert "<title>Selection report: average_kind:Average</title>" in page
+    assert f"<title>Selection report: {table.detector[0]}</title>" in page
+    assert table.detector.str.fullmatch(r"average_kind:Average \(side [48]\)").all()
     assert section(page, "leaderboard").count('<span class="clip" title="none">none</span>') == len(table)
     assert "learns from normal images alone" in section(page, "samples")
     assert "<img" not in section(page, "samples")
@@ -521,3 +530,14 @@ def test_only_positive_scores_over_more_than_a_decade_have_a_logarithmic_axis(lo
     assert found.is_logarithmic == is_logarithmic
     assert ("(log scale)" in figures.score_histogram(found)) == is_logarithmic
     np.testing.assert_allclose(found.share.sum(), 1)
+
+
+def test_only_the_pages_own_script_is_allowed():
+    """By its hash; and nothing is loaded from anywhere."""
+    page = (
+        environment("selector.report").from_string("{% extends 'base.html.jinja' %}").render(style="", script="let a;")
+    )
+    assert f"script-src '{source_hash('let a;')}'" in page
+    assert "<script>let a;</script>" in page
+    assert source_hash("let a;") == "sha256-" + base64.b64encode(hashlib.sha256(b"let a;").digest()).decode()
+    assert "default-src 'none'" in page

@@ -209,6 +209,13 @@ def test_scorers_of_one_name_are_all_chosen():
     assert len(labels) == 2
 
 
+def test_a_kind_that_scores_by_itself_is_proposed_with_one_scorer():
+    plan = Plan.of(NAMES, {"deep_svdd": [{"score": "centre"}]}, ["gaussian", "knn"], get_preset("quick"))
+    proposals = proposed(Sampled("random", 8, plan, (0,)))
+    assert {proposal.parameters["scorer"] for proposal in proposals} == {"gaussian", "knn"}
+    assert {proposal.candidates[0].scorer.name for proposal in proposals} == {"gaussian"}
+
+
 @dataclass(frozen=True)
 class CutOut(augmentations.get("cutout")):
     """One of a user's, named as one of ours, whose hyperparameter is a choice."""

@@ -100,6 +100,15 @@ class TestCheaply:
         study.save(table)
         return table
 
+    def test_tests_of_the_images_see_only_what_was_proposed_before_any_was_judged(self, begin, store, tmp_path):
+        study = begin()
+        self.ranked(study)
+        first = [candidate.id for proposal in study.proposals[:4] for candidate in proposal.candidates]
+        assert study.proposed_first == list(dict.fromkeys(first))
+        assert len(study.zoo.candidates) > len(first)
+        drawn = begin("random", root=shutil.copytree(store.root, tmp_path / "copy"))
+        assert len(drawn.proposed_first) == len(drawn.zoo.candidates)
+
     @pytest.mark.parametrize(
         ("sampler", "criterion", "seeds"),
         [("tpe", "auto", 2), ("tpe", "score_shift", 1), ("tpe", "score_pearson_skew", 2), ("random", "auto", 1)],

@@ -14,7 +14,13 @@ def minimums(monkeypatch):
 
 @pytest.mark.parametrize(
     ("n_validation", "n_test", "few"),
-    [(20, 10, []), (19, 10, ["19 validation"]), (20, 9, ["9 test"]), (3, 2, ["3 validation", "2 test"]), (3, 0, [])],
+    [
+        (20, 10, []),
+        (19, 10, ["19 validation"]),
+        (20, 9, ["9 test"]),
+        (3, 2, ["3 validation", "2 test"]),
+        (3, 0, ["3 validation"]),
+    ],
 )
 def test_every_set_that_is_too_small_is_named(n_validation, n_test, few):
     sentences = sample_size.sample_size_warnings(
@@ -22,6 +28,17 @@ def test_every_set_that_is_too_small_is_named(n_validation, n_test, few):
     )
     assert [" ".join(sentence.split()[:2]) for sentence in sentences] == few
     assert all("random pick" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("is_shifted", [False, True])
+def test_a_default_of_fewer_criteria_does_not_silence_them_and_claims_no_more_than_was_measured(is_shifted):
+    whole = resolve_decision("auto", 3).given(is_shifted)
+    reduced = whole.supported_by([frozenset(("validation_scores", "test_scores"))])
+    assert len(reduced.criteria) < len(whole.criteria)
+    of_whole, of_reduced = (sample_size.sample_size_warnings(rule, 3, 2) for rule in (whole, reduced))
+    assert len(of_whole) == len(of_reduced) == 2
+    assert all("all criteria of the default, of which fewer decide here" in sentence for sentence in of_reduced)
+    assert not any("fewer decide here" in sentence for sentence in of_whole)
 
 
 def test_nothing_is_said_of_a_criterion_that_the_user_named():

@@ -4,15 +4,16 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import augmentations
 import detectors
 from augmentations import InputError
-from detectors import Kind, Preset, ScorerSpec
+from detectors import Kind, Preset, ScorerSpec, get_preset
 from detectors.scorers import Gaussian
-from selector.zoo.plan import Plan
+from selector.zoo.plan import Plan, Request
 
 PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
 GRID = {"cutout": [{"area": (0.02, 0.1)}]}
@@ -199,7 +200,7 @@ def local_class():
         ({"kinds": {"classifier": [{"steps": 2.5}]}}, "steps=2.5: must be a whole number"),
         ({"kinds": {"classifier": [{"steps": True}]}}, "steps=True: must be a whole number"),
         ({"kinds": {"classifier": [{"learning_rate": None}]}}, "learning_rate=None: must be a number"),
-        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "must be a text"),
+        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "is no encoder; give a name"),
         ({"kinds": {"classifier": [{"head": "wide"}]}}, "settings {'head': 'wide'} of detector 'classifier'"),
         (
             {"kinds": {"classifier": [{"image_size": 48}, {"image_size": 64}, {"image_size": 36}]}},
@@ -265,3 +266,26 @@ def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
         planned(["feature_noise"])
     with pytest.raises(InputError, match="choose another augmentation"):
         detectors.Classifier(detectors.Classifier.settings_for(PRESET), augmentations.make("feature_noise"))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"cutout": [{None: 1}]}, {"cutout": [{"name": 1}]}, [(torch.zeros(2), np.zeros(2)), ([],)], torch.tensor(1.0)],
+    ids=["no name", "no hyperparameter", "not hashable", "a number"],
+)
+def test_choices_of_any_type_are_refused_in_words(choices):
+    with pytest.raises(InputError):
+        Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [("rotation", "classifier"), ("autoencoder", "error"), ("deep_svdd", "centre"), ("discriminator", "logit")],
+)
+def test_a_kind_that_scores_by_itself_is_planned_with_one_scorer(kind, own):
+    """Any other scorer would give the same candidate again."""
+    kinds = {kind: [{"score": own}, {"score": "hidden" if kind == "discriminator" else "scorer"}]}
+    request = Request(GRID, kinds, ("gaussian", "knn", "kde"))
+    plan = Plan.joined([request, replace(request, scorers=("knn", "gaussian"))], PRESET)
+    found = [(c.training.settings.score == own, c.scorer.name) for c in plan.candidates(seed=0)]
+    assert sorted(found) == [(False, "gaussian"), (False, "kde"), (False, "knn"), (True, "gaussian")]

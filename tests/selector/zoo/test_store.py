@@ -17,6 +17,7 @@ import detectors
 import selector
 from augmentations import InputError
 from detectors import Kind, ScorerSpec, files
+from detectors.checksums import with_checksum, without_checksum
 from selector.execution import Serial
 from selector.zoo.candidates import Candidate, Training
 from selector.zoo.disk import StorageError
@@ -217,7 +218,7 @@ class TestFormat:
         changed = {key: value for key, value in run.items() if key != "format"}
         if there is not None:
             changed["format"] = there
-        (store.root / "run.json").write_text(json.dumps(changed))
+        (store.root / "run.json").write_text(json.dumps(with_checksum(changed)))
         rule = f"is a run of another version of ssad .format {there!r}, this one reads {FORMAT}"
         with pytest.raises(InputError, match=rule):
             Store(store.root).require_format()
@@ -387,7 +388,16 @@ def test_json_is_written_without_nan(store):
     """NaN is not JSON: what is not a number is null, however deep it lies."""
     store.write_json("selection.json", {"margin": float("nan"), "rows": [{"value": float("inf")}, (1.5, "NaN")]})
     stored = json.loads((store.root / "selection.json").read_text(), parse_constant=pytest.fail)
-    assert stored == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
+    assert without_checksum(stored) == {"margin": None, "rows": [{"value": None}, [1.5, "NaN"]]}
+
+
+def test_a_candidate_that_lacks_a_file_is_unfinished_when_its_run_is_resumed(store, candidates, description, images):
+    """As in a copy of a run folder that was written to meanwhile; what failed has no files."""
+    store.save(Result(candidates[0], {"status": "ok", "reason": "", "losses": [], "seconds": 1.0}))
+    store.save(failed(candidates[1], "for its own reasons"))
+    with store.locked():
+        store.create(description, images)
+    assert [store.is_finished(candidate) for candidate in candidates] == [False, True]
 
 
 @dataclass(frozen=True)

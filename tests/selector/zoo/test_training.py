@@ -13,7 +13,7 @@ from detectors.frozen_levels import FrozenKind
 from detectors.scorers import Gaussian
 from detectors.shared_features import images_digest
 from detectors.training import TrainingDivergedError
-from selector.execution import Serial
+from selector.execution import Serial, WorkerDiedError
 from selector.execution.threads import one_thread
 from selector.zoo.disk import StorageError
 from selector.zoo.plan import Plan
@@ -442,6 +442,8 @@ class TestFailures:
 
 
 SHORTAGES = [
+    OSError(24, "Too many open files"),
+    OSError("no errno"),
     torch.OutOfMemoryError("no memory left\non the device"),
     MemoryError("too large"),
     RuntimeError("CUDA error: an illegal memory access was encountered"),
@@ -506,6 +508,25 @@ class TestFailuresOfTheMachine:
         train(zoo)
         assert [record["families"] for _, record in zoo.records()] == [["cutout", "blur"]] * 2
 
+    def test_a_worker_that_dies_while_a_family_joins_leaves_no_result_on_older_families(
+        self, trained, candidates, images
+    ):
+        """It is named in the ranking until the next call, which scores the family."""
+
+        class Deadly:
+            def run(self, function, items):
+                for item in items:
+                    yield item, WorkerDiedError("its worker process was killed 3 times")
+
+        trained.add_validation_anomalies({"blur": images["validation"].flip(0)})
+        zoo = Zoo(trained, candidates, CPU)
+        zoo.train(Deadly())
+        assert {(record["status"], record["retry"]) for _, record in zoo.records()} == {("failed", True)}
+        assert all("was killed" in record["reason"] for _, record in zoo.records())
+        train(zoo)
+        assert [record["families"] for _, record in zoo.records()] == [["cutout", "blur"]] * 2
+        assert {record["status"] for _, record in zoo.records()} == {"ok"}
+
     def test_a_failure_of_its_own_is_kept_and_retried_on_request(self, zoo, failing):
         calls = failing(ValueError("singular"), times=1)
         train(zoo)
@@ -516,6 +537,19 @@ class TestFailuresOfTheMachine:
         train(zoo)
         assert calls == ["first", "second", "first"]
         assert zoo.unfinished() == []
+
+
+@pytest.mark.parametrize(("augmentation", "expected"), [("cutout", 1), ("feature_noise", DRAWS)])
+def test_augmented_images_pass_a_frozen_encoder_once_and_noise_on_features_as_often_as_wanted(
+    images, augmentation, expected, monkeypatch
+):
+    settings = {"encoder": "small", "steps": 2, "batch": 4, "pool": 8, "width": 8}
+    preset = Preset("small", 32, head=(8,), steps=2, batch=4)
+    (candidate, *_) = Plan.of([augmentation], {"discriminator": [settings]}, ("gaussian",), preset).candidates(0)
+    detector = candidate.make_detector("cpu").fit(images["train"])
+    evidence = gather_evidence(detector, images, candidate.training, {})
+    assert evidence["augmented"].shape[:2] == (expected, len(images["train"]))
+    assert evidence["augmented_scores"].shape == (len(images["validation"]),)
 
 
 def test_draws_are_named_streams():
@@ -538,9 +572,9 @@ class TestSharedFeatures:
         counted = []
         computed = FrozenKind._computed
 
-        def counting(self, module, whole):
+        def counting(self, whole):
             counted.append(images_digest(whole))
-            return computed(self, module, whole)
+            return computed(self, whole)
 
         monkeypatch.setattr(FrozenKind, "_computed", counting)
         Zoo(store, frozen, CPU).train(Serial())

@@ -9,7 +9,7 @@ from selector.execution import Serial, WorkerDiedError
 from selector.execution.threads import one_thread
 from selector.zoo.store import Store
 from selector.zoo.training import DRAWS, Job, gather_evidence, train_candidates
-from selector.zoo.zoo import Zoo
+from selector.zoo.zoo import LostWorkError, Zoo
 
 CPU = torch.device("cpu")
 
@@ -131,6 +131,18 @@ class TestCrashes:
 
         zoo.train(LateDeath())
         assert {record["status"] for _, record in zoo.records()} == {"ok"}
+
+    def test_an_engine_that_loses_an_item_is_named(self, zoo):
+        class Forgetful:
+            def run(self, function, items):
+                function(items[0])
+                yield items[0], None
+
+        with pytest.raises(LostWorkError, match="engine Forgetful ended without a result of 1 candidates"):
+            zoo.train(Forgetful())
+        assert zoo.unfinished() == [zoo.candidates[1]]
+        zoo.train(Serial())
+        assert zoo.unfinished() == []
 
     def test_a_listener_that_raises_ends_the_engines_work(self, zoo):
         ended = []
