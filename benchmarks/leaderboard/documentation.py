@@ -175,6 +175,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "two-stage-published": _two_stage("Published beside ours"),
     "two-stage-contamination": _two_stage("What contamination costs"),
     "two-stage-claims": _two_stage("What is claimed"),
+    "autoencoder-testbed": lambda: _part(RESULTS / "alignment-autoencoder" / "autoencoder_testbed.md", None),
     "criteria": criteria_table,
     "consensus": consensus_table,
     "presets": presets_table,

@@ -13,10 +13,12 @@ import pandas as pd
 import typer
 
 from augmentations import InputError
-from benchmarks.leaderboard.markdown import print_table
-from benchmarks.leaderboard.result import read
+from benchmarks.leaderboard.markdown import markdown_table
+from benchmarks.leaderboard.result import Result, read
+from detectors import files
 from selector.zoo.candidates import NO_AUGMENTATION
 
+MARKDOWN = "autoencoder_testbed.md"
 KINDS = ("autoencoder", "plain_autoencoder")
 CLEARLY = 0.05  # AUROC above the autoencoder that undoes nothing
 NOISE = 0.01  # AUROC by which the misaligned may lie above it and still be said not to
@@ -65,16 +67,28 @@ def alignment(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def markdown(result: Result) -> str:
+    """Both tables of a run, with a line above each. Raises InputError as ``grid`` does."""
+    table = grid(result.candidates)
+    trainings = result.candidates.groupby(["task", "seed"]).ngroups // table.shape[1]
+    shown = table.map(lambda value: f"{value:.3f}").rename_axis("trained to undo").reset_index()
+    parts = (
+        f"AUROC by the generator of the anomalies, mean over {trainings} trainings each",
+        markdown_table(shown),
+        "Aligned: trained to undo what made the anomalies",
+        markdown_table(alignment(table)),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
 def autoencoder_testbed(
     out: Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run alignment-autoencoder --out` wrote.")],
 ) -> None:
-    """Print the AUROC of autoencoders by what they were trained to undo and what made the anomalies.
+    """Write and print the AUROC of autoencoders by what they were trained to undo and what made the anomalies.
 
     Example: ssad benchmark study autoencoder-testbed runs/autoencoder
     """
-    candidates = read(out).candidates
-    table = grid(candidates)
-    cases = candidates.groupby(["task", "seed"]).ngroups
-    shown = table.map(lambda value: f"{value:.3f}").rename_axis("trained to undo").reset_index()
-    print_table(shown, f"AUROC by the generator of the anomalies, mean over {cases // table.shape[1]} trainings each")
-    print_table(alignment(table), "Aligned: trained to undo what made the anomalies")
+    text = markdown(read(out))
+    files.write_bytes(out / MARKDOWN, text.encode())
+    print(text)
+    print(f"tables       {out / MARKDOWN}")

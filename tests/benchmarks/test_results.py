@@ -9,14 +9,14 @@ from benchmarks.evaluation.evaluate import COLUMNS
 from benchmarks.evaluation.label_oracle import label_resolvable
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
-from benchmarks.studies import leave_one_dataset_out
+from benchmarks.studies import autoencoder_testbed, leave_one_dataset_out
 from benchmarks.studies.two_stage import tables
 from benchmarks.suites.definitions import SUITES
 from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-RAN = ("quick", "development", "held-out", "undecidable", "alignment")
+RAN = ("quick", "development", "held-out", "undecidable", "alignment", "alignment-autoencoder")
 BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_label_oracle"}
 ENSEMBLES = {"ensemble", "ensemble_ranks", "max_all", "mean_rank_all"}
 
@@ -69,6 +69,14 @@ def test_the_two_stage_tables_are_those_of_the_rows():
     assert (
         clean.seed.nunique()[["rotation, MLP head", "contrastive DA", "contrastive", "pixels", "untrained"]].eq(3).all()
     )
+
+
+def test_an_autoencoder_finds_best_what_it_was_trained_to_undo():
+    folder = RESULTS / "alignment-autoencoder"
+    text = autoencoder_testbed.markdown(read(folder))
+    assert text == (folder / autoencoder_testbed.MARKDOWN).read_text("utf-8")
+    aligned = autoencoder_testbed.alignment(autoencoder_testbed.grid(read(folder).candidates))
+    assert list(aligned.iloc[:, -1]) == ["yes", "yes"]
 
 
 def test_the_tables_of_left_out_data_sets_are_those_of_the_rows():
