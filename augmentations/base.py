@@ -13,6 +13,7 @@ from augmentations.errors import InputError
 from augmentations.hyperparameters import Hyperparameters, normalise, plain
 
 Parameters = dict[str, Tensor]
+SPACES = IMAGES, FEATURES = "images", "features"
 
 
 class Trial(Protocol):
@@ -31,7 +32,9 @@ class Augmentation(ABC):
 
     A subclass is a frozen dataclass whose fields are annotated as ``hyperparameters`` says, each with a default. It
     declares ``name``, which messages, tables and search spaces show; ``family``, which variants of one idea have in
-    common; and ``is_local``, whether it changes a part of an image (or the image as a whole).
+    common; and ``is_local``, whether it changes a part of an image (or the image as a whole). One that takes from
+    other images of the batch also declares ``uses_batch``; one of features (N,C,h,w), of any C and any range, rather
+    than images, declares ``space = "features"``.
 
     Raises InputError at construction for hyperparameters that no image could obey, and in ``check`` (which ``sample``
     calls) for those that images of one size cannot.
@@ -40,6 +43,8 @@ class Augmentation(ABC):
     name: ClassVar[str]
     family: ClassVar[str]
     is_local: ClassVar[bool]
+    uses_batch: ClassVar[bool] = False
+    space: ClassVar[str] = IMAGES
 
     def __post_init__(self) -> None:
         cls = type(self)
@@ -85,21 +90,21 @@ class Augmentation(ABC):
         """The augmented images: deterministic, of static shapes, and without the host waiting for the device.
 
         Args:
-            images: (N,C,H,W) floats in [0, 1], C of 1 or 3.
+            images: (N,C,H,W) floats in [0, 1], C of 1 or 3; or features of any C and range, see ``space``.
             parameters: what ``sample`` drew for N images of this size.
         Returns:
-            (N,C,H,W) in [0, 1], on the device of the images and of their dtype.
+            (N,C,H,W), images in [0, 1], on the device of the images and of their dtype.
         Raises:
             InputError: when images are not so shaped, or parameters were drawn for another N.
         """
-        working, parameters = prepare(images, parameters)
+        working, parameters = prepare(images, parameters, self.space)
         # Half-precision products would move colours and, worse, pixel coordinates.
         with torch.autocast(images.device.type, enabled=False):
             return self._transform(working, parameters).to(images.dtype)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """``apply`` with freshly drawn parameters."""
-        check_images(images)
+        check_images(images, self.space)
         height, width = images.shape[-2:]
         return self.apply(images, self.sample(len(images), (height, width), generator))
 
@@ -127,21 +132,21 @@ def cast(parameters: Mapping[str, Tensor], dtype: torch.dtype) -> Parameters:
     return {key: value.to(dtype) if value.is_floating_point() else value for key, value in parameters.items()}
 
 
-def check_images(images: Any) -> None:
-    """Raise InputError unless ``images`` is a floating (N,C,H,W) tensor with 1 or 3 channels."""
+def check_images(images: Any, space: str = IMAGES) -> None:
+    """Raise InputError unless ``images`` is a floating (N,C,H,W) tensor, with 1 or 3 channels if it holds images."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"images of {kind}", "must be a floating tensor in [0, 1]", "divide uint8 by 255")
     shape = tuple(images.shape)
     if len(shape) != 4:
         raise InputError(f"images of shape {shape}", "must be (N, C, H, W)", "add the missing dimensions")
-    if shape[1] not in (1, 3):
+    if space == IMAGES and shape[1] not in (1, 3):
         raise InputError(f"images of shape {shape}", "must have 1 or 3 channels", "put channels second")
 
 
-def prepare(images: Tensor, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Parameters]:
+def prepare(images: Tensor, parameters: Mapping[str, Tensor], space: str = IMAGES) -> tuple[Tensor, Parameters]:
     """Checked images and parameters on one device, in the images' precision but at least float32."""
-    check_images(images)
+    check_images(images, space)
     for key, value in parameters.items():
         if value.shape[:1] != images.shape[:1]:
             thing = f"parameters[{key!r}] of shape {tuple(value.shape)}"
@@ -165,6 +170,8 @@ def check_declarations(cls: type[Augmentation]) -> None:
         if not isinstance(getattr(cls, attribute, None), kind):
             remedy = f"add `{attribute}: ClassVar[{kind.__name__}] = {example}` to it"
             raise InputError(thing, f"must declare {attribute}", remedy)
+    if cls.space not in SPACES:
+        raise InputError(f"space={cls.space!r} of {thing}", f"must be {' or '.join(map(repr, SPACES))}", "leave it out")
     if "__dataclass_fields__" not in cls.__dict__:
         raise InputError(thing, "must be a frozen dataclass", "write @dataclass(frozen=True) above it")
     for field in fields(cls):

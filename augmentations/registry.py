@@ -4,12 +4,21 @@ from dataclasses import fields
 from typing import Any
 
 from augmentations.base import Augmentation, Hyperparameters, Trial, check_declarations
+from augmentations.blur import Blur, BlurPatch
+from augmentations.crop import Crop
 from augmentations.cutdiff import CutDiff
 from augmentations.cutout import CutAvg, CutOut
 from augmentations.cutpaste import CutPaste, CutPaste3Way, CutPasteScar, CutPasteUnion
 from augmentations.errors import unknown_name
+from augmentations.feature_noise import FeatureNoise, MaskedFeatureNoise
+from augmentations.flip import Flip
+from augmentations.nsa import NSA
+from augmentations.perlin import Perlin
+from augmentations.pixelwise import Mask, Noise
 from augmentations.references import checked, reference_of, resolve
 from augmentations.rotation import Rotation
+from augmentations.tones import Colour, Invert
+from augmentations.warp import Warp
 
 WHAT = "augmentation"
 REGISTERED: tuple[type[Augmentation], ...] = (
@@ -21,13 +30,26 @@ REGISTERED: tuple[type[Augmentation], ...] = (
     CutPasteUnion,
     CutPaste3Way,
     Rotation,
+    NSA,
+    Perlin,
+    Warp,
+    BlurPatch,
+    Blur,
+    Flip,
+    Crop,
+    Invert,
+    Colour,
+    Noise,
+    Mask,
+    FeatureNoise,
+    MaskedFeatureNoise,
 )
 AUGMENTATIONS: dict[str, type[Augmentation]] = {cls.name: cls for cls in REGISTERED}
 
 
-def names() -> list[str]:
-    """The registered names."""
-    return list(AUGMENTATIONS)
+def names(space: str | None = None) -> list[str]:
+    """The registered names: of all, or of those that change "images", or "features"."""
+    return [name for name, cls in AUGMENTATIONS.items() if space in (None, cls.space)]
 
 
 def get(augmentation: str | type[Augmentation]) -> type[Augmentation]:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from joblib import Parallel, delayed
 
-from augmentations import InputError
 from benchmarks import leaderboard, picture
 from benchmarks.evaluation.evaluate import evaluate_folder, merge
 from benchmarks.leaderboard import documentation
@@ -16,6 +15,7 @@ from benchmarks.speed.command import speed
 from benchmarks.studies.command import app as studies
 from benchmarks.suites import definitions as suites
 from benchmarks.suites.files import is_stored, load_settings, stored_zoos, zoo_folder
+from benchmarks.suites.roots import folders
 from benchmarks.suites.run import run
 from selector.zoo.disk import disk_errors, lock_folder
 
@@ -43,12 +43,14 @@ def run_suite(
 
     Example: ssad benchmark run quick --out runs/quick
     """
-    chosen = suites.get(suite)
+    chosen, roots = suites.get(suite), folders(root or [])
+    for line in chosen.said_of_left_out(roots):
+        print(line, flush=True)
     command = " ".join(["ssad benchmark run", suite, "--out", str(out), *(f"--root {pair}" for pair in root or [])])
     with disk_errors(out):
         lock = lock_folder(out, by="benchmark")
         try:
-            _run(chosen, out, _roots(root or []), jobs, device, command)
+            _run(chosen, out, roots, jobs, device, command)
         finally:
             lock.release()
 
@@ -100,16 +102,6 @@ def report(
 def _evaluate(out: Path, folder: Path, seed: int, ratios: tuple[float, ...]) -> None:
     evaluate_folder(folder, seed, ratios)
     merge(out)
-
-
-def _roots(pairs: list[str]) -> dict[str, Path]:
-    roots = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not (name and equals and path):
-            raise InputError(f"--root {pair}", "must be NAME=FOLDER", "try --root mvtec=data/mvtec")
-        roots[name] = Path(path)
-    return roots
 
 
 def _write_leaderboard(out: Path) -> None:

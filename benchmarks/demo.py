@@ -8,10 +8,11 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 import benchmarks
-from benchmarks.suites.definitions import DEMO_ZOO
 from benchmarks.tasks.task import Task
 from selector import Selection, select_best
 from selector.command import print_selection
+
+PIXELS = 128  # along a side of a cell: what kinds on pretrained features see
 
 
 def demo(
@@ -20,9 +21,9 @@ def demo(
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
 ) -> None:
     """Select a detector for real solar cells (ELPV, monocrystalline) without labels, then evaluate it with labels."""
-    task = benchmarks.load("elpv-mono", image_size=64)
+    task = benchmarks.load("elpv-mono", image_size=PIXELS)
     print(f"{task.name}: {len(task.train)} normal cells to learn from, {len(task.test)} unlabeled ones to select with")
-    selection = select_best(task.train, task.test, augmentations=DEMO_ZOO, seed=seed, jobs=jobs, out=out, progress=True)
+    selection = select_best(task.train, task.test, seed=seed, jobs=jobs, out=out, progress=True)
     report = print_selection(selection)
 
     auroc = aurocs(selection, task)
@@ -31,6 +32,8 @@ def demo(
     ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
     print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
+    best = auroc.groupby(kinds(selection)).max().sort_values(ascending=False)
+    print("  " + "   ".join(f"best {kind} {value:.3f}" for kind, value in best.items()))
     print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best with labels {auroc.max():.3f}")
     print(
         f"  regret {auroc.max() - ensemble:.3f} together, {auroc.max() - chosen:.3f} alone (best with labels minus "
@@ -38,6 +41,11 @@ def demo(
     )
     print()
     print(f"report: {report}")
+
+
+def kinds(selection: Selection) -> pd.Series:
+    """The kind of detector of every candidate, by id."""
+    return pd.Series({candidate.id: candidate.training.detector for candidate in selection.zoo.candidates})
 
 
 def aurocs(selection: Selection, task: Task) -> pd.Series:

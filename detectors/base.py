@@ -44,12 +44,28 @@ class Detector(ABC):
 
     @abstractmethod
     def has_pseudo_anomalies(self) -> bool:
-        """Whether ``pseudo_anomalies`` gives any: some kinds learn against nothing."""
+        """Whether ``pseudo_embeddings`` gives any: some kinds learn against nothing."""
 
     @abstractmethod
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         """(N,C,H,W) what the detector was trained against, made from these images; None if it learns against
-        nothing."""
+        nothing, or against something that is no image, such as noise on features."""
+
+    def pseudo_are_images(self) -> bool:
+        """Whether what it learns against, if anything, can be shown as images."""
+        return True
+
+    def pseudo_embeddings(self, images: Images, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """Embeddings (N,d) and anomaly scores (N,) of what the detector was trained against, made from these images.
+
+        Those of ``pseudo_anomalies``, unless a kind learns against something that is no image.
+        """
+        anomalies = self.pseudo_anomalies(images, generator)
+        return None if anomalies is None else self.embed_and_score(anomalies)
+
+    def draws_worth(self, wanted: int) -> int:
+        """How many of the draws of its pseudo anomalies that are wanted as evidence are worth what they cost."""
+        return wanted
 
     @abstractmethod
     def state(self) -> files.State:
@@ -103,6 +119,10 @@ class Detector(ABC):
         scores, maps = zip(*pairs, strict=True)
         return torch.cat(scores), torch.cat(maps)
 
+    def kind_of_scores(self) -> str:
+        """What detectors have in common whose scores are alike but for their scale: such as a kind and a scorer."""
+        return type(self).__qualname__
+
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         """(N,) anomaly scores of embeddings (N,d), or None where a score is more than a function of the embedding."""
         return None
@@ -110,6 +130,15 @@ class Detector(ABC):
     def require_size(self, images: Tensor) -> Tensor:
         """The images (N,C,H,W) as they are; InputError where their size is one that can't be scored."""
         return images
+
+    def require_channels(self, images: Tensor) -> None:
+        """Raise InputError for images (N,C,H,W) of other channels than the detector was trained on."""
+        if images.shape[1] != self.channels:
+            raise InputError(
+                f"images with {images.shape[1]} channels",
+                f"this detector was trained on {self.channels}",
+                "convert them, or train on images like these",
+            )
 
     def obstacle_to_export(self) -> str:
         """Why the scoring graph can't be exported; empty where it can."""
@@ -122,12 +151,7 @@ class Detector(ABC):
     def batches(self, images: Images) -> Iterator[Tensor]:
         """The images, checked, in pieces of bounded size, float32 and channels last on the detector's device."""
         whole = as_images(images)
-        if whole.shape[1] != self.channels:
-            raise InputError(
-                f"images with {whole.shape[1]} channels",
-                f"this detector was trained on {self.channels}",
-                "convert them, or train on images like these",
-            )
+        self.require_channels(whole)
         for piece in whole.split(images_at_once(self.pixels_evaluated(whole.shape[2], whole.shape[3]))):
             yield as_float(piece).to(self.device).contiguous(memory_format=torch.channels_last)
 

@@ -6,7 +6,7 @@ Li et al., CVPR 2021 (CutPaste), sections 2.4 and 4.2 and appendix A.5.
 import torch
 from torch import Tensor, nn
 
-from detectors.encoders import pad_to, stages
+from detectors.encoders import levels, pad_to
 from detectors.training import crop
 
 # Of the kernel that spreads a score over its patch, in patches. The rule of FCDD that Li et al. take has 10 px for
@@ -23,11 +23,11 @@ def positions(length: int, patch: int, stride: int) -> list[int]:
 
 
 def dense_embeddings(
-    encoder: nn.Sequential, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...] | None = None
+    encoder: nn.Module, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...] | None = None
 ) -> Tensor:
     """(N,h,w,d) embeddings of the patches of (N,C,H,W) images, one for each of ``positions``.
 
-    An embedding holds the features of every depth of the encoder (``detectors.encoders.stages``), fine to coarse, each
+    An embedding holds the features of every depth of the encoder (``detectors.encoders.levels``), fine to coarse, each
     averaged over the patch: what training made the last ones blind to, such as brightness, the first ones still see
     (as Defard et al., 2021, PaDiM, concatenate those of three depths).
 
@@ -48,15 +48,13 @@ def _strips(length: int, patch: int, stride: int) -> list[int]:
     return [0] if (length - patch) % stride == 0 else [0, length - patch]
 
 
-def _convolved(
-    encoder: nn.Sequential, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...]
-) -> Tensor:
+def _convolved(encoder: nn.Module, images: Tensor, patch: int, stride: int, dense_strides: tuple[int, ...]) -> Tensor:
     """(N,d,h,w): to pool windows of the features, a stride apart, is to embed patches of the image."""
     height, width = ((length - patch) // stride for length in images.shape[2:])
     images = images[:, :, : patch + height * stride, : patch + width * stride]
     pooled = []
     # One for small patches has a stage less.
-    depths = stages(encoder, images.contiguous(memory_format=torch.channels_last))
+    depths = levels(encoder, images.contiguous(memory_format=torch.channels_last))
     for features, apart in zip(depths, dense_strides, strict=False):
         # Along a side, the features of the first patch and then ``step`` more for each other patch.
         step = stride // apart
@@ -64,7 +62,7 @@ def _convolved(
     return torch.cat(pooled, dim=1)
 
 
-def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -> Tensor:
+def _unfolded(encoder: nn.Module, images: Tensor, patch: int, stride: int) -> Tensor:
     """(N,h,w,d), at most ``PATCHES`` of them in a forward pass."""
     rows, columns = (
         torch.tensor(positions(length, patch, stride), device=images.device) for length in images.shape[2:]
@@ -73,7 +71,7 @@ def _unfolded(encoder: nn.Sequential, images: Tensor, patch: int, stride: int) -
     pooled = []
     for some in torch.arange(len(images) * len(corners), device=images.device).split(PATCHES):
         patches = crop(images, some // len(corners), corners[some % len(corners)], patch)
-        depths = stages(encoder, patches.contiguous(memory_format=torch.channels_last))
+        depths = levels(encoder, patches.contiguous(memory_format=torch.channels_last))
         pooled.append(torch.cat([features.mean((2, 3)) for features in depths], dim=1))
     return torch.cat(pooled).view(len(images), len(rows), len(columns), -1)
 

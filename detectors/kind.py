@@ -14,12 +14,15 @@ from augmentations.randomness import generator
 from augmentations.references import reference_of
 from detectors.base import Detector, Progress
 from detectors.devices import resolve_device
+from detectors.encoders import without_weights
 from detectors.files import State
 from detectors.images import Images, as_float, as_images, pieces
 from detectors.presets import Preset
 from detectors.scorers import Scorer, ScorerSpec
 from detectors.scoring import TwoStageModule, some_rows
+from detectors.shared_features import SharedFeatures
 
+ENCODER = "encoder."  # what the names of its tensors begin with, in files
 LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
 
 
@@ -36,9 +39,14 @@ class Kind(Detector):
 
     Settings: ClassVar[type[Any]]
     uses_augmentation: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("images",)  # of augmentations that it can learn against
+    learns_encoder: ClassVar[bool] = True  # whether training changes the encoder, or leaves it as it was built
     maps_per_location: ClassVar[bool] = (
         False  # whether each location has a map scorer of its own, if the scorer has that form
     )
+
+    # Where features of frozen encoders are kept; kinds that train theirs have no use for it.
+    shared: SharedFeatures | None = None
 
     # Absent until they are made.
     encoder: nn.Module
@@ -64,6 +72,8 @@ class Kind(Detector):
             rule = "learns against an augmentation" if self.uses_augmentation else "takes no augmentation"
             remedy = 'give one, such as augmentations.make("cutpaste")' if self.uses_augmentation else "leave it out"
             raise InputError(f"detector {self.name!r}", rule, remedy)
+        if augmentation is not None:
+            self.require_space(type(augmentation))
         self.settings = settings
         self._augmentation = augmentation
         self.scorer_spec = ScorerSpec.of(scorer)
@@ -88,9 +98,39 @@ class Kind(Detector):
         return cls.uses_augmentation
 
     @classmethod
+    def family_of(cls, settings: Any) -> str | None:
+        """The family of augmentations that pseudo anomalies of a kind without an augmentation belong to, if any."""
+        return None
+
+    @classmethod
+    def uses_scorer(cls, settings: Any) -> bool:
+        """Whether the scores of images are the scorer's; if not, candidates that differ in it alone are the same."""
+        return True
+
+    @classmethod
+    def require_space(cls, augmentation: type[Augmentation]) -> None:
+        """Raise InputError for an augmentation that changes what this kind does not show to what it trains."""
+        if augmentation.space not in cls.spaces:
+            rule = f"changes {augmentation.space}, and detector {cls.name!r} learns against {' and '.join(cls.spaces)}"
+            raise InputError(f"augmentation {augmentation.name!r}", rule, "choose another augmentation for it")
+
+    @classmethod
+    def needs(cls, settings: Any) -> int:
+        """Side in pixels that images must have at least for these settings to show what they can."""
+        return settings.image_size
+
+    @classmethod
     def scores_embeddings(cls, settings: Any) -> bool:
         """Whether ``score_embeddings`` gives any with these settings, known before training."""
         return True
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels along a side are averaged into one before the encoder sees them; 1 where settings have none.
+
+        Images of a zoo are read at one size, the largest that a kind in it needs.
+        """
+        return getattr(self.settings, "reduction", 1)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -130,6 +170,7 @@ class Kind(Detector):
         """The second stage: scorers of pooled features, and of features by location, of normal images."""
         self._require("encoder")
         module = self.scoring_module()
+        module.scorer = scorer = self.make_scorer()  # says which rows it wants
         whole = as_images(images)
         share = max(1, LOCATION_ROWS // len(whole))
         source = generator(self.seed, "locations")
@@ -139,8 +180,8 @@ class Kind(Detector):
             rows.append(module.rows(features))
             every = module.locations(features)
             places.append(every if per_location else some_rows(every, share, source))
-        scorer = self.scorer_spec.make().fit(torch.cat(rows))
-        self.map_scorer = self.scorer_spec.make(per_location=per_location).fit(torch.cat(places))
+        scorer = scorer.fit(torch.cat(rows))
+        self.map_scorer = self.make_scorer(per_location=per_location).fit(torch.cat(places))
         self.scorer = scorer
         return self
 
@@ -148,14 +189,24 @@ class Kind(Detector):
         """The same trained encoder with another scorer, fitted to ``images``. Raises InputError before training."""
         self._require("encoder")
         other = type(self)(self.settings, self._augmentation, scorer=scorer, seed=self.seed, device=self.device)
-        other.channels, other.encoder, other.losses = self.channels, self.encoder, self.losses
+        other.take_training(self)
         return other.fit_scorer(images)
+
+    def take_training(self, other: Self) -> None:
+        """Share what another detector, one of the same training, has learned."""
+        self.channels, self.encoder, self.losses = other.channels, other.encoder, other.losses
+        self.shared = other.shared
+
+    def make_scorer(self, *, per_location: bool = False) -> Scorer:
+        """The scorer of the specification, not fitted yet; a kind that prepares the rows for it gives another."""
+        return self.scorer_spec.make(per_location=per_location)
 
     # Scoring -------------------------------------------------------------------------------------------------
 
     def scoring_module(self) -> TwoStageModule:
         """The scoring graph of what there is so far; without scorers it can only embed."""
-        return TwoStageModule(self.encoder, getattr(self, "scorer", None), getattr(self, "map_scorer", None))
+        scorers = getattr(self, "scorer", None), getattr(self, "map_scorer", None)
+        return TwoStageModule(self.encoder, *scorers, reduction=self.reduction)
 
     def module(self) -> TwoStageModule:
         self._require("encoder")
@@ -166,26 +217,24 @@ class Kind(Detector):
         self._require("encoder")
         return self.scoring_module().eval()
 
+    def kind_of_scores(self) -> str:
+        return f"{self.reference()}, {self.scorer_spec.name}"
+
     def score_embeddings(self, embeddings: Tensor) -> Tensor | None:
         """(N,) anomaly scores of embeddings (N,d); a kind whose scorer sees other rows than embeddings gives None, and
         says so by ``scores_embeddings``."""
         if not self.scores_embeddings(self.settings):
             return None
         self._require("scorer")
+        if not self.scorer.normalised:
+            return None
         return self.scorer.score(embeddings.to(self.device)).cpu()
 
-    @torch.no_grad()
     def pseudo_anomalies(self, images: Images, generator: torch.Generator) -> Tensor | None:
         clean = as_images(images)
         if self._augmentation is None:
             return None
-        drawn = self._augmentation.sample(len(clean), (clean.shape[2], clean.shape[3]), generator)
-        augmented, start = [], 0
-        for piece in pieces(clean):
-            some = {name: value[start : start + len(piece)] for name, value in drawn.items()}
-            augmented.append(self._augmentation.apply(as_float(piece).to(self.device), some).cpu())
-            start += len(piece)
-        return torch.cat(augmented)
+        return augmented(self._augmentation, clean, generator, self.device)
 
     # Files ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +257,7 @@ class Kind(Detector):
             "channels": self.channels,
             "fitted": {
                 part: {
-                    "per_location": type(scorer) is self.scorer_spec.kind.per_location,
+                    "per_location": self.is_per_location(scorer),
                     "tensors": list(scorer.state_dict()),
                 }
                 for part, scorer in self.fitted_scorers().items()
@@ -220,7 +269,11 @@ class Kind(Detector):
             for part, scorer in self.fitted_scorers().items()
             for name, tensor in scorer.state_dict().items()
         }
-        return State(settings, self.trained_state(), fitted)
+        return State(settings, self.trained_state() | self.given_state(), fitted)
+
+    def is_per_location(self, scorer: Scorer) -> bool:
+        """Whether a scorer that ``make_scorer`` made has one model for each location."""
+        return type(scorer) is self.scorer_spec.kind.per_location
 
     def extra_state(self) -> dict[str, Any]:
         """What a kind stores beyond settings, encoder and scorers, as JSON."""
@@ -229,10 +282,23 @@ class Kind(Detector):
     def restore_extra(self, saved: Mapping[str, Any]) -> None:
         """Take back what ``extra_state`` gave; KeyError where something is missing."""
 
+    def restore_trained(self, state: State) -> None:
+        """Take back what training made besides an encoder; KeyError where something is missing."""
+
     def trained_state(self) -> dict[str, Tensor]:
         """The tensors that training made. Raises InputError before it."""
+        return self._encoder_state() if self.learns_encoder else {}
+
+    def given_state(self) -> dict[str, Tensor]:
+        """The tensors of an encoder that stays as it was built: the same for all detectors with that encoder.
+
+        Raises InputError before training.
+        """
+        return {} if self.learns_encoder else self._encoder_state()
+
+    def _encoder_state(self) -> dict[str, Tensor]:
         self._require("encoder")
-        return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
+        return {f"{ENCODER}{name}": tensor for name, tensor in self.encoder.state_dict().items()}
 
     @classmethod
     def from_state(cls, state: State, device: torch.device) -> Self:
@@ -247,14 +313,16 @@ class Kind(Detector):
                 seed=saved["seed"],
                 device=device,
             )
-            encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
-            encoder.load_state_dict(strip_prefix(state.trained, "encoder."))
+            with without_weights():
+                encoder = detector._first_encoder(saved["channels"])  # its weights are replaced
+            encoder.load_state_dict(strip_prefix(state.trained, ENCODER))
             detector._set_encoder(encoder, saved["channels"])
+            detector.restore_extra(saved)
+            detector.restore_trained(state)
             for part, known in saved["fitted"].items():
                 tensors = {name: state.fitted[f"{part}.{name}"].to(detector.device) for name in known["tensors"]}
-                scorer = detector.scorer_spec.make(per_location=known["per_location"])
+                scorer = detector.make_scorer(per_location=known["per_location"])
                 setattr(detector, part, scorer.restore(tensors))
-            detector.restore_extra(saved)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
@@ -287,6 +355,18 @@ class Kind(Detector):
     def _require(self, part: str) -> None:
         if not hasattr(self, part):
             raise InputError("this detector", f"has no {part} yet", "call fit(images), or load one that was saved")
+
+
+@torch.no_grad()
+def augmented(augmentation: Augmentation, images: Tensor, source: torch.Generator, device: torch.device) -> Tensor:
+    """(N,C,H,W) the images, augmented on ``device`` in batches of bounded size, as float32 on the CPU."""
+    drawn = augmentation.sample(len(images), (images.shape[2], images.shape[3]), source)
+    results, start = [], 0
+    for piece in pieces(images):
+        some = {name: value[start : start + len(piece)] for name, value in drawn.items()}
+        results.append(augmentation.apply(as_float(piece).to(device), some).cpu())
+        start += len(piece)
+    return torch.cat(results)
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -15,13 +15,13 @@ from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from detectors.classifier import Classifier, ClassifierSettings
 from detectors.dense import center_per_image, dense_embeddings, dense_map
-from detectors.encoders import ENCODERS
+from detectors.encoders import reduced
 from detectors.images import Images, as_float, as_images
 from detectors.kind import LOCATION_ROWS
 from detectors.patch_density import DENSITIES, MIN_IMAGES, PER_LOCATION, SHARED, held_out_mask, select_density
 from detectors.presets import Preset, require
 from detectors.scorers import Scorer
-from detectors.scoring import ScoringModule, some_rows
+from detectors.scoring import ScoringModule, some_rows, upsample
 from detectors.training import crop, random_corners, windows
 
 # Li et al., CVPR 2021 (CutPaste), A.5: patches of 32 px, 4 px apart, of images of 256 px.
@@ -49,14 +49,14 @@ class PatchSettings(ClassifierSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        smallest = ENCODERS[self.encoder].smallest
+        smallest = self.encoder_spec.smallest
         fits = smallest <= self.patch <= self.image_size
         # As far apart as they are large, patches still cover every pixel.
         covers = 1 <= self.stride <= self.patch
         require(
             self,
             (
-                ("patch", fits, f"must be from {smallest} px ({self.encoder}) to image_size", "16"),
+                ("patch", fits, f"must be from {smallest} px ({self.encoder_spec.name}) to image_size", "16"),
                 ("stride", covers, "must be from 1 px to patch", "4"),
             ),
         )
@@ -65,14 +65,15 @@ class PatchSettings(ClassifierSettings):
 class PatchModule(ScoringModule):
     """The scoring graph of patches: the score of an image is the highest of its patches."""
 
-    def __init__(self, encoder: nn.Sequential, scorer: Scorer | None, settings: PatchSettings) -> None:
+    def __init__(self, encoder: nn.Module, scorer: Scorer | None, settings: PatchSettings) -> None:
         super().__init__()
         self.encoder, self.scorer = encoder, scorer
-        self.patch, self.stride = settings.patch, settings.stride
-        self.dense_strides = ENCODERS[settings.encoder].dense_strides
+        self.patch, self.stride, self.reduction = settings.patch, settings.stride, settings.reduction
+        self.dense_strides = settings.encoder_spec.dense_strides
 
     def features(self, images: Tensor) -> Tensor:
         """(N,h,w,d) embeddings of all patches."""
+        images = reduced(images, self.reduction)
         return dense_embeddings(self.encoder, images, self.patch, self.stride, self.dense_strides)
 
     def embed(self, features: Tensor) -> Tensor:
@@ -87,12 +88,16 @@ class PatchModule(ScoringModule):
         return self.patch_scores(features).amax((1, 2))
 
     def map(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        return dense_map(self.patch_scores(features), self.patch, self.stride, size)
+        return self._map_of(self.patch_scores(features), size)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.patch_scores(self.features(images))
-        size = images.shape[2], images.shape[3]
-        return scores.amax((1, 2)), dense_map(scores, self.patch, self.stride, size)
+    def score_and_map(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        scores = self.patch_scores(features)
+        return scores.amax((1, 2)), self._map_of(scores, size)
+
+    def _map_of(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        seen = -(-size[0] // self.reduction), -(-size[1] // self.reduction)
+        scores = dense_map(scores, self.patch, self.stride, seen)
+        return scores if self.reduction == 1 else upsample(scores, size)
 
 
 class PatchClassifier(Classifier):
@@ -130,6 +135,10 @@ class PatchClassifier(Classifier):
         own = {"encoder": "unpadded", "batch": max(preset.batch, PATCH_BATCH), "steps": PATCH_STEPS * preset.steps}
         return PatchSettings(**shared | own, patch=patch, stride=PATCH_STRIDE)
 
+    @classmethod
+    def needs(cls, settings: PatchSettings) -> int:  # type: ignore[override]
+        return settings.image_size  # patches are brought to an encoder's own size, not images
+
     @property
     def sees(self) -> int:
         return self.settings.patch
@@ -139,7 +148,7 @@ class PatchClassifier(Classifier):
         return self.settings.patch
 
     def scoring_module(self) -> PatchModule:  # type: ignore[override]
-        return PatchModule(self.encoder, getattr(self, "scorer", None), self.settings)  # type: ignore[arg-type]
+        return PatchModule(self.encoder, getattr(self, "scorer", None), self.settings)
 
     def fit_scorer(self, images: Images, *, density: str | None = None) -> Self:
         """The second stage: the density of the patches of normal images, shared or by location.
@@ -197,14 +206,15 @@ class PatchClassifier(Classifier):
         return images
 
     def obstacle_to_export(self) -> str:
-        encoder, stride = self.settings.encoder, self.settings.stride
-        strides = ENCODERS[encoder].dense_strides
+        spec, stride = self.settings.encoder_spec, self.settings.stride
+        strides = spec.dense_strides
         if strides is None or stride % strides[-1]:
-            return f"the encoder {encoder!r} every {stride} px scores patch by patch, which can't be traced"
+            return f"the encoder {spec.name!r} every {stride} px scores patch by patch, which can't be traced"
         return ""
 
     def pixels_evaluated(self, height: int, width: int) -> int:
-        return max(self.settings.patch, height) * max(self.settings.patch, width)
+        patch, n = self.settings.patch, self.reduction
+        return max(patch, -(-height // n)) * max(patch, -(-width // n))
 
     def extra_state(self) -> dict[str, Any]:
         return {"density": self.density, "density_reason": self.density_reason, "size": list(self.size)}
@@ -242,7 +252,7 @@ class PatchClassifier(Classifier):
     @torch.no_grad()
     def _insert_anomalies(self, images: Tensor, source: torch.Generator) -> Tensor:
         """The images, a pseudo anomaly of a patch's size somewhere in each: a random crop, augmented and put back."""
-        clean, side = as_float(images), self.settings.patch
+        clean, side = as_float(images), self.settings.patch * self.reduction
         corners = random_corners(len(clean), (clean.shape[2], clean.shape[3]), side, source)
         which = torch.arange(len(clean))
         changed = self.augmentation(crop(clean, which, corners, side), source)

@@ -44,6 +44,7 @@ class Pixels(Kind):
     Settings = PixelsSettings
     settings: PixelsSettings
     uses_augmentation = False
+    learns_encoder = False
     maps_per_location = True
 
     def build_encoder(self, channels: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """Presets: how much a training may cost, which every kind translates into settings of its own."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from augmentations import InputError
 from augmentations.errors import unknown_name
@@ -34,6 +34,12 @@ class Preset:
 
     def __post_init__(self) -> None:
         require(self, [("image_size", self.image_size >= 1, "must be at least 1 px", "64")])
+
+    @property
+    def is_published(self) -> bool:
+        """Whether each kind is to be trained as it was published, at whatever image size."""
+        paper = PRESETS["paper"]
+        return replace(self, image_size=paper.image_size) == paper
 
 
 PRESETS = {

@@ -11,7 +11,15 @@ from detectors.kind import Kind
 KINDS = {
     "classifier": "detectors.classifier:Classifier",
     "patch": "detectors.patch_classifier:PatchClassifier",
+    "rotation": "detectors.rotation:Rotation",
+    "contrastive": "detectors.contrastive:Contrastive",
+    "contrastive_da": "detectors.contrastive:ContrastiveDA",
+    "autoencoder": "detectors.autoencoder:Autoencoder",
+    "plain_autoencoder": "detectors.autoencoder:PlainAutoencoder",
+    "deep_svdd": "detectors.deep_svdd:DeepSVDD",
     "pixels": "detectors.pixels:Pixels",
+    "frozen": "detectors.frozen:Frozen",
+    "discriminator": "detectors.discriminator:Discriminator",
 }
 
 

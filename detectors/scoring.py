@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detectors.encoders import pool
+from detectors.encoders import pool, reduced
 from detectors.scorers import Scorer
+
+TOP_SHARE = 0.1  # of locations that score an image: steadier than the highest alone
 
 
 class ScoringModule(nn.Module, ABC):
@@ -32,9 +34,12 @@ class ScoringModule(nn.Module, ABC):
     def map(self, features: Any, size: tuple[int, int]) -> Tensor:
         """(N,H,W) anomaly scores by pixel, for images of ``size``."""
 
+    def score_and_map(self, features: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """``score`` and ``map`` together; a module whose score is made from its map computes that once."""
+        return self.score(features), self.map(features, size)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(images)
-        return self.score(features), self.map(features, (images.shape[2], images.shape[3]))
+        return self.score_and_map(self.features(images), (images.shape[2], images.shape[3]))
 
 
 class TwoStageModule(ScoringModule):
@@ -44,20 +49,27 @@ class TwoStageModule(ScoringModule):
     as long as it is not used. Source: the two-stage recipe of Sohn et al., ICLR 2021.
     """
 
-    def __init__(self, encoder: nn.Module, scorer: Scorer | None, map_scorer: Scorer | None) -> None:
+    def __init__(
+        self, encoder: nn.Module, scorer: Scorer | None, map_scorer: Scorer | None, *, reduction: int = 1
+    ) -> None:
         super().__init__()
-        self.encoder, self.scorer, self.map_scorer = encoder, scorer, map_scorer
+        self.encoder, self.scorer, self.map_scorer, self.reduction = encoder, scorer, map_scorer, reduction
 
     def features(self, images: Tensor) -> Tensor:
         """(N,d,h,w)."""
-        return self.encoder(images)
+        return self.encoder(reduced(images, self.reduction))
 
     def embed(self, features: Tensor) -> Tensor:
         return pool(features)
 
     def rows(self, features: Tensor) -> Tensor:
-        """(N,d) what the scorer sees of an image."""
-        return pool(features)
+        """(N,d) what the scorer sees of an image: pooled features, L2-normalised unless it wants them as they are."""
+        return pool(features) if self.normalises else features.mean((2, 3))
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the scorer sees L2-normalised rows."""
+        return self.scorer is None or self.scorer.normalised
 
     def locations(self, features: Tensor) -> Tensor:
         """(N,h,w,d) what the map's scorer sees of each location."""
@@ -82,6 +94,12 @@ def some_rows(places: Tensor, share: int, source: torch.Generator) -> Tensor:
     rows = places.flatten(1, 2)
     chosen = torch.rand(rows.shape[:2], generator=source).argsort(1)[:, :share].to(rows.device)
     return rows.take_along_dim(chosen.unsqueeze(2), 1).flatten(0, 1)
+
+
+def top_share(scores: Tensor) -> Tensor:
+    """(N,h,w) scores of locations to (N,): the mean of the highest tenth, of one location at least."""
+    flat = scores.flatten(1)
+    return flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), dim=1).values.mean(1)
 
 
 def upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -33,7 +33,7 @@ from selector.ranking.rules import DEFAULT_MEMBERS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
 from selector.zoo.disk import StorageError, as_storage_error, disk_errors
-from selector.zoo.grid_file import read_grid_file
+from selector.zoo.grid_file import ENCODER_EXAMPLE, parse_encoder, read_grid_file
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
 BAD_INPUT = 2  # the exit code
@@ -77,11 +77,16 @@ def select(
         typer.Option(help=f"Repeatable. One of: {', '.join(detectors.scorer_names())}; or module:Class."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(detectors.ENCODERS)}; auto: each detector's default.")
+        str,
+        typer.Option(
+            help=f"{', '.join(detectors.ENCODERS)} (random weights); lite0 (pretrained, of the extra `pretrained`); "
+            "torchvision/NAME, timm/NAME or module:Class; or its arguments as JSON, such as "
+            f"'{ENCODER_EXAMPLE}'. auto: each detector's default. Nothing is downloaded."
+        ),
     ] = "auto",
     grid: Annotated[
         Path | None,
-        typer.Option(help="JSON or TOML file of augmentations, detectors and scorers with their settings."),
+        typer.Option(help="JSON or TOML file of augmentations, detectors, scorers (with their settings) and encoder."),
     ] = None,
     preset: Annotated[str, typer.Option(help="quick (CPU, minutes), standard or paper (GPU).")] = "quick",
     image_size: Annotated[
@@ -117,7 +122,9 @@ def select(
     Example: ssad select --train good/ --test incoming/ --out run/
     """
     chosen = {"augmentations": augmentation, "detectors": detector, "scorers": scorer}
-    parts = {name: names for name, names in chosen.items() if names}
+    parts: dict[str, Any] = {name: names for name, names in chosen.items() if names}
+    if encoder != "auto":
+        parts["encoder"] = parse_encoder(encoder)
     for name, part in (read_grid_file(grid) if grid else {}).items():
         if name in parts:
             raise InputError(f"--grid {grid}", f"has {name}, which an option gives too", "leave one of the two out")
@@ -126,7 +133,6 @@ def select(
         train,
         test,
         **parts,
-        encoder=encoder,
         criterion=criterion.split(",") if "," in criterion else criterion,
         preset=preset,
         image_size=image_size,
@@ -369,21 +375,16 @@ def _add_commands(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C 130, never a traceback."""
-    try:
-        _run()
-    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
-        sys.exit(STOPPED)
-
-
-def _run() -> None:
+    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; no traceback."""
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal has no character for
-    _add_commands(sys.argv[1:])
     try:
+        _add_commands(sys.argv[1:])
         app()
+    except KeyboardInterrupt:  # while more is loaded; within a command typer ends it likewise
+        sys.exit(STOPPED)
     except USER_ERRORS as error:
         _refuse(error)
     except OSError as error:  # of a disk, wherever a command that another package adds writes

@@ -28,6 +28,7 @@ from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study, stored_proposals
 from selector.selection import Selection
+from selector.zoo import auto
 from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
 from selector.zoo.prepare import prepare
@@ -36,12 +37,6 @@ from selector.zoo.store import Store
 from selector.zoo.stored_evidence import StoredEvidence
 from selector.zoo.zoo import Zoo
 
-# What "auto" means until the benchmarks support more.
-AUTO: dict[str, Choices] = {
-    "augmentations": ("cutout", "cutpaste"),
-    "detectors": ("classifier",),
-    "scorers": ("gaussian",),
-}
 FEWEST_TEST_IMAGES = 2  # criteria look at how test scores are distributed
 LIBRARIES = ("ssad", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 
@@ -71,7 +66,7 @@ def select_best(
     search: str = "grid",
     trials: int | None = None,
     engine: Any = None,
-    encoder: str = "auto",
+    encoder: Any = "auto",
     retry_failed: bool = False,
     max_megapixels: float | None = None,
 ) -> Selection:
@@ -109,7 +104,12 @@ def select_best(
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
-        encoder: of the kinds that have one: "small", "resnet18" or "unpadded"; "auto": their own.
+        encoder: of the kinds that have one; "auto": their own. A name: "small", "resnet18" or "unpadded", which start
+            from random weights, "lite0" (pretrained, of the extra ``pretrained``), "torchvision/<architecture>" or
+            "timm/<architecture>", whose weights a cache on this machine holds; a mapping of the arguments of
+            ``detectors.encoders.EncoderSpec``, such as {"name": "torchvision/resnet18", "weights": "file.pth",
+            "layers": ["layer2", "layer3"]}; an ``EncoderSpec``; or an ``nn.Module``, whose class worker processes can
+            import and build without arguments. Nothing is downloaded.
         retry_failed: try every candidate again that failed in an earlier call, for its own reasons too. What failed for
             the machine's (memory, a device's error, a killed worker) is tried again in any case.
         max_megapixels: the largest picture that a file may hold; None: 300, or what the environment variable
@@ -136,24 +136,25 @@ def select_best(
         chosen = replace(chosen, image_size=image_size)
     place = resolve_device(device)
     workers = resolve_engine(engine, jobs, place)
-    augmentations, detectors, scorers = (
-        AUTO[name] if isinstance(choices, str) and choices == "auto" else choices
-        for name, choices in zip(AUTO, (augmentations, detectors, scorers), strict=True)
-    )
-    plan = Plan.of(augmentations, detectors, scorers, chosen, encoder)
+    plan = Plan.joined(auto.requests(augmentations, detectors, scorers), chosen, encoder)
     searched = resolve_search(search, trials, plan, augmentations, range(seed, seed + seeds))
     has_test = test is not None
-    families = dict.fromkeys(augmentation.family for augmentation in plan.augmentations)
+    families = dict.fromkeys(each.family for each in plan.augmentations if each.space == "images")
     fewest = resolve_decision(criterion, FEWEST_IMAGES, has_test)  # how many there are is known when they are read
     require_evidence(fewest, plan.candidates(seed), families, has_test)
 
-    images = _read(train, test, chosen.image_size, skip_unreadable, max_megapixels)
+    images = _read(train, test, plan.image_size, skip_unreadable, max_megapixels)
     numbers = None if groups is None else grouped(groups, images["train"].names)
     splits = split(len(images["train"]), seed, numbers)
     decision = resolve_decision(criterion, len(splits.validation), has_test)
     pixels, names = _divide(images, splits)
-    settings = {"preset": preset, "image_size": chosen.image_size, "seed": seed, "device": place.type}
-    run = _describe(images, splits, numbers, searched, settings) | {"names": names, "sizes": _sizes(images, splits)}
+    settings = {"preset": preset, "image_size": plan.image_size, "seed": seed, "device": place.type}
+    run = _describe(images, splits, numbers, searched, settings) | {
+        "names": names,
+        "sizes": _sizes(images, splits),
+        "encoders": [encoder.to_json() for encoder in plan.encoders],
+        "advice": auto.advice(detectors),
+    }
 
     temporary = _temporary_folder() if out is None else None
     store = Store(Path(temporary.name) if temporary else Path(str(out)))
@@ -168,6 +169,7 @@ def select_best(
         study = Study(searched, zoo, decision)
         with display(zoo, lambda: study.n_pending, progress) as on_done:
             study.run(workers, on_done)
+        store.forget_features()
         ranking = _rank(zoo, decision, seed, study.proposed_first)
         affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
         correction = cross_fit.correction_of(decision, has_test, searched.learns)
@@ -288,7 +290,8 @@ def _affected(
 
     test = store.images["test"]
     groups = store.groups("calibration")
-    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, groups)
+    kinds = {candidate.id: candidate.kind_of_scores for candidate in zoo.candidates}
+    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, kinds, groups)
 
 
 def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:

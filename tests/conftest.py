@@ -7,9 +7,20 @@ import pytest
 import torch
 
 from detectors import presets
+from selector.zoo import auto
+from selector.zoo.plan import Request
 
 RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
 DRILL = ("<!-- generated: make drill -->\n", "<!-- end -->")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_zoos():
+    """Where a test names no kind it gets a classifier; what "auto" trains otherwise has tests of its own."""
+    classifiers = (Request(auto.AUGMENTATIONS, ("classifier",), auto.SCORERS),)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "CHOSEN", {True: classifiers, False: classifiers})
+        yield
 
 
 def pytest_addoption(parser):

@@ -60,3 +60,10 @@ def load(name: str, image_size: int = 64, *, root: str | Path | None = None) -> 
         if name.startswith(f"{known}-"):
             return LOADERS[known](known, root, image_size).of_kind(name.removeprefix(f"{known}-"))
     raise unknown_name("task", name, names())
+
+
+def other_classes(name: str) -> list[str]:
+    """The tasks whose normal class is another one of the same data set; none where its classes are not numbered."""
+    numbered = {**idx.LOADERS, **arrays.LOADERS}
+    family = name.rpartition("-")[0]
+    return [other for other in numbered if name in numbered and other != name and other.rpartition("-")[0] == family]

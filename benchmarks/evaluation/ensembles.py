@@ -9,7 +9,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from detectors.ensemble import Normalization, max_normalized
+from detectors.ensemble import combine_normalized, normalizations
 from selector.consensus.base import as_matrix
 from selector.criteria import probability_above
 
@@ -37,18 +37,24 @@ class Ensembles:
 
     Args:
         scores: by candidate, the scores (k,) of the task's test images.
-        normalizations: by candidate, that of its scores by those of validation images.
+        validation: by candidate, the scores of normal validation images.
+        distances: the candidates whose scores are distances.
+        kinds: by candidate, what its scores are (``Candidate.kind_of_scores``).
         labels: (k,), 1 = anomalous.
     """
 
     scores: Mapping[str, Tensor]
-    normalizations: Mapping[str, Normalization]
+    validation: Mapping[str, Tensor]
+    distances: frozenset[str]
+    kinds: Mapping[str, str]
     labels: Tensor
 
     def max_normalized(self, members: Iterable[str]) -> float:
         """The AUROC of the members as ``detectors.Ensemble`` scores."""
         chosen = list(members)
-        return self._auroc(max_normalized([self.scores[i] for i in chosen], [self.normalizations[i] for i in chosen]))
+        are_distances, kinds = [i in self.distances for i in chosen], [self.kinds[i] for i in chosen]
+        units = normalizations([self.validation[i] for i in chosen], are_distances, kinds)
+        return self._auroc(combine_normalized([self.scores[i] for i in chosen], units))
 
     def mean_rank(self, members: Iterable[str]) -> float:
         """The AUROC of the members' mean rank of an image, which depends on all test images."""

@@ -15,14 +15,17 @@ from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_SCORES, read_table
 from benchmarks.tasks.view import View
-from detectors.ensemble import Normalization
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.evaluation import COLLAPSE_AUROC, comparable_scores
 from selector.ranking.shift import shift_test
 
-CANDIDATE_COLUMNS = ["task", "seed", "candidate", "augmentation", "hyperparameters", "auroc", "status", "reason"]
+CANDIDATE_COLUMNS = [
+    *("task", "seed", "candidate", "detector", "scorer", "augmentation", "hyperparameters", "auroc", "status", "reason")
+]
+# What zoos were made of when nothing else could be trained, so that it was not written down.
+CLASSIFIERS = {"detector": "classifier", "scorer": "gaussian", "score_is_distance": True}
 PARTS = ("validation", "augmented", "pseudo")
 Value = TypeVar("Value")
 
@@ -33,7 +36,8 @@ class StoredZoo:
 
     Args:
         seed: of the zoo.
-        candidates: one row per candidate, by id: augmentation, hyperparameters, status, reason.
+        candidates: one row per candidate, by id: detector, scorer, augmentation, hyperparameters, status, reason, and
+            score_is_distance.
         views: the tasks, with their labels.
         scores: by part (validation, augmented, pseudo, calibration, test), one row per image and one column per
             candidate that was trained.
@@ -47,6 +51,10 @@ class StoredZoo:
     scores: Mapping[str, pd.DataFrame]
     baselines: pd.DataFrame
     of_embeddings: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        known = {name: value for name, value in CLASSIFIERS.items() if name not in self.candidates}
+        object.__setattr__(self, "candidates", self.candidates.assign(**known))
 
     @classmethod
     def read(cls, folder: Path, seed: int) -> "StoredZoo":
@@ -68,7 +76,7 @@ class StoredZoo:
     def trusted(self) -> list[str]:
         """The candidates that were trained, did not collapse, and do not give all validation images one score."""
         varying = [i for i in self.trained if self.part("validation", i).unique().numel() > 1]
-        return [i for i in varying if self.proxy_auroc(i) >= COLLAPSE_AUROC]
+        return [i for i in varying if not self.part("augmented", i).numel() or self.proxy_auroc(i) >= COLLAPSE_AUROC]
 
     @property
     def trained(self) -> list[str]:
@@ -98,8 +106,9 @@ class StoredZoo:
 
     def evidence(self, candidate: str) -> Evidence:
         """Every score of a candidate that selection may see, of all images."""
-        scores: dict[str, Any] = {f"{part}_scores": self.part(part, candidate) for part in (*PARTS, "test")}
-        return Evidence(**scores)
+        parts = {part: self.part(part, candidate) for part in (*PARTS, "test")}
+        scores: dict[str, Any] = {f"{part}_scores": values for part, values in parts.items() if len(values)}
+        return Evidence(**scores, score_is_distance=bool(self.candidates.score_is_distance[candidate]))
 
     @cached_property
     def _parts(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -111,9 +120,12 @@ class StoredZoo:
     def ensembles(self, view: View, names: list[str]) -> Ensembles:
         """What ensembles of the named candidates score on a task."""
         test = self.scores["test"][names].to_numpy()[view.rows.numpy()].T
-        is_distance = all(self.evidence(name).score_is_distance for name in names)
-        normal = {name: Normalization.of(self.part("validation", name), is_distance) for name in names}
-        return Ensembles(dict(zip(names, map(torch.tensor, test), strict=True)), normal, view.labels)
+        validation = {name: self.part("validation", name) for name in names}
+        distances = frozenset(name for name in names if self.evidence(name).score_is_distance)
+        # Zoos that were stored before this was written are of classifiers under one scorer.
+        kinds = {name: str(self.candidates.loc[name].get("kind_of_scores", "")) for name in names}
+        scores = dict(zip(names, map(torch.tensor, test), strict=True))
+        return Ensembles(scores, validation, distances, kinds, view.labels)
 
     def score_criteria(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores in a trial whose test images are ``rows``: one row per candidate."""
@@ -151,8 +163,9 @@ def aurocs(zoo: StoredZoo, view: View, trusted: list[str]) -> pd.DataFrame:
     described["hyperparameters"] = described.hyperparameters.map(json.dumps)
     collapsed = described.candidate.isin(set(zoo.trained) - set(trusted))
     described.loc[collapsed, "status"] = "collapsed"
-    baselines = pd.DataFrame({"candidate": list(BASELINES), "augmentation": list(BASELINES), "hyperparameters": "{}"})
-    table = pd.concat([described, baselines.assign(status="ok", reason="")], ignore_index=True)
+    baselines = pd.DataFrame({name: list(BASELINES) for name in ("candidate", "detector", "augmentation")})
+    baselines = baselines.assign(scorer="gaussian", hyperparameters="{}", status="ok", reason="")
+    table = pd.concat([described, baselines], ignore_index=True)
     scores = zoo.baselines.join(zoo.scores["test"]).reindex(columns=table.candidate).to_numpy()[view.rows.numpy()]
     normal, anomalous = (torch.tensor(scores[view.labels.numpy() == label]).T for label in (0, 1))
     table["auroc"] = [probability_above(*pair).item() for pair in zip(normal, anomalous, strict=True)]

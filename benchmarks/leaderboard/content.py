@@ -47,6 +47,8 @@ class Content:
     alignment: tables.Alignment | None
     published: pd.DataFrame
     ours: pd.Series
+    published_ranks: pd.Series
+    our_ranks: pd.Series
     failures: pd.DataFrame
     tasks: pd.DataFrame
     settings: Mapping[str, str]
@@ -82,6 +84,8 @@ def gather(result: Result) -> Content:
         alignment=tables.alignment(result),
         published=published.AUC,
         ours=published.ours(result),
+        published_ranks=published.average_ranks(),
+        our_ranks=published.our_ranks(result),
         failures=tables.failures(result),
         tasks=result.tasks,
         settings={name.replace("_", " "): _text(v) for name, v in settings.items() if name not in ELSEWHERE},

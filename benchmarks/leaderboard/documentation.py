@@ -11,6 +11,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+import detectors
 from augmentations.errors import unknown_name
 from benchmarks.leaderboard.text import markdown_escaped
 from detectors import get_preset
@@ -130,6 +131,29 @@ def presets_table() -> str:
     return _table(["preset", "encoder", "pixels", "steps"], rows, numbers=True)
 
 
+def kinds_table() -> str:
+    """The kinds of detectors: what they learn, against what, and from which encoder."""
+    quick = get_preset("quick")
+    rows = []
+    for name in detectors.names():
+        kind = detectors.get(name)
+        settings = kind.settings_for(quick)
+        learned = (
+            f"augmentations of {' or '.join(kind.spaces)}" if kind.uses_augmentation else "its own transformations"
+        )
+        encoder = "learned" if kind.learns_encoder else "as it is"
+        rows.append(
+            [
+                f"`{name}`",
+                markdown_escaped((kind.__doc__ or "").partition("\n")[0]),
+                learned if kind.has_pseudo_anomalies() else "nothing",
+                f"any, {encoder}" if hasattr(settings, "encoder") else "its own" if kind.learns_encoder else "none",
+                f"{settings.steps:,}" if hasattr(settings, "steps") else "none",
+            ]
+        )
+    return _table(["kind", "what it is", "learns against", "encoder", "steps (`quick`)"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
@@ -139,6 +163,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "criteria": criteria_table,
     "consensus": consensus_table,
     "presets": presets_table,
+    "kinds": kinds_table,
 }
 
 

@@ -83,6 +83,7 @@ def render(content: Content) -> str:
     page = environment(PACKAGE)
     page.filters |= {
         "decimals": text.decimals,
+        "place": place,
         "signed": signed,
         "order": order,
         "share": share,
@@ -101,6 +102,11 @@ def render(content: Content) -> str:
         published=published,
         tables=tables,
     )
+
+
+def place(value: float) -> str:
+    """An average rank, or a dash where nothing was ranked."""
+    return f"{value:.2f}" if math.isfinite(value) else text.NONE
 
 
 def signed(value: float) -> str:

@@ -19,7 +19,7 @@ from torchvision.transforms import ColorJitter
 from torchvision.transforms.functional import to_tensor
 
 from detectors import Classifier, ClassifierSettings
-from detectors.encoders import ENCODERS, pool
+from detectors.encoders import EncoderSpec, pool
 from detectors.scorers import Gaussian
 
 BATCH = 64  # images that are embedded at a time
@@ -129,12 +129,12 @@ def plain_criteria(x: Tensor, y: Tensor, z: Tensor) -> dict[str, float]:
 
 def plain_candidate(
     train: list[Picture], test: list[Picture], augment: Change, settings: ClassifierSettings
-) -> tuple[nn.Sequential, Tensor]:
+) -> tuple[nn.Module, Tensor]:
     """A trained encoder and its scores (k,) of the test pictures: the same network, steps and optimiser as ours.
 
     Augmented one image at a time, in float32. Embeds what a selection looks at: train, augmented and test images.
     """
-    network = ENCODERS[settings.encoder]
+    network = EncoderSpec.of(settings.encoder)
     encoder = network.build(3, settings.image_size)
     (hidden,) = settings.head
     head = (nn.Linear(network.width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 2))

@@ -6,19 +6,23 @@ from typing import Annotated
 import typer
 
 from benchmarks.studies import false_alarms, learning_curves, leave_one_dataset_out
+from benchmarks.studies.autoencoder_testbed import autoencoder_testbed
 from benchmarks.studies.contamination import contamination
 from benchmarks.studies.localization import localization
 from benchmarks.studies.sample_size import sample_size
 from benchmarks.studies.shifts import shifts
 from benchmarks.studies.supervised_probe import supervised_probe
+from benchmarks.studies.two_stage import two_stage
 
 app = typer.Typer(help="Studies of stored zoos and of tasks beyond the leaderboard.", no_args_is_help=True)
 app.add_typer(false_alarms.app, name="false-alarms")
+app.command("autoencoder-testbed")(autoencoder_testbed)
 app.command("contamination")(contamination)
 app.command("localization")(localization)
 app.command("sample-size")(sample_size)
 app.command("shifts")(shifts)
 app.command("supervised-probe")(supervised_probe)
+app.command("two-stage")(two_stage)
 
 Folder = Annotated[Path, typer.Argument(help="Folder that `ssad benchmark run --out` wrote.")]
 

@@ -222,7 +222,7 @@ def training(
         fresh, used = normal.tensor_split(2)
         is_used = torch.ones(len(task.test), dtype=torch.bool).index_fill(0, fresh, False)
         run = out / f"{name}-false-alarms-{s}"
-        selection = select_best(task.train, task.test[is_used], augmentations=DEMO_ZOO, seed=s, out=run, progress=True)
+        selection = select_best(task.train, task.test[is_used], DEMO_ZOO, "classifier", seed=s, out=run, progress=True)
         scores, view = _held_out(selection, task)
         h = len(scores.test) - len(task.test)
         ratio = int(task.labels.sum()) / (int(task.labels.sum()) + len(used))

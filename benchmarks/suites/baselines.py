@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from augmentations import Augmentation
+from augmentations import Augmentation, InputError, make
 from augmentations.base import Hyperparameters, Parameters, Trial
 from detectors import Classifier, ClassifierSettings
 from detectors.pixels import Pixels, PixelsSettings
@@ -20,6 +20,8 @@ class RandomAugmentation(Augmentation):
     members: tuple[Augmentation, ...]
 
     def __init__(self, members: Sequence[Augmentation]) -> None:
+        if not members:
+            raise InputError("a random augmentation", "has none to draw from", "train kinds that take one")
         object.__setattr__(self, "members", tuple(members))
 
     def check(self, size: tuple[int, int]) -> None:
@@ -56,7 +58,8 @@ def untrained(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) of test images (k,C,S,S) by an encoder before its training, and a scorer fitted to (n,C,S,S)."""
-    detector = Classifier(settings, members[0], seed=seed, device=device).random_init(train)
+    augmentation = members[0] if members else make("cutout")  # which one makes no difference before a training
+    detector = Classifier(settings, augmentation, seed=seed, device=device).random_init(train)
     return detector.fit_scorer(train).score(test)
 
 
@@ -64,7 +67,7 @@ def pixels(
     train: Tensor, test: Tensor, members: Sequence[Augmentation], settings: ClassifierSettings, seed: int, device: str
 ) -> Tensor:
     """Scores (k,) by a Gaussian of raw pixels, averaged to 16 px per side: no encoder, no training."""
-    return Pixels(PixelsSettings(settings.image_size), device=device).fit(train).score(test)
+    return Pixels(PixelsSettings(train.shape[2]), device=device).fit(train).score(test)
 
 
 def trained_random(

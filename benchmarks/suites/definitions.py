@@ -3,6 +3,7 @@
 Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any
 import torch
 
 import augmentations
+from augmentations import InputError
 from augmentations.errors import unknown_name
 from augmentations.randomness import generator
 from benchmarks.datasets import load
+from benchmarks.datasets.arrays import SUPER_CLASSES
 from benchmarks.datasets.controlled import controlled
 from benchmarks.datasets.defects import CATEGORIES
+from benchmarks.suites import two_stage
+from benchmarks.tasks.contamination import LABELED
 from benchmarks.tasks.task import SPLIT_SEED, Task
+from selector.zoo import auto
+from selector.zoo.plan import Request
 
 Grids = Mapping[str, Sequence[Mapping[str, Any]]]  # hyperparameters by augmentation
 
@@ -41,33 +48,67 @@ TRAIN_IMAGES = 600  # of those that have thousands
 TEST_IMAGES = 300  # normal ones, and as many anomalies
 
 
+CELL = 300  # px, of the photo of a solar cell
+# What ``--root`` calls the folders of data that no package ships.
+NEED_ROOTS = ("mvtec", "mpdd", "visa", "btech", "cifar10", "cifar100", "svhn", "mnist", "classes", "celeba", "folder")
+
+
+def classifiers(grids: Grids) -> tuple[Request, ...]:
+    """A zoo of classifiers, by the augmentations that they learn."""
+    return (Request(grids, ("classifier",), ("gaussian",)),)
+
+
 @dataclass(frozen=True)
 class DataSet:
     """One train set and everything that is tested on it.
 
     tasks: names for ``benchmarks.load``, with the same train images. group: what is left out at a time when choices
-    are validated; data sets that share images share it. by_kind: every kind of anomaly is a task of its own.
-    reduced: of its thousands of images, TRAIN_IMAGES and TEST_IMAGES are used. generators: hyperparameters by name of
-    the augmentations that make the anomalies of a controlled testbed.
+    are validated; data sets that share images share it. image_size: px that classifiers see. largest: px beyond which
+    a larger image would show no more, for kinds that see more than classifiers; None: image_size. by_kind: every kind
+    of anomaly is a task of its own. reduced: of its thousands of images, some are used. used: how many to train on, and
+    how many normal and anomalous ones to test on.
+    generators: hyperparameters by name of the augmentations that make the anomalies of a controlled testbed.
     """
 
     tasks: tuple[str, ...]
     group: str
     image_size: int = 64
+    largest: int | None = None
     by_kind: bool = False
     reduced: bool = False
+    used: tuple[int, int] = (TRAIN_IMAGES, TEST_IMAGES)
     generators: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def name(self) -> str:
         return self.tasks[0]
 
-    def load(self, roots: Mapping[str, Path]) -> list[Task]:
-        """The tasks, their train images the same in each; roots: by the first word of a task's name."""
-        root = roots.get(self.name.partition("-")[0])
-        loaded = [load(name, self.image_size, root=root) for name in self.tasks]
+    @property
+    def source(self) -> str:
+        """What ``--root`` calls the folder of its data."""
+        return self.name.partition("-")[0]
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether no package ships its data."""
+        return self.source in NEED_ROOTS
+
+    def load(self, roots: Mapping[str, Path], image_size: int | None = None) -> list[Task]:
+        """The tasks, their train images the same in each.
+
+        Args:
+            roots: folders of data that no package ships, by the first word of a task's name.
+            image_size: px; images of which there is no more to see are enlarged to it. None: what classifiers see.
+        """
+        root = roots.get(self.source)
+        size = image_size or self.image_size
+        tasks = self._load(root, min(size, self.largest or self.image_size))
+        return [task.resized(size) for task in tasks]
+
+    def _load(self, root: Path | None, image_size: int) -> list[Task]:
+        loaded = [load(name, image_size, root=root) for name in self.tasks]
         assert all(torch.equal(task.train, loaded[0].train) for task in loaded)
-        tasks = [reduce(task) for task in loaded] if self.reduced else loaded
+        tasks = [reduce(task, *self.used) for task in loaded] if self.reduced else loaded
         if self.generators is None:
             return tasks
         made_by = {name: augmentations.make(name, **ranges) for name, ranges in self.generators.items()}
@@ -76,24 +117,49 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """What ``ssad benchmark run`` trains and evaluates; ``steps`` and ``grids`` as of ``select_best``."""
+    """What ``ssad benchmark run`` trains and evaluates.
+
+    zoo: what every data set is given to choose among. steps: of the classifier, instead of the preset's. partial: may
+    be run without the data sets for which no folder is named; else all are needed.
+    """
 
     name: str
     description: str
     data_sets: tuple[DataSet, ...]
-    grids: Grids
+    zoo: tuple[Request, ...]
     seeds: tuple[int, ...] = (0, 1)
     preset: str = "quick"
     steps: int | None = None
     ratios: tuple[float, ...] = RATIOS
+    partial: bool = False
+
+    def divided(self, roots: Mapping[str, Path]) -> tuple[tuple[DataSet, ...], tuple[DataSet, ...]]:
+        """Its data sets: those to run, and those of a partial suite that are left out for want of a folder.
+
+        Raises InputError where none could be run.
+        """
+        absent = [data_set for data_set in self.data_sets if data_set.needs_root and data_set.source not in roots]
+        left_out = tuple(absent) if self.partial else ()
+        if left_out and len(left_out) == len(self.data_sets):
+            sources = " ".join(f"--root {name}=..." for name in dict.fromkeys(d.source for d in left_out))
+            raise InputError(f"suite {self.name!r}", "has no data set whose folder is known", f"give one of {sources}")
+        return tuple(data_set for data_set in self.data_sets if data_set not in left_out), left_out
+
+    def said_of_left_out(self, roots: Mapping[str, Path]) -> list[str]:
+        """One line for each folder that would bring back data sets which are left out."""
+        counts = Counter(data_set.source for data_set in self.divided(roots)[1])
+        return [
+            f"left out     {source}: {n} data set{'s' * (n > 1)}, --root {source}=... names no folder"
+            for source, n in counts.items()
+        ]
 
 
-def reduce(task: Task) -> Task:
-    """The task with TRAIN_IMAGES to train on and TEST_IMAGES normal and as many anomalous ones to test on, at most."""
+def reduce(task: Task, n_train: int = TRAIN_IMAGES, n_test: int = TEST_IMAGES) -> Task:
+    """The task with at most ``n_train`` images to train on, and ``n_test`` normal and as many anomalous test images."""
     source = generator(SPLIT_SEED, "benchmarks", "reduced")
-    train = torch.randperm(len(task.train), generator=source)[:TRAIN_IMAGES]
+    train = torch.randperm(len(task.train), generator=source)[:n_train]
     of_both = [(task.labels == label).nonzero()[:, 0] for label in (0, 1)]
-    rows = torch.cat([rows[torch.randperm(len(rows), generator=source)[:TEST_IMAGES]] for rows in of_both])
+    rows = torch.cat([rows[torch.randperm(len(rows), generator=source)[:n_test]] for rows in of_both])
     order = torch.randperm(len(rows), generator=source)
     return replace(task.with_test(rows[order]), train=task.train[train])
 
@@ -107,11 +173,11 @@ def _photo(name: str) -> DataSet:
 
 
 def _cells(wafer: str) -> DataSet:
-    return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", by_kind=True)
+    return DataSet((f"elpv-{wafer}", f"elpv-{wafer}-generated"), f"elpv-{wafer}", largest=CELL, by_kind=True)
 
 
 def _other_modules(wafer: str) -> DataSet:
-    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}")
+    return DataSet((f"elpv-{wafer}-shifted",), f"elpv-{wafer}", largest=CELL)
 
 
 PATCH = {"area": (0.02, 0.08)}
@@ -128,6 +194,15 @@ ALIGNMENT = tuple(
         ("elpv-mono", 64, False),
     )
 )
+# Yoo, Zhao & Akoglu, TMLR 2023: their controlled testbed, but for inverted images, which everything finds.
+AUTOENCODER_KINDS: Mapping[str, Mapping[str, Any]] = {"flip": {"direction": "vertical"}, "cutout": {}}
+AUTOENCODER_KINDS_ZOO: Grids = {name: [ranges] for name, ranges in AUTOENCODER_KINDS.items()}
+AUTOENCODER_ZOO: Grids = {
+    **AUTOENCODER_KINDS_ZOO,
+    **{name: [{}] for name in ("rotation", "cutpaste", "crop", "invert", "mask", "noise")},
+}
+AUTOENCODER = {"batch": 64, "steps": 1_500}  # with fewer than 1,000 steps nothing is aligned yet
+AUTOENCODER_IMAGES = (1_430, 1_000)  # 1,000 to train on, the others held out; half of 1,000 normal ones are changed
 # Yoo, Zhao, Zhao & Akoglu, ECML PKDD 2023: their tasks, augmentations and training; their grids are not released.
 PAPER_ZOO: Grids = {name: augmentations.grid(name) for name in ("cutout", "cutavg", "cutdiff", "cutpaste")}
 PAPER = tuple(
@@ -135,7 +210,31 @@ PAPER = tuple(
     for family in ("mvtec", "mpdd")
     for category in CATEGORIES[family]
 )
+CLASS_TRAIN, CLASS_TEST = 1_000, 500  # of a class of Fashion-MNIST, besides those that are labeled
+TWO_STAGE_CPU = tuple(
+    DataSet((name,), name, image_size=32, reduced=True, used=(CLASS_TRAIN + LABELED, CLASS_TEST))
+    for name in (f"fashion-mnist-{k}" for k in range(10))
+)
+# Sohn et al., ICLR 2021: their data sets, at their sizes.
+TWO_STAGE = tuple(
+    DataSet((name,), name, image_size=size)
+    for names, size in (
+        ([f"fashion-mnist-{k}" for k in range(10)], 32),
+        ([f"cifar10-{k}" for k in range(10)], 32),
+        ([f"cifar100-{k}" for k in range(len(SUPER_CLASSES))], 32),
+        (["classes-cat", "classes-dog"], 64),
+        (["celeba-Eyeglasses"], 64),
+        ([f"mvtec-{category}" for category in CATEGORIES["mvtec"]], 256),
+    )
+    for name in names
+)
 QUICK_ZOO: Grids = {name: [{"area": AREAS[0]}, {"area": AREAS[2]}] for name in ("cutout", "cutdiff", "cutpaste")}
+
+DEVELOPMENT = (
+    *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
+    *(_photo("brick"), _photo("brick-shifted")),
+    *_fashion(0, 1, 5, 8),
+)
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
@@ -144,45 +243,77 @@ SUITES: Mapping[str, Suite] = {
             "quick",
             "One task, to see that everything works: it settles nothing.",
             (DataSet(("elpv-mono",), "elpv-mono"),),
-            QUICK_ZOO,
+            classifiers(QUICK_ZOO),
             seeds=(0,),
         ),
         Suite(
             "development",
             "Where choices are made: solar cells and tiles of brick, also shifted, and four kinds of clothing.",
-            (
-                *(_cells("mono"), _cells("poly"), _other_modules("mono"), _other_modules("poly")),
-                *(_photo("brick"), _photo("brick-shifted")),
-                *_fashion(0, 1, 5, 8),
-            ),
-            ZOO,
+            DEVELOPMENT,
+            classifiers(ZOO),
+        ),
+        Suite(
+            "development-auto",
+            "The data sets of development, and the zoo that select trains where nothing is said, with weights.",
+            DEVELOPMENT,
+            auto.WITH_WEIGHTS,
         ),
         Suite(
             "undecidable",
             "Where labels can't choose either, so that no choice can be evaluated: tiles of grass and gravel.",
             (_photo("grass"), _photo("gravel"), _photo("grass-shifted")),
-            ZOO,
+            classifiers(ZOO),
         ),
         Suite(
             "held-out",
             "Run to report, never to tune: photo tiles in colour (one of them shifted) and six kinds of clothing.",
             (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
-            ZOO,
+            classifiers(ZOO),
         ),
         Suite(
             "alignment",
             "The controlled testbed: six augmentations, each of which is also the generator of the anomalies once.",
             ALIGNMENT,
-            {name: [ranges] for name, ranges in KINDS.items()},
+            classifiers({name: [ranges] for name, ranges in KINDS.items()}),
             steps=600,  # with 200 one of the six is still at the loss of guessing
+            ratios=(0.5,),
+        ),
+        Suite(
+            "alignment-autoencoder",
+            "The controlled testbed of the denoising autoencoder: what it is trained to undo, and what it then finds.",
+            tuple(
+                replace(data_set, reduced=True, used=AUTOENCODER_IMAGES, by_kind=True, generators=AUTOENCODER_KINDS)
+                for data_set in _fashion(0, 3, 5, 8)
+            ),
+            (
+                Request(AUTOENCODER_ZOO, {"autoencoder": [AUTOENCODER]}, ("gaussian",)),
+                Request(AUTOENCODER_KINDS_ZOO, {"plain_autoencoder": [AUTOENCODER]}, ("gaussian",)),
+            ),
             ratios=(0.5,),
         ),
         Suite(
             "paper",
             "MVTec AD and MPDD as published, for a GPU: name their folders with --root mvtec=... --root mpdd=...",
             PAPER,
-            PAPER_ZOO,
+            classifiers(PAPER_ZOO),
             preset="paper",
+        ),
+        Suite(
+            "two_stage",
+            "Ten kinds of clothing, one against the rest, by encoders that learn proxy tasks and the scorers on them.",
+            TWO_STAGE_CPU,
+            two_stage.zoo(two_stage.ON_CPU),
+            seeds=(0, 1, 2),
+        ),
+        Suite(
+            "two_stage-paper",
+            "Five data sets of classes and MVTec AD with the published trainings, for a GPU; those whose folders are "
+            "not named by --root (cifar10=..., cifar100=..., classes=..., celeba=..., mvtec=...) are left out.",
+            TWO_STAGE,
+            two_stage.zoo(two_stage.AS_PUBLISHED),
+            seeds=(0, 1, 2, 3, 4),
+            preset="paper",
+            partial=True,
         ),
     )
 }

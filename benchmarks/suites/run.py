@@ -31,13 +31,13 @@ from benchmarks.suites.files import (
 )
 from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
-from detectors import Classifier, Preset, files
+from detectors import Classifier, ClassifierSettings, Preset, files
 from selector import criteria
 from selector.execution import resolve_engine
 from selector.inputs.digests import set_digest
 from selector.inputs.splits import split
 from selector.inputs.versions import installed_version
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, kinds_in_words
 from selector.zoo.plan import Plan
 from selector.zoo.prepare import prepare
 from selector.zoo.store import Store
@@ -74,13 +74,18 @@ def step(item: Step) -> None:
 
 
 def evaluate_criteria(store: Store, candidate: Candidate, item: Step) -> pd.DataFrame:
-    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value."""
+    """The criteria of embeddings in every trial of every view: task, anomaly_ratio, trial, criterion, value.
+
+    Of a kind that gives no evidence for a criterion, such as pseudo anomalies, its value is nan.
+    """
     draws = store.evidence(candidate.id)
+    possible = [name for name in OF_EMBEDDINGS if set(criteria.get(name).needs) <= draws[0].available]
+    none = dict.fromkeys(OF_EMBEDDINGS, float("nan"))
     rows = []
     for view in item.views:
         for ratio, trial, images in view.trials(item.ratios, item.seed):
-            evidence = draws[trial].subset(test=images, test_scores=images)
-            values = criteria.evaluate(evidence, OF_EMBEDDINGS)
+            evidence = draws[trial % len(draws)].subset(test=images, test_scores=images)
+            values = none | criteria.evaluate(evidence, possible)
             rows += [(view.task, ratio, trial, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["task", "anomaly_ratio", "trial", "criterion", "value"])
 
@@ -97,7 +102,8 @@ def _score_baseline(store: Store, item: Step) -> None:
     members = [a for a in (training.make_augmentation() for training in trainings) if a is not None]
     train, test = store.images["train"], store.images["test"]
     try:
-        scores = BASELINES[item.baseline](train, test, members, trainings[0].settings, item.seed, item.device)
+        settings = ClassifierSettings(**store.run["settings"]["baseline"])
+        scores = BASELINES[item.baseline](train, test, members, settings, item.seed, item.device)
         table = pd.DataFrame({"score": scores.numpy(), "reason": ""})
     except TRAINING_FAILURES as error:
         table = _missing_scores(len(test), f"{type(error).__name__}: {error}")
@@ -136,11 +142,16 @@ class ZooRun:
     def collect(self) -> None:
         """Write the stored zoo, once every step is done; ``scores.parquet`` last."""
         store, records = self.zoo.store, dict(self.zoo.records())
+        kinds = kinds_in_words(self.zoo.candidates)
         described = [
             {
                 "id": c.id,
+                "detector": kinds[c.id],
+                "scorer": c.scorer.describe(),
+                "score_is_distance": record["status"] == "ok" and bool(store.evidence(c.id)[0].score_is_distance),
                 "augmentation": c.augmentation,
                 "hyperparameters": c.hyperparameters,
+                "kind_of_scores": c.kind_of_scores,
                 **{key: record[key] for key in ("status", "reason", "seconds")},
             }
             for c, record in records.items()
@@ -153,6 +164,7 @@ class ZooRun:
         table = pd.concat(values, ignore_index=True) if values else pd.DataFrame()
         write_table(self.folder / "criteria.parquet", table)
         write_table(self.folder / "scores.parquet", _scores(store, trained))
+        store.forget_features()
         store.forget_progress()
 
 
@@ -202,13 +214,18 @@ def run(
     place = detectors.resolve_device(device)
     workers = resolve_engine(None, jobs, place)
     started = time.monotonic()
+    present, _ = suite.divided(roots)
     _begin(suite, preset, out, command)
     runs: dict[Path, ZooRun] = {}
-    for data_set in suite.data_sets:
+    for data_set in present:
         wanted = [seed for seed in suite.seeds if not is_stored(zoo_folder(out, data_set.name, seed))]
-        tasks = data_set.load(roots) if wanted else []
+        if not wanted:
+            continue
+        of_size = replace(preset, image_size=data_set.image_size)
+        plan = Plan.joined(suite.zoo, of_size)
+        tasks = data_set.load(roots, plan.image_size)
         for seed in wanted:
-            zoo_run = _prepare(suite, preset, out, data_set, tasks, seed, place)
+            zoo_run = _prepare(plan, of_size, out, data_set, tasks, seed, place)
             runs[zoo_run.zoo.store.root] = zoo_run
     pending = {root: zoo_run.steps(suite.ratios) for root, zoo_run in runs.items()}
     unfinished = {root: len(steps) for root, steps in pending.items()}
@@ -240,7 +257,7 @@ def _record_crash(zoo_run: ZooRun, item: Step, crash: Exception) -> None:
 
 
 def _prepare(
-    suite: Suite,
+    plan: Plan,
     preset: Preset,
     out: Path,
     data_set: DataSet,
@@ -248,8 +265,6 @@ def _prepare(
     seed: int,
     place: torch.device,
 ) -> ZooRun:
-    preset = replace(preset, image_size=data_set.image_size)
-    plan = Plan.of(suite.grids, ("classifier",), ("gaussian",), preset)
     candidates = plan.candidates(seed)
     train, test = tasks[0].train, torch.cat([task.test for task in tasks])
     splits = split(len(train), seed)
@@ -258,8 +273,9 @@ def _prepare(
     images = {"train images": train, "test images": test}
     described = {name: set_digest(values) for name, values in images.items()}
     with store.locked():
-        settings = {"candidates": [c.to_json() for c in candidates], "seed": seed, **described}
-        prepare(store, {"settings": settings}, pixels, plan.augmentations, seed)
+        baseline = replace(Classifier.settings_for(preset), reduction=plan.image_size // preset.image_size)
+        settings = {"candidates": [c.to_json() for c in candidates], "baseline": asdict(baseline), "seed": seed}
+        prepare(store, {"settings": settings | described}, pixels, plan.augmentations, seed)
     zoo = Zoo(store, candidates, place)
     return ZooRun(data_set, seed, zoo, views(data_set, tasks), zoo_folder(out, data_set.name, seed))
 

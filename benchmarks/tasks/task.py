@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from augmentations import InputError
 from augmentations.errors import unknown_name
+from selector.inputs.raster import resize
 
 SPLIT_SEED = 0  # of the division of a data set: a task is the same whatever the seed of a selection
 SHIFTED = "-shifted"  # ends the names of tasks whose test images were taken elsewhere than the train images
@@ -51,6 +52,16 @@ class Task:
             masks=None if self.masks is None else self.masks[rows],
             kinds=None if self.kinds is None else tuple(self.kinds[i] for i in rows.tolist()),
         )
+
+    def resized(self, image_size: int) -> "Task":
+        """The same task with square images of so many px along a side."""
+        if self.train.shape[-2:] == (image_size, image_size):
+            return self
+        masks = self.masks
+        if masks is not None:
+            masks = nn.functional.interpolate(masks[:, None], (image_size, image_size), mode="nearest-exact")[:, 0]
+        train, test = (resize(images, image_size) for images in (self.train, self.test))
+        return replace(self, train=train, test=test, masks=masks)
 
 
 # Called with the task's name, the folder of its data or None, and the side of the images in pixels.

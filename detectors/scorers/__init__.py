@@ -9,10 +9,27 @@ from augmentations.errors import require_json, unknown_name
 from augmentations.references import checked, declared, reference_of, resolve
 from detectors.scorers.base import Scorer
 from detectors.scorers.gaussian import Gaussian, GaussianPerLocation
+from detectors.scorers.kde import KDE
+from detectors.scorers.knn import NearestNeighbours
+from detectors.scorers.ocsvm import OCSVM, LinearOCSVM
 
-__all__ = ["SCORERS", "Gaussian", "GaussianPerLocation", "Scorer", "ScorerSpec", "get", "make", "names"]
+__all__ = [
+    "KDE",
+    "OCSVM",
+    "SCORERS",
+    "Gaussian",
+    "GaussianPerLocation",
+    "LinearOCSVM",
+    "NearestNeighbours",
+    "Scorer",
+    "ScorerSpec",
+    "get",
+    "make",
+    "names",
+]
 
-SCORERS: dict[str, type[Scorer]] = {scorer.name: scorer for scorer in (Gaussian,)}
+REGISTERED: tuple[type[Scorer], ...] = (Gaussian, KDE, OCSVM, LinearOCSVM, NearestNeighbours)
+SCORERS: dict[str, type[Scorer]] = {scorer.name: scorer for scorer in REGISTERED}
 
 
 def names() -> list[str]:
@@ -93,11 +110,16 @@ class ScorerSpec:
         return kind(**self.settings)
 
     def describe(self, in_full: bool = False) -> str:
-        """The name, and the settings where there are any: ``knn (k 5)``; ``in_full`` with the module of the class."""
+        """The name, and the settings that are not those of a registered scorer by default: ``knn (k 5)``.
+
+        ``in_full``: with the module of the class.
+        """
         shown = self.name if in_full else self.name.rpartition(":")[2]
+        usual = SCORERS[self.name]().settings if self.name in SCORERS else {}
         settings = ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in self.settings.items()
+            if name not in usual or usual[name] != value
         )
         return f"{shown} ({settings})" if settings else shown
 

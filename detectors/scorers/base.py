@@ -13,12 +13,14 @@ class Scorer(nn.Module, ABC):
     A subclass names its settings in ``__init__`` and passes them on; ``fit`` computes tensors and stores them by
     ``remember``; ``forward`` scores. Everything else (files, devices, export) follows from that.
 
-    name: the key it is registered under. score_is_distance: whether scores are positive and distance-like, so that
+    name: the key it is registered under. normalised: whether pooled features of images reach it L2-normalised,
+    or else as they are. score_is_distance: whether scores are positive and distance-like, so that
     their ratios and logarithms make sense. per_location: the form with one model for each location, fitted to rows
     (n,h,w,d); None where there is none, and then all locations share one model.
     """
 
     name: ClassVar[str]
+    normalised: ClassVar[bool] = True
     score_is_distance: ClassVar[bool] = False
     per_location: ClassVar["type[Scorer] | None"] = None
 

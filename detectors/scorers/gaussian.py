@@ -8,9 +8,8 @@ from torch import Tensor
 
 from augmentations import InputError
 from detectors.scorers.base import Scorer
+from detectors.scorers.rows import ROUNDING
 
-# Rows whose spread is below this share of their length differ by float32 rounding only.
-ROUNDING = 16 * torch.finfo(torch.float32).eps
 # Where hardly anything ever varies, as on a bare background, everything would be infinitely far: the variance of
 # a location is at least this share of the average location's.
 LEAST_VARIANCE = 1e-3

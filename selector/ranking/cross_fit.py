@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from augmentations.randomness import generator
-from detectors.ensemble import Normalization, max_normalized
+from detectors.ensemble import combine_normalized, normalizations
 from selector.detection.conformal import p_values, without_rounding
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
@@ -136,6 +136,7 @@ def affected_images(
     images: Tensor,
     evidence: Mapping[str, Sequence[Evidence]],
     calibration: Callable[[str], Tensor],
+    kinds: Mapping[str, str],
     groups: Sequence[int] | None = None,
 ) -> tuple[CrossFitPValue, ...]:
     """The test images without which other candidates would have been chosen, and their p-values.
@@ -146,6 +147,7 @@ def affected_images(
         images: (k,C,H,W) the test images.
         evidence: the draws of each candidate.
         calibration: from a candidate to the scores (h,) that it gives the calibration images.
+        kinds: by candidate, what its scores are (``Candidate.kind_of_scores``).
         groups: of the calibration images, where they have some.
     """
     rows_by_members: dict[tuple[str, ...], list[int]] = {}
@@ -156,10 +158,10 @@ def affected_images(
     p_value_of: dict[str, float] = {}  # scores of identical images may differ by rounding, their p-values must not
     for others, rows in rows_by_members.items():
         seen = [evidence[i][0] for i in others]
-        is_distance = all(e.score_is_distance for e in seen)
-        units = [Normalization.of(e.require(("validation_scores",), "an ensemble")[0], is_distance) for e in seen]
-        test = max_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
-        compared = max_normalized([calibration(i) for i in others], units).double()
+        validation = [e.require(("validation_scores",), "an ensemble")[0] for e in seen]
+        units = normalizations(validation, [bool(e.score_is_distance) for e in seen], [kinds[i] for i in others])
+        test = combine_normalized([e.require(("test_scores",), "an ensemble")[0] for e in seen], units)
+        compared = combine_normalized([calibration(i) for i in others], units).double()
         p = p_values(compared, without_rounding(compared, test), groups)
         for row in rows:
             digest = image_digest(images[row])

@@ -29,7 +29,7 @@ class Evaluation:
 
     Args:
         values: of each criterion the mean over draws, nan where not finite or not supported by the evidence.
-        spread: of each the standard deviation over draws.
+        spread: of each the standard deviation over draws; nan where there is one draw only.
         status: "ok", "collapsed" or "failed".
         reason: why it has that status; of a candidate that is ok, why criteria have no value.
         is_trained: whether there is a detector.
@@ -66,7 +66,8 @@ def _over_draws(
 ) -> tuple[pd.Series, pd.Series, dict[str, str]]:
     """Mean and standard deviation of every criterion over the augmented draws, and what was wrong with a user's own.
 
-    The deviation is 0 where no draw enters; both are nan where the evidence does not support a criterion.
+    The deviation is 0 where no draw enters and nan where one alone does; both are nan where the evidence does not
+    support a criterion.
     """
     supported = [c for c in chosen if c not in rule.custom and draws[0].has(c.needs)]
     fixed = [criterion for criterion in supported if not criterion.uses_draws]
@@ -84,6 +85,9 @@ def _over_draws(
             values, trouble[criterion.name] = [math.nan], str(error)
         with np.errstate(invalid="ignore"):  # an infinity has no spread
             mean[criterion.name], deviation[criterion.name] = np.mean(values), np.std(values)
+    if len(draws) == 1 and draws[0].augmented is not None:  # a function does not say what it is computed from
+        unknown = [c.name for c in chosen if c.uses_draws or (c in rule.custom and not c.needs)]
+        deviation[unknown] = math.nan
     return mean, deviation, trouble
 
 

@@ -19,7 +19,7 @@ from selector.ranking.bootstrap import uncertainty
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
-from selector.zoo.candidates import Candidate, describe
+from selector.zoo.candidates import Candidate, describe, kinds_in_words
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,16 @@ def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.Da
 
 
 def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
-    """The standard deviation over seeds and draws together: the variances within seeds and between them add up."""
-    variances = {
-        i: spread.loc[ids].pow(2).mean(skipna=False) + values.loc[ids].var(ddof=0, skipna=False)
-        for i, ids in members.items()
-    }
+    """The standard deviation over seeds and draws together: the variances within seeds and between them add up.
+
+    That between seeds is all there is where each has one draw.
+    """
+    variances = {}
+    for i, ids in members.items():
+        within = spread.loc[ids].pow(2).mean(skipna=False)
+        if len(ids) > 1:
+            within = within.fillna(0)
+        variances[i] = within + values.loc[ids].var(ddof=0, skipna=False)
     return pd.DataFrame(variances).T.apply(np.sqrt)
 
 
@@ -237,6 +242,7 @@ def _scorers(candidates: Sequence[Candidate]) -> dict[ScorerSpec, str]:
 
 def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[str]) -> pd.DataFrame:
     ordered = [_find(candidates, i) for i in places.order]
+    kinds = kinds_in_words(candidates)
     scorers = _scorers(candidates)
     rows = [
         {
@@ -244,7 +250,7 @@ def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[st
             "candidate": candidate.id,
             "augmentation": candidate.augmentation,
             "hyperparameters": candidate.hyperparameters,
-            "detector": candidate.training.detector,
+            "detector": kinds[candidate.id],
             "scorer": scorers[candidate.scorer],
             "seed": candidate.training.seed,
             "criterion": places.deciding[candidate.id],

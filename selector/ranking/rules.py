@@ -179,7 +179,7 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
 
 
 def _auto_reason(names: Sequence[str]) -> str:
-    return f"auto: {_listed(list(dict.fromkeys(GOES_BY[name] for name in names)))}"
+    return f"auto: {_listed(list(dict.fromkeys(GOES_BY.get(name, name) for name in names)))}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
 from selector.report.leaderboard import Leaderboard, leaderboard
 from selector.report.score_threshold import ScoreThreshold, apply_threshold
+from selector.report.training_facts import training_facts
 from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 from selector.verdict.verdict import number
@@ -189,6 +190,7 @@ def _facts(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
         yield "Margin over the second", number(result.margin), sure
     else:
         yield "Margin over the second", "none", "fewer than two candidates could be ranked"
+    yield from training_facts(outcome)
 
 
 def _shift_test(shift: ShiftTest) -> tuple[str, str]:
@@ -209,6 +211,8 @@ def _settings(outcome: Outcome) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # an encoder, whose arguments are among the facts
+        return str(value.get("name", value))
     return TIMES.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

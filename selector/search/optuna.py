@@ -132,6 +132,8 @@ class Sampled:
         name = trial.suggest_categorical("augmentation", self.names) if is_always_used else None
         kind, settings = kinds[trial.suggest_categorical("detector", list(kinds))]
         scorer = scorers[trial.suggest_categorical("scorer", list(scorers))]
+        if not kind.uses_scorer(settings):
+            scorer = self.plan.scorers[0]  # the same candidate, whichever was proposed
         augmentation = None
         if kind.uses_augmentation:
             name = name or trial.suggest_categorical("augmentation", self.names)

@@ -74,8 +74,9 @@ class DetectorContract:
 
     def anomalies_of(self, detector, images, seed=0):
         """Pseudo anomalies, or None where the detector says that it has none."""
+        assert (detector.pseudo_embeddings(images, generator(seed)) is None) == (not detector.has_pseudo_anomalies())
         anomalies = detector.pseudo_anomalies(images, generator(seed))
-        assert (anomalies is None) == (not detector.has_pseudo_anomalies())
+        assert anomalies is None or detector.has_pseudo_anomalies()
         return anomalies
 
     def test_shapes(self, detector, few):
@@ -224,11 +225,15 @@ class DetectorContract:
     def test_pseudo_anomalies_follow_the_generator(self, detector, few):
         if not detector.has_pseudo_anomalies():
             return
-        first, again, other = (detector.pseudo_anomalies(few, generator(seed)) for seed in (0, 0, 1))
+        first, again, other = (detector.pseudo_embeddings(few, generator(seed))[0] for seed in (0, 0, 1))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
-        assert (first != few).flatten(1).any(1).all()
-        assert 0 <= first.min() <= first.max() <= 1
+        assert (first != detector.embed(few)).any(1).all()
+        anomalies = detector.pseudo_anomalies(few, generator(0))
+        if anomalies is not None:
+            assert torch.equal(first, detector.embed(anomalies))
+            assert (anomalies != few).flatten(1).any(1).all()
+            assert 0 <= anomalies.min() <= anomalies.max() <= 1
 
     def test_colour_images(self):
         images = stripes(8, channels=3)

@@ -17,6 +17,8 @@ class ScorerContract:
     Inherit, and say in ``make`` how a scorer is made that is not fitted yet.
 
     too_few: a number of rows that can't be fitted to. width: values of a row. n: rows that are fitted to.
+    far: what is added to rows (about 3) to make them anomalous; a scorer that sees the direction of a row alone has
+    only numbers below 0 here.
 
     Example, in a file that pytest collects:
 
@@ -28,6 +30,7 @@ class ScorerContract:
     too_few = 1
     width = 5
     n = 60
+    far: tuple[float, ...] = (30.0, -30.0)
 
     def make(self) -> Scorer:
         """A scorer that is not fitted yet."""
@@ -66,8 +69,8 @@ class ScorerContract:
 
     def test_far_rows_score_higher(self, fitted, rows, others):
         near = torch.cat([fitted.score(rows), fitted.score(others)])
-        for far in (others + 30, others - 30):
-            assert fitted.score(far).min() > near.max()
+        for distance in self.far:
+            assert fitted.score(others + distance).min() > near.max()
 
     def test_a_score_is_a_finite_number_for_each_row(self, fitted, others):
         scores = fitted.score(others)

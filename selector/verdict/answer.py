@@ -8,7 +8,7 @@ from selector.verdict.verdict import recommendation, sentences
 
 
 def answer(outcome: Outcome) -> list[str]:
-    """The verdict: which candidate, how sure that is, what is recommended, and warnings, in sentences."""
+    """The verdict: which candidate, how sure that is, what is recommended, warnings and advice, in sentences."""
     second = outcome.zoo[outcome.ranking.candidate[1]] if len(outcome.ranking) > 1 else None
     store = outcome.zoo.store
     few = sample_size_warnings(outcome.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
@@ -17,6 +17,7 @@ def answer(outcome: Outcome) -> list[str]:
         *sentences(outcome.result, outcome.best, second),
         *recommendation(outcome.result, outcome.members),
         *warnings,
+        *store.run.get("advice", []),
     ]
 
 

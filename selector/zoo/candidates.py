@@ -53,8 +53,10 @@ class Training:
 
     @property
     def family(self) -> str | None:
-        """The family of its augmentation, whose pseudo anomalies it is not judged by."""
-        return None if self.augmentation is None else augmentations.get(self.augmentation).family
+        """The family of what it was trained against, whose pseudo anomalies it is not judged by."""
+        if self.augmentation is None:
+            return detectors.get(self.detector).family_of(self.settings)
+        return augmentations.get(self.augmentation).family
 
     def to_json(self) -> dict[str, Any]:
         values = {
@@ -102,6 +104,11 @@ class Candidate:
     def hyperparameters(self) -> Hyperparameters:
         return dict(self.training.hyperparameters)
 
+    @cached_property
+    def kind_of_scores(self) -> str:
+        """As of its detector: what candidates have in common whose scores are alike but for their scale."""
+        return self.make_detector("cpu").kind_of_scores()
+
     def make_detector(self, device: torch.device | str) -> Kind:
         """The detector, not trained yet."""
         training = self.training
@@ -119,6 +126,32 @@ class Candidate:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Candidate":
         return cls(Training.from_json(values["training"]), ScorerSpec.from_json(values["scorer"]))
+
+
+def kinds_in_words(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """The kind of each candidate by id, with those of its settings that differ between candidates of that kind."""
+    settings = {candidate.id: candidate.training.to_json()["settings"] for candidate in candidates}
+    values: dict[tuple[str, str], set[str]] = {}
+    for candidate in candidates:
+        for name, value in settings[candidate.id].items():
+            values.setdefault((candidate.training.detector, name), set()).add(json.dumps(value, sort_keys=True))
+    words = {}
+    for candidate in candidates:
+        kind = candidate.training.detector
+        differing = [
+            f"{name} {_in_words(value)}"
+            for name, value in settings[candidate.id].items()
+            if len(values[kind, name]) > 1
+        ]
+        words[candidate.id] = f"{kind} ({', '.join(differing)})" if differing else kind
+    return words
+
+
+def _in_words(value: Any) -> str:
+    """A setting as people write it; of a nested one, such as an encoder, its name."""
+    if isinstance(value, Mapping):
+        return str(value.get("name", value))
+    return " ".join(map(_in_words, value)) if isinstance(value, list) else f"{value}"
 
 
 def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value], in_full: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Which candidates a request means: every augmentation, kind and scorer of it with each of their settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -9,56 +10,121 @@ import detectors
 from augmentations import Augmentation, InputError
 from augmentations.errors import require_json, unknown_name
 from detectors import Kind, Preset, ScorerSpec
+from detectors.encoders import EncoderSpec
 from selector.zoo.candidates import Candidate, Training
+
+LARGEST_DETOUR = 2  # times what kinds need is read at most, so that their sizes fit together
 
 # Names or classes, each with what it is by default, or {name or class: [settings]}.
 Choices = Mapping[Any, Sequence[Mapping[str, Any]]] | Iterable[Any]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The augmentations, the kinds with their settings, and the scorers that candidates are made of."""
+class Request:
+    """Part of a zoo, as a user writes it: every augmentation with every kind with every scorer."""
+
+    augmentations: Choices
+    detectors: Choices
+    scorers: Choices
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a zoo, checked: the augmentations, the kinds with their settings, and the scorers."""
 
     augmentations: tuple[Augmentation, ...]
     kinds: tuple[tuple[type[Kind], Any], ...]
     scorers: tuple[ScorerSpec, ...]
 
+    def combinations(self) -> Iterator[tuple[type[Kind], Any, Augmentation | None]]:
+        """Kind, settings and augmentation, in order; kinds that take no augmentation come last."""
+        for augmentation in self.augmentations:
+            for kind, settings in self.kinds:
+                if kind.uses_augmentation:
+                    yield kind, settings, augmentation
+        for kind, settings in self.kinds:
+            if not kind.uses_augmentation:
+                yield kind, settings, None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What candidates are made of.
+
+    image_size: side in pixels at which the images of the run are read, the same for all kinds: the least that shows
+    each of them what it needs.
+    """
+
+    blocks: tuple[Block, ...]
+    image_size: int
+
     @classmethod
     def of(
-        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: str = "auto"
+        cls, augmentations: Choices, kinds: Choices, scorers: Choices, preset: Preset, encoder: Any = "auto"
     ) -> "Plan":
-        """Check a request.
+        """Check one request.
 
         Args:
             augmentations: names or classes (their default grids), or {name or class: [hyperparameters]}.
             kinds: names or classes of detectors, or {name or class: [settings that differ from the preset's]}.
             scorers: names or classes, or {name or class: [settings]}.
             preset: what every kind takes its settings from.
-            encoder: of the kinds that have a setting for it; "auto": their own.
+            encoder: of the kinds that have a setting for it, as ``EncoderSpec.of`` takes it; "auto": their own.
         Raises:
             InputError: for unknown names and for grids that are empty, ill-formed or infeasible.
         """
-        return cls(
-            tuple(_augmentations(augmentations, preset.image_size)),
-            tuple(_kinds(kinds, preset, encoder)),
-            tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", scorers))),
-        )
+        return cls.joined([Request(augmentations, kinds, scorers)], preset, encoder)
+
+    @classmethod
+    def joined(cls, requests: Sequence[Request], preset: Preset, encoder: Any = "auto") -> "Plan":
+        """Check several requests, which make one zoo. Raises InputError as ``of`` does."""
+        blocks = [
+            Block(
+                tuple(_augmentations(request.augmentations, preset.image_size)),
+                tuple(_kinds(request.detectors, preset, encoder)),
+                tuple(_distinct(ScorerSpec.of(name, cell) for name, cell in _cells("scorers", request.scorers))),
+            )
+            for request in requests
+        ]
+        for block in blocks:
+            for kind, _, augmentation in block.combinations():
+                if augmentation is not None:
+                    kind.require_space(type(augmentation))
+        size = _common_size([pair for block in blocks for pair in block.kinds])
+        fitted = (replace(block, kinds=tuple((k, _at_size(s, size)) for k, s in block.kinds)) for block in blocks)
+        return cls(tuple(fitted), size)
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """Those of all blocks, each once."""
+        return tuple(dict.fromkeys(augmentation for block in self.blocks for augmentation in block.augmentations))
+
+    @property
+    def kinds(self) -> tuple[tuple[type[Kind], Any], ...]:
+        """Those of all blocks with their settings, each once."""
+        return tuple(dict.fromkeys(pair for block in self.blocks for pair in block.kinds))
+
+    @property
+    def scorers(self) -> tuple[ScorerSpec, ...]:
+        """Those of all blocks, each once."""
+        return tuple(dict.fromkeys(scorer for block in self.blocks for scorer in block.scorers))
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """Those that kinds have as a setting, each once."""
+        named = (settings.encoder for _, settings in self.kinds if hasattr(settings, "encoder"))
+        return tuple(dict.fromkeys(EncoderSpec.of(encoder) for encoder in named))
 
     def candidates(self, seed: int) -> list[Candidate]:
-        """Every combination, in order, each once; kinds that take no augmentation come last."""
-        combinations: list[tuple[type[Kind], Any, Augmentation | None]] = [
-            (kind, settings, augmentation)
-            for augmentation in self.augmentations
-            for kind, settings in self.kinds
-            if kind.uses_augmentation
-        ]
-        combinations += [(kind, settings, None) for kind, settings in self.kinds if not kind.uses_augmentation]
-        candidates = [
-            Candidate(training_of(kind, settings, augmentation, seed), scorer)
-            for kind, settings, augmentation in combinations
-            for scorer in self.scorers
-        ]
-        return list({candidate.id: candidate for candidate in candidates}.values())
+        """Every combination of every block, in order, each once; with the first scorer alone where none is used."""
+        candidates: dict[str, Candidate] = {}
+        for block in self.blocks:
+            for kind, settings, augmentation in block.combinations():
+                training = training_of(kind, settings, augmentation, seed)
+                for scorer in block.scorers:
+                    candidate = Candidate(training, scorer)
+                    candidates.setdefault(candidate.id if kind.uses_scorer(settings) else training.id, candidate)
+        return list(candidates.values())
 
 
 def training_of(kind: type[Kind], settings: Any, augmentation: Augmentation | None, seed: int) -> Training:
@@ -77,8 +143,9 @@ def _augmentations(choices: Choices, image_size: int) -> Iterable[Augmentation]:
         yield augmentation
 
 
-def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Kind], Any]]:
-    kinds, is_used = [], encoder == "auto"
+def _kinds(choices: Choices, preset: Preset, encoder: Any) -> list[tuple[type[Kind], Any]]:
+    is_auto = isinstance(encoder, str) and encoder == "auto"
+    kinds, is_used = [], is_auto
     for name, cell in _cells("detectors", choices):
         kind = detectors.get(name)
         settings = kind.settings_for(preset)
@@ -87,22 +154,38 @@ def _kinds(choices: Choices, preset: Preset, encoder: str) -> list[tuple[type[Ki
             if setting not in known:
                 raise unknown_name(f"setting of detector {kind.name!r}", setting, list(known))
             _check_type(kind, known[setting], value)
-        if encoder != "auto" and "encoder" in known:
+        if not is_auto and "encoder" in known:
             is_used, cell = True, {"encoder": encoder, **cell}
         try:
             chosen = replace(settings, **cell)
         except TypeError as error:
             rule = f"are of a type that it does not take ({error})"
             raise InputError(f"settings {cell!r} of detector {kind.name!r}", rule, "give values as JSON") from error
-        if chosen.image_size != preset.image_size:
-            rule = f"must be the {preset.image_size} px at which the images of the run are read"
-            remedy = f"leave it out, or choose image_size={chosen.image_size} for the run"
-            raise InputError(f"detector {kind.name!r}: image_size={chosen.image_size}", rule, remedy)
         require_json(f"detector {kind.name!r}", asdict(chosen))
         kinds.append((kind, chosen))
     if not is_used:
         raise InputError(f"encoder={encoder!r}", "is not a setting of any of the detectors", "leave it out")
     return kinds
+
+
+def _common_size(kinds: Sequence[tuple[type[Kind], Any]]) -> int:
+    """Side in pixels that serves all kinds: at least what each needs, and a multiple of what is reduced to fit."""
+    least = max(kind.needs(settings) for kind, settings in kinds)
+    reduced = [settings.image_size for _, settings in kinds if hasattr(settings, "reduction")]
+    step = math.lcm(*reduced) if reduced else 1
+    size = -(-least // step) * step
+    if size > LARGEST_DETOUR * least:
+        sizes = ", ".join(map(str, sorted(set(reduced))))
+        rule = f"have no common multiple near the {least} px that a kind of the zoo needs"
+        raise InputError(f"image sizes {sizes} of detectors", rule, "choose sizes such as 64 and 128")
+    return size
+
+
+def _at_size(settings: Any, size: int) -> Any:
+    """The settings of a kind in a run whose images are read at ``size`` px."""
+    if hasattr(settings, "reduction"):
+        return replace(settings, reduction=size // settings.image_size)
+    return replace(settings, image_size=size)
 
 
 def _check_type(kind: type[Kind], setting: Field[Any], value: Any) -> None:

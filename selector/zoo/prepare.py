@@ -1,5 +1,6 @@
 """The preparation of a run: its folder, its images, and the validation anomalies that all candidates share."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ def prepare(
 
     Args:
         store: the run folder.
-        run: what is written to run.json; its "settings" must be those of the run that is resumed.
+        run: what is written to run.json; its "settings" must be those of the run that is resumed. Its "encoders" are
+            written again, for a run that grows may have more of them.
         images: (n,C,S,S) by split: train, validation, calibration, and test where there are any.
         augmentations: those that validation anomalies are made by. A family that joins a run is added to it, and
             families that are there stay as they are.
@@ -31,6 +33,10 @@ def prepare(
         StorageError: where it can't be written to.
     """
     store.create(dict(run), dict(images))
+    encoders = json.loads(json.dumps(run.get("encoders", [])))
+    if encoders != store.run.get("encoders", []):
+        store.write_json("run.json", {**store.run, "encoders": encoders})
+        del store.run  # read again
     known = set(store.families) if store.has_validation_anomalies else set()
     joining = [augmentation for augmentation in augmentations if augmentation.family not in known]
     if joining:

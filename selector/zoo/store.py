@@ -4,10 +4,12 @@
     images.safetensors              the images as read, by split
     validation_anomalies.safetensors  pseudo anomalies of the validation images by family, the same for all candidates
     trained/<training id>.safetensors
+    encoders/<digest>.safetensors   encoders that stay as they were built, each once
     candidates/<candidate id>/      record.json, scorer.safetensors, evidence.safetensors, calibration.safetensors
     ensembles/<ensemble id>.safetensors  what is normal for its members, and its scores of the calibration images
     cross/<ensemble id>/               the folds of a cross-conformal calibration, where one was requested
     progress/<training id>.json     where a training in flight stands
+    features/                       features of encoders that stay as they were built, while candidates are trained
     trials.json                     what was proposed, in order: parameters and candidates, before they are trained
     study.log                       the same and what became of it, for Optuna's tools
     selection.json, ranking.csv, index.html
@@ -35,17 +37,12 @@ from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.evidence.evidence import Evidence
 from selector.zoo.candidates import Candidate, ensemble_id
 from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
+from selector.zoo.drafts import remove_drafts
 from selector.zoo.result import PSEUDO_SCORES, Result, nan_to_none
+from selector.zoo.stored_encoders import encoder_file, save_encoder
 from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
-# What a process that was killed while writing may have left, by the names that this file and files.write give.
-DRAFTS = (
-    *(".run.json.*.tmp", ".images.safetensors.*.tmp", ".selection.json.*.tmp", ".ranking.csv.*.tmp"),
-    *(".index.html.*.tmp", ".report.json.*.tmp", "trained/.*", "candidates/.*", "ensembles/.*", "progress/*"),
-    *("candidates/*/.*.tmp", "cross/*/.*.tmp"),
-    *(".trials.json.*.tmp", ".study.log.*.tmp", ".validation_anomalies.safetensors.*.tmp"),
-)
 PARTS = ("scorer", "evidence", "calibration")  # of a candidate that was trained, beside its record
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
@@ -94,7 +91,7 @@ class Store:
         """
         if self.exists:
             self.require_same(run)
-            self._remove_partial_files()
+            remove_drafts(self.root)
             self._remove_candidates_in_part()
             if not self._holds(images):
                 with disk_errors(self.root):
@@ -106,7 +103,7 @@ class Store:
             raise InputError(
                 str(self.root), f"holds other files ({', '.join(foreign[:3])})", "choose a new or an empty folder"
             )
-        self._remove_partial_files()
+        remove_drafts(self.root)
         with disk_errors(self.root):
             files.write(self.root / "images.safetensors", images)
             self.write_json("run.json", {"format": FORMAT, **run})
@@ -129,14 +126,6 @@ class Store:
         except InputError:
             return False
         return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
-
-    def _remove_partial_files(self) -> None:
-        for draft in [path for pattern in DRAFTS for path in self.root.glob(pattern)]:
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    draft.unlink()
 
     def _remove_candidates_in_part(self) -> None:
         """Those that were trained and lack a file, as in a copy of a folder that was written to meanwhile."""
@@ -191,7 +180,7 @@ class Store:
         """Add families to those that are there, which stay as they are."""
         known = self.validation_anomalies if self.has_validation_anomalies else {}
         merged = {**anomalies, **known}
-        if merged.keys() == known.keys():
+        if self.has_validation_anomalies and merged.keys() == known.keys():
             return
         order = [*known, *(family for family in anomalies if family not in known)]
         with disk_errors(self.root):
@@ -282,7 +271,8 @@ class Store:
             try:
                 if result.detector is not None and result.evidence is not None and result.calibration is not None:
                     state = result.detector.state()
-                    files.write(draft / "scorer.safetensors", state.fitted, state.settings)
+                    settings = state.settings | {"given": save_encoder(self.root, result.detector.given_state())}
+                    files.write(draft / "scorer.safetensors", state.fitted, settings)
                     distance = {"score_is_distance": result.detector.score_is_distance}
                     files.write(draft / "evidence.safetensors", result.evidence, distance)
                     files.write(draft / "calibration.safetensors", result.calibration)
@@ -328,6 +318,8 @@ class Store:
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
         trained, _ = _read(self._weights(candidate.training_id), self._redo(candidate.id))
         fitted, settings = self._read(candidate.id, "scorer")
+        if settings.get("given"):
+            trained |= _read(encoder_file(self.root, settings["given"]), self._redo(candidate.id))[0]
         return detectors.get(candidate.training.detector).from_state(files.State(settings, trained, fitted), device)
 
     def _weights(self, training_id: str) -> Path:
@@ -378,6 +370,15 @@ class Store:
             return parse_json((self.root / "progress" / f"{training_id}.json").read_text())
         except (OSError, ValueError):
             return None
+
+    @property
+    def features(self) -> Path:
+        """Where features that several candidates need are kept while they are trained."""
+        return self.root / "features"
+
+    def forget_features(self) -> None:
+        """Remove them: what needs them again computes them again."""
+        shutil.rmtree(self.features, ignore_errors=True)
 
     def forget_progress(self) -> None:
         shutil.rmtree(self.root / "progress", ignore_errors=True)

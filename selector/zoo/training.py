@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import detectors
 from augmentations import InputError
 from augmentations.randomness import generator
 from detectors import Detector, Kind
+from detectors.shared_features import SharedFeatures
 from selector.zoo.candidates import Candidate, Training
 from selector.zoo.disk import StorageError
 from selector.zoo.machine import is_machine_failure
@@ -20,10 +22,12 @@ from selector.zoo.result import PSEUDO_SCORES, Result, failure
 from selector.zoo.store import Store
 from selector.zoo.validation_anomalies import RESAMPLED, anomaly_scores, resampled
 
-DRAWS = 5  # of the augmented train images: the spread over them is the embedding criteria's error bar
+# Of the augmented train images, at most: the spread over them is the embedding criteria's error bar.
+DRAWS = 5
 # What a training can raise through its data and numbers, and for want of memory, files or threads; anything else is our
 # mistake. StorageError, an OSError too, is the run folder's and ends the run.
 TRAINING_FAILURES = (ArithmeticError, RuntimeError, ValueError, MemoryError, OSError)
+SHARED_BYTES = 4 * 2**30  # of features on disk in a run, while its candidates are trained
 MAP_QUANTILES = 101  # kept of the calibration images' score maps: they set the one colour scale of a run
 
 
@@ -59,8 +63,21 @@ def train_candidates(job: Job) -> None:
         store.report_progress(job.training_id, step, loss)
 
     stored = _stored_training(store, job)
-    for result in train_and_evaluate(todo, images, anomalies, job.device, stored, report):
+    shared = _shared_features(store, todo[0], images, anomalies)
+    for result in train_and_evaluate(todo, images, anomalies, job.device, stored, report, shared):
         store.save(result)
+
+
+def _shared_features(
+    store: Store, candidate: Candidate, images: Mapping[str, Tensor], anomalies: Mapping[str, Tensor]
+) -> SharedFeatures | None:
+    """Where a kind whose encoder stays as it was built finds what others with that encoder have computed."""
+    if detectors.get(candidate.training.detector).learns_encoder:
+        return None
+    shared = SharedFeatures(store.features, SHARED_BYTES)
+    for known in (*images.values(), *anomalies.values()):
+        shared.keep(known)
+    return shared
 
 
 def train_and_evaluate(
@@ -70,6 +87,7 @@ def train_and_evaluate(
     device: str,
     trained: Kind | None = None,
     on_progress: Callable[[int, float], None] | None = None,
+    shared: SharedFeatures | None = None,
 ) -> Iterator[Result]:
     """Train once, and evaluate for each scorer.
 
@@ -83,12 +101,15 @@ def train_and_evaluate(
         device: where to train.
         trained: a detector of this training, where there is one already.
         on_progress: called with the step and its loss now and then.
+        shared: features that several candidates need.
     """
     started, weights = time.monotonic(), None
     for candidate in candidates:
         try:
             if trained is None:
-                trained = candidate.make_detector(device).train(images["train"], on_progress=on_progress)
+                untrained = candidate.make_detector(device)
+                untrained.shared = shared
+                trained = untrained.train(images["train"], on_progress=on_progress)
                 weights = trained.trained_state()
             detector = trained.with_scorer(candidate.scorer, images["train"])
             evidence = gather_evidence(detector, images, candidate.training, anomalies)
@@ -161,21 +182,20 @@ def gather_evidence(
         anomalies: validation anomalies (n,C,S,S) by family.
     Returns:
         Embeddings and scores by field of ``Evidence``; ``augmented`` is (draws, n, d), with as many rows as train
-        images. Fields of test images, or of pseudo anomalies of its own, are absent where there are none.
+        images, and as many draws as the detector finds worth their cost. Fields of test images, or of pseudo anomalies
+        of its own, are absent where there are none.
     Raises:
         FloatingPointError: where an embedding or a score is not finite.
     """
     seed = training.seed
     evidence = {"train": detector.embed(images["train"])}
     if detector.has_pseudo_anomalies():
-        evidence["augmented"] = torch.stack(
-            [
-                detector.embed(_own_anomalies(detector, images["train"], seed, "augmented", draw))
-                for draw in range(DRAWS)
-            ]
+        n_draws = detector.draws_worth(DRAWS)
+        draws = [_own_anomalies(detector, images["train"], seed, "augmented", draw)[0] for draw in range(n_draws)]
+        evidence["augmented"] = torch.stack(draws)
+        _, evidence["augmented_scores"] = _own_anomalies(
+            detector, images["validation"], seed, "augmented", "validation"
         )
-        own = _own_anomalies(detector, images["validation"], seed, "augmented", "validation")
-        evidence["augmented_scores"] = detector.score(own)
     for split in ("validation", "test"):
         if split in images:
             evidence[split], evidence[f"{split}_scores"] = detector.embed_and_score(images[split])
@@ -186,8 +206,8 @@ def gather_evidence(
     return finite(evidence)
 
 
-def _own_anomalies(detector: Detector, images: Tensor, *stream: object) -> Tensor:
-    anomalies = detector.pseudo_anomalies(images, generator(*stream))  # type: ignore[arg-type]
+def _own_anomalies(detector: Detector, images: Tensor, *stream: object) -> tuple[Tensor, Tensor]:
+    anomalies = detector.pseudo_embeddings(images, generator(*stream))  # type: ignore[arg-type]
     assert anomalies is not None
     return anomalies
 

@@ -18,17 +18,22 @@ RESAMPLED = "resampled"  # the family of embeddings whose dimensions were shuffl
 def make_validation_anomalies(images: Tensor, augmentations: Sequence[Augmentation], seed: int) -> dict[str, Tensor]:
     """Pseudo anomalies (n,C,H,W) by family, from normal images (n,C,H,W): a family's augmentations take turns.
 
-    The same for every candidate; depends on the seed and on which augmentations there are.
+    The same for every candidate; depends on the seed and on which augmentations there are. Those of features make none.
     """
     families: dict[str, list[Augmentation]] = {}
     for augmentation in augmentations:
+        if augmentation.space != "images":
+            continue
         families.setdefault(augmentation.family, []).append(augmentation)
     anomalies = {}
     for family, turns in families.items():
         anomalies[family] = torch.empty_like(images)
         for turn, augmentation in enumerate(turns[: len(images)]):
             rows = slice(turn, None, len(turns))
-            anomalies[family][rows] = augmentation(images[rows], generator(seed, "bank", family, turn))
+            source = generator(seed, "bank", family, turn)
+            # What takes from other images may take from any of them, however few have their turn.
+            made = augmentation(images, source)[rows] if augmentation.uses_batch else augmentation(images[rows], source)
+            anomalies[family][rows] = made
     return anomalies
 
 

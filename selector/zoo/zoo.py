@@ -9,7 +9,7 @@ from torch import Tensor
 from augmentations import InputError
 from augmentations.errors import first_few, unknown_name
 from detectors import Detector, Ensemble
-from detectors.ensemble import max_normalized
+from detectors.ensemble import combine_normalized
 from selector.evidence.evidence import Evidence
 from selector.execution import Engine
 from selector.zoo.candidates import Candidate
@@ -176,7 +176,7 @@ class Zoo:
         assert isinstance(ensemble, Ensemble)
         by_split = {name: [getattr(item, name) for item in evidence] for name in ("validation_scores", "test_scores")}
         normalized = {
-            name: max_normalized(scores, ensemble.normalizations)
+            name: combine_normalized(scores, ensemble.normalizations, ensemble.combine)
             for name, scores in by_split.items()
             if scores[0] is not None
         }

@@ -89,6 +89,15 @@ def test_no_hyperparameter_is_accepted_and_ignored(name):
         "scar_aspect": 5,
         "scar_angle": 60,
         "step": 180,
+        "blend": "soft",
+        "scale": 1.1,
+        "cells": 5,
+        "opacity": 0.3,
+        "strength": 0.15,
+        "sigma": 0.03,
+        "direction": "both",
+        "share": 0.25,
+        "threshold": 0.7,
     }
     images = torch.rand(16, 3, 64, 64)
     default = augmentations.make(name)

@@ -8,7 +8,7 @@ import torch
 import benchmarks
 from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.suites.baselines import BASELINES
-from benchmarks.suites.definitions import SUITES, DataSet, Suite
+from benchmarks.suites.definitions import SUITES, DataSet, Suite, classifiers
 from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
 
@@ -27,7 +27,7 @@ def tiny_suite(tiny, stripes, scratched):
 
     names = ("plain", "kinds")
     benchmarks.LOADERS.update(dict.fromkeys(names, load))
-    zoo = {"cutout": [{"area": 0.1}, {"area": 0.3}], "cutpaste": [{"area": 0.1}]}
+    zoo = classifiers({"cutout": [{"area": 0.1}, {"area": 0.3}], "cutpaste": [{"area": 0.1}]})
     data_sets = tuple(DataSet((name,), name, image_size=32, by_kind=True) for name in names)
     SUITES["tiny"] = Suite("tiny", "For tests.", data_sets, zoo, preset=tiny, ratios=(0.2, 0.5))
     yield SUITES["tiny"]

@@ -148,8 +148,8 @@ def test_the_paper_suite_reads_its_layouts_and_trains(tiny, tmp_path, monkeypatc
     assert [d.name for d in paper.data_sets][:2] == ["mvtec-bottle", "mvtec-cable"]
     assert len(paper.data_sets) == 15 + 6
     few = tuple(replace(d, image_size=32) for d in paper.data_sets if d.name in ("mvtec-bottle", "mpdd-tubes"))
-    grids = {name: cells[:1] for name, cells in paper.grids.items()}
-    miniature = replace(paper, data_sets=few, grids=grids, preset=tiny, seeds=(0,), ratios=(0.5,))
+    zoo = suites.classifiers({name: cells[:1] for name, cells in paper.zoo[0].augmentations.items()})
+    miniature = replace(paper, data_sets=few, zoo=zoo, preset=tiny, seeds=(0,), ratios=(0.5,))
     monkeypatch.setitem(suites.SUITES, "paper", miniature)
     out = tmp_path / "out"
     roots = [word for family in ("mvtec", "mpdd") for word in ("--root", f"{family}={tmp_path / family}")]

@@ -5,11 +5,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import benchmarks
+import detectors
 from benchmarks import demo
 from benchmarks.demo import aurocs
 from benchmarks.tasks.task import Task
 from detectors import presets
 from selector import select_best
+from selector.zoo import auto
+from selector.zoo.plan import Plan, Request
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +21,7 @@ def selected(stripes, scratched):
     labels = torch.cat([torch.zeros(30), torch.ones(10)]).to(torch.uint8)
     task = Task("stripes", stripes(40), test, labels)
     grids = {"cutout": [{}, {"area": (0.1, 0.2)}], "rotation": [{}]}
-    selection = select_best(task.train, task.test, augmentations=grids, preset="tiny", jobs=1)
+    selection = select_best(task.train, task.test, augmentations=grids, detectors="classifier", preset="tiny", jobs=1)
     return selection, task
 
 
@@ -42,15 +45,19 @@ def test_the_demo_uses_the_labels_only_after_the_choice_is_on_disk(selected, mon
 
     monkeypatch.setattr(benchmarks, "load", lambda name, image_size: task)
     monkeypatch.setattr(demo, "aurocs", watched)
-    monkeypatch.setattr(demo, "DEMO_ZOO", {"cutout": [{}], "rotation": [{}]})
+    small = (Request({"cutout": [{}]}, ("classifier", "pixels"), ("gaussian",)),)
+    monkeypatch.setattr(auto, "CHOSEN", {True: small, False: small})
     monkeypatch.setitem(presets.PRESETS, "quick", presets.PRESETS["tiny"])
     demo.demo(out=out, seed=0, jobs=1)
     printed = capsys.readouterr().out
-    for word in ("chosen", "zoo mean", "worst", "best", "regret"):
+    for word in ("chosen", "best pixels", "best classifier", "zoo mean", "worst", "best", "regret"):
         assert word in printed
     assert printed.strip().splitlines()[-1] == f"report: {out / 'index.html'}"
 
 
 def test_the_demos_zoo_is_as_large_as_promised():
-    assert len(demo.DEMO_ZOO) >= 3
-    assert sum(map(len, demo.DEMO_ZOO.values())) >= 12
+    candidates = Plan.joined(auto.WITH_WEIGHTS, presets.get_preset("quick")).candidates(0)
+    assert len(candidates) >= 16
+    kinds = {detectors.get(candidate.training.detector) for candidate in candidates}
+    assert sum(kind.uses_augmentation for kind in kinds) >= 3
+    assert sum(not kind.uses_augmentation for kind in kinds) >= 2

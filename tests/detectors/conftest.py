@@ -42,3 +42,18 @@ def fitted():
     settings = ClassifierSettings("small", 32, head=(16,), steps=60, batch=8)
     augmentation = augmentations.make("cutout", area=(0.03, 0.15))
     return Classifier(settings, augmentation, seed=0, device="cpu").fit(_striped())
+
+
+@pytest.fixture(scope="session")
+def program():
+    """A detector's program, traced; written as ``form`` ("onnx" or "torch") and read again, where one is named."""
+    from selector.export.export import Calibrated, _traced
+    from selector.export.formats import onnx_bytes, onnx_program, torch_bytes, torch_program
+
+    def make(detector, images, form=None):
+        traced = _traced(Calibrated(detector.module(), detector.score(images), 0.0), images)
+        if form == "onnx":
+            return onnx_program(onnx_bytes(traced))
+        return torch_program(torch_bytes(traced)) if form == "torch" else traced.module()
+
+    return make

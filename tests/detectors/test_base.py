@@ -24,15 +24,36 @@ class TestClassifier(KindContract):
 
 
 def test_every_registered_kind_keeps_the_contract():
-    from tests.detectors import test_patch_classifier, test_pixels
+    from tests.detectors import (
+        test_autoencoder,
+        test_contrastive,
+        test_deep_svdd,
+        test_discriminator,
+        test_frozen,
+        test_patch_classifier,
+        test_pixels,
+        test_rotation,
+    )
 
-    contracts = (TestClassifier, test_patch_classifier.TestPatchClassifier, test_pixels.TestPixels)
+    contracts = (
+        TestClassifier,
+        test_patch_classifier.TestPatchClassifier,
+        test_rotation.TestRotation,
+        test_contrastive.TestContrastive,
+        test_contrastive.TestContrastiveDA,
+        test_autoencoder.TestAutoencoder,
+        test_autoencoder.TestPlainAutoencoder,
+        test_deep_svdd.TestDeepSVDD,
+        test_pixels.TestPixels,
+        test_frozen.TestPooled,
+        test_discriminator.TestOnImages,
+    )
     covered = {contract().make().name for contract in contracts}
     assert covered == set(detectors.names())
 
 
 def test_names_and_get():
-    assert detectors.names() == list(detectors.KINDS) == ["classifier", "patch", "pixels"]
+    assert detectors.names() == list(detectors.KINDS)
     with pytest.raises(InputError, match="did you mean classifier"):
         detectors.get("clasifier")
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -243,3 +245,13 @@ def test_upsample_puts_a_location_where_it_is():
     scores[0, 1, 6] = 1
     peak = upsample(scores, (32, 64)).flatten().argmax().item()
     assert (peak // 64, peak % 64) in {(row, column) for row in (11, 12) for column in (51, 52)}
+
+
+def test_an_average_of_larger_images_is_what_the_encoder_sees(brief, striped):
+    """So that one zoo can hold kinds that need images of different sizes."""
+    images = striped(8)
+    larger = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    plain, reduced = make(brief).fit(images), make(replace(brief, reduction=2)).fit(larger)
+    torch.testing.assert_close(reduced.score(larger), plain.score(images))
+    assert reduced.score_map(larger).shape == (8, 64, 64)
+    assert reduced.pseudo_anomalies(larger, generator(0)).shape == larger.shape

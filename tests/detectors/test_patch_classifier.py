@@ -540,7 +540,7 @@ class TestDetector:
         assert patches > 0.9
         assert patches > cheap + 0.02
 
-    @pytest.mark.parametrize("name", augmentations.names())
+    @pytest.mark.parametrize("name", augmentations.names("images"))
     def test_any_augmentation(self, name):
         detector = patch_detector(augmentation=name)
         images = aligned(9, size=32, channels=3)

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import augmentations
 from augmentations import Augmentation, InputError
 from detectors import ClassifierSettings, training
-from detectors.training import TrainingDivergedError, train
+from detectors.training import Drawn, TrainingDivergedError, optimize, sgd, train
 
 SETTINGS = ClassifierSettings("small", 16, head=(), steps=24, batch=4)
 CUTOUT = augmentations.make("cutout", area=(0.1, 0.3))
@@ -304,7 +304,7 @@ def test_batches_stay_channels_last():
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in model.batches)
 
 
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", augmentations.names("images"))
 @pytest.mark.parametrize(("jitter", "patch"), [(0.0, 0), (0.1, 16)])
 def test_no_step_waits_for_the_device(name, jitter, patch, monkeypatch):
     # A fake tensor has no values, so that whatever reads one back on the host raises. The progress report does,
@@ -340,3 +340,50 @@ def test_no_step_waits_for_the_device(name, jitter, patch, monkeypatch):
     assert len(steps) == len(model.batches) == 5
     assert all(batch.device.type == "cuda" for batch in model.batches)
     assert {batch.shape[1:] for batch in model.batches} == {(3, side, side)}
+
+
+def test_random_numbers_are_drawn_a_block_of_steps_at_once(monkeypatch):
+    monkeypatch.setattr(training, "BLOCK", 8)
+    sizes = []
+
+    def draws(total):
+        source = torch.Generator().manual_seed(0)
+        return Drawn(
+            lambda n: (sizes.append(n), {"x": torch.rand(n, generator=source)})[1], 3, total, torch.device("cpu")
+        )
+
+    short, long = draws(20), draws(24)
+    first = torch.stack([short.at(step)["x"] for step in range(20)])
+    assert sizes == [24, 24, 12]
+    assert len(first.unique()) == 60
+    second = torch.stack([long.at(step)["x"] for step in range(24)])
+    assert torch.equal(first[:16], second[:16]), "however many steps follow"
+
+
+def test_adam_has_the_settings():
+    optimizer = training.adam(Spy(), dataclasses.replace(SETTINGS, learning_rate=0.02, weight_decay=1e-4))
+    group = optimizer.param_groups[0]
+    assert (type(optimizer), group["lr"], group["weight_decay"]) == (torch.optim.Adam, 0.02, 1e-4)
+
+
+def test_a_task_of_its_own_is_trained_by_the_same_steps():
+    """Another kind gives batches and a loss; the outputs reach it as float32."""
+    model, images = Spy(), bright()
+    dtypes = []
+
+    def loss_of(outputs, target):
+        dtypes.append(outputs.dtype)
+        return ((outputs - target) ** 2).mean()
+
+    losses = optimize(
+        model,
+        lambda step: (images[:4], torch.full((4, 2), float(step % 2))),
+        loss_of,
+        SETTINGS,
+        device=torch.device("cpu"),
+        optimizer=sgd(model, SETTINGS),
+    )
+    assert losses.shape == (24,)
+    assert losses[0] == 0
+    assert len(model.batches) == 24
+    assert set(dtypes) == {torch.float32}

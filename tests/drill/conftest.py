@@ -212,7 +212,9 @@ def folders(tmp_path_factory):
         (root / name).mkdir()
         for i in range(count):
             image(seed + i, spot=name == "incoming" and i < 3).save(root / name / f"{i:02}.png")
-    (root / "grid.json").write_text('{"augmentations": {"cutout": [{"area": 0.05}, {"area": 0.2}]}}')
+    (root / "grid.json").write_text(
+        '{"augmentations": {"cutout": [{"area": 0.05}, {"area": 0.2}]}, "detectors": ["classifier"]}'
+    )
     return root
 
 

@@ -151,10 +151,11 @@ class TestParts:
         assert [(c.training.detector, c.scorer.name) for c in candidates] == [("pixels", "own_parts:Knn")]
         assert load(tmp_path / "run").zoo.store.families == ["cutout"]
 
-    def test_settings_of_a_kind_and_its_encoder(self, select, tmp_path):
+    @pytest.mark.parametrize("encoder", ["unpadded", '{"name": "unpadded"}'])
+    def test_settings_of_a_kind_and_its_encoder(self, select, tmp_path, encoder):
         grid = {"augmentations": {"cutout": [{"area": [0.1, 0.2]}]}, "detectors": {"classifier": [{"steps": 2}]}}
         (tmp_path / "grid.json").write_text(json.dumps(grid))
-        (candidate,) = select("--grid", tmp_path / "grid.json", "--encoder", "unpadded")
+        (candidate,) = select("--grid", tmp_path / "grid.json", "--encoder", encoder)
         assert (candidate.training.settings.encoder, candidate.training.settings.steps) == ("unpadded", 2)
         assert candidate.hyperparameters["area"] == (0.1, 0.2)
 
@@ -416,6 +417,8 @@ def test_report_is_written_again_anywhere(ssad, run, tmp_path):
         (["select", "--train", "{good}", "--out", "run", "--detector", "clasifier"], "did you mean classifier"),
         (["select", "--train", "{good}", "--out", "run", "--scorer", "gausian"], "did you mean gaussian"),
         (["select", "--train", "{good}", "--out", "run", "--encoder", "resnet19"], "did you mean resnet18"),
+        (["select", "--train", "{good}", "--out", "run", "--encoder", '{{"name": "lite0", "layer": 3}}'], "layers"),
+        (["select", "--train", "{good}", "--out", "run", "--encoder", '{{"name": '], "is no JSON"),
         (["select", "--train", "{good}", "--out", "run", "--grid", "nowhere.json"], "nowhere.json: can't be read"),
         (["report", "nowhere"], "holds no run.json"),
     ],

@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from detectors import files
+from detectors.checksums import CHECKSUM
 
 ROOT = Path(__file__).parents[2]
 SEED = 20240617
@@ -67,7 +68,7 @@ def select(out, answer, jobs=1, fatal=None, areas=4, others=(), **search):
     test[:4, :, 8:14, 8:14] = 1.0
     grids = {"cutout": [{"area": area} for area in AREAS[:areas]]} | {name: [{}] for name in others}
     grids = ["cutout", "cutpaste"] if search else grids
-    run = {"preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
+    run = {"detectors": "classifier", "preset": "tiny", "jobs": jobs, "out": out, "seed": 3, "device": "cpu"}
     selection = selector.select_best(good, test, grids, **run, **search)
     Path(answer).write_text(selection.ranking.to_json())
 
@@ -166,7 +167,7 @@ def results(out):
     for path in [*out.glob("candidates/*/*"), *out.glob("trained/*"), *out.glob("*.*")]:
         content = path.read_bytes()
         if path.name == "record.json":
-            content = {key: value for key, value in json.loads(content).items() if key != "seconds"}
+            content = {key: value for key, value in json.loads(content).items() if key not in ("seconds", CHECKSUM)}
         if path.name == "study.log":
             trials = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))).trials
             content = [(trial.state, trial.value, trial.params, trial.user_attrs) for trial in trials]

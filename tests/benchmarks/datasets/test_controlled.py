@@ -8,7 +8,8 @@ from augmentations import InputError, make
 from benchmarks.datasets.controlled import controlled, one_vs_one
 from benchmarks.tasks.task import Task
 
-LOCAL = [name for name in augmentations.names() if name != "rotation"]
+IMAGES = augmentations.names("images")
+LOCAL = [name for name in IMAGES if augmentations.get(name).is_local]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def of_kind(task, kind):
     return torch.tensor([k == kind for k in task.kinds])
 
 
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", augmentations.names("images"))
 def test_every_augmentation_can_be_a_generator(task, name):
     made = controlled(task, [name], seed=0)
     assert made.name == "noise-controlled"

@@ -1,5 +1,6 @@
 """Statistics against scipy, scikit-posthocs, naive definitions and the numbers that Demsar (2006) prints."""
 
+import gc
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,15 @@ from benchmarks.evaluation.statistics import (
     holm,
     wilcoxon_holm,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_garbage_collection():
+    """statsmodels collects garbage in every call, which takes long where earlier tests left much that is alive."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 # Demsar's table 6: the ranks of C4.5 and three variants by AUC on 14 data sets.
 DEMSAR = pd.DataFrame(
@@ -324,7 +334,7 @@ def naive_holm(p_values):
 P_VALUES = arrays(float, st.integers(0, 8), elements=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.2, 1.0])))
 
 
-@settings(max_examples=25, deadline=None)  # statsmodels collects garbage in every call, which takes a while here
+@settings(max_examples=25, deadline=None)
 @given(P_VALUES, st.randoms(use_true_random=False))
 def test_holm_equals_the_step_down_procedure_in_any_order(p_values, random):
     found = holm(p_values)

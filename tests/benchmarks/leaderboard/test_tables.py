@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import rankdata, wilcoxon
 
 from benchmarks.leaderboard import tables
-from benchmarks.leaderboard.published import AUC, STRATEGIES, ours
+from benchmarks.leaderboard.published import AUC, STRATEGIES, average_ranks, our_ranks, ours
 from benchmarks.leaderboard.result import read
 
 
@@ -209,6 +209,21 @@ def test_ours_stand_beside_the_published_strategies(result, written):
 def test_dsv_is_the_best_published_criterion_with_every_augmentation():
     assert (AUC.drop(columns=["Avg", "Rand"]).idxmax(axis=1) == "DSV").all()
     assert AUC.loc["CutPaste", "DSV"] == AUC.to_numpy().max() == 0.884
+
+
+def test_average_ranks_of_the_published_strategies():
+    ranks = average_ranks()
+    assert ranks.idxmin() == "DSV"
+    assert ranks["DSV"] == pytest.approx((1 + 2 + 1 + 1) / 4)  # CutAvg alone has a better one, "Rand"
+    assert ranks.sum() == pytest.approx(sum(range(1, 10)))
+
+
+def test_our_ranks_are_among_those_that_ran(result):
+    ranks = our_ranks(result)
+    assert list(ranks.index) == list(STRATEGIES)
+    ran = ranks.dropna()
+    assert ran.mean() == pytest.approx((1 + len(ran)) / 2)
+    assert np.isnan(ranks["HITS"])  # was not run
 
 
 def test_alignment_holds_the_matching_augmentation_against_the_best_other(make_run):

@@ -26,7 +26,6 @@ from benchmarks.studies.leave_one_dataset_out import (
     leave_one_dataset_out,
     markdown,
 )
-from detectors.ensemble import Normalization
 from selector.ranking.rules import AUTO, DEFAULT_MEMBERS, UNDER_SHIFT, Rule, best_first
 
 PERFECT = OF_SCORES.index("rtm")
@@ -41,7 +40,8 @@ def case(data_set, seed, signed=None, auroc=None, m=17):
         signed[:, PERFECT] = auroc
     labels = torch.tensor([0] * 20 + [1] * 20)
     scores = {f"c{i}": torch.from_numpy(np.exp(source.normal(size=40))) for i in range(m)}
-    ensembles = Ensembles(scores, dict.fromkeys(scores, Normalization(0.0, 1.0)), labels)
+    normal, kinds = dict.fromkeys(scores, torch.ones(2)), dict.fromkeys(scores, "one")
+    ensembles = Ensembles(scores, normal, frozenset(scores), kinds, labels)
     points, places = _compared(signed)
     still = np.zeros(len(points), bool)
     return Case(data_set, f"{data_set}-task", seed, 0.2, points, places, still, auroc, float(auroc.max()), ensembles)

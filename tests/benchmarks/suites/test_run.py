@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +20,11 @@ from benchmarks.suites import run as suite_run
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_EMBEDDINGS, read_table, stored_zoos
 from benchmarks.suites.run import run
-from benchmarks.tasks.view import TRIALS
-from detectors import Classifier
+from benchmarks.tasks.view import TRIALS, View
+from detectors import Classifier, get_preset
 from selector import criteria
+from selector.evidence.evidence import Evidence
+from selector.zoo.plan import Plan
 
 
 def whole_run(suite, out):
@@ -91,6 +95,17 @@ def test_candidates_have_the_auroc_of_their_scores(done):
             expected = roc_auc_score(view.label, scores[candidate].to_numpy()[view.row])
             assert table.auroc[task, 1, candidate] == pytest.approx(expected, abs=1e-5)
     assert len(scores.columns) == 3 + len(BASELINES)
+
+
+def test_a_candidate_may_have_fewer_draws_than_there_are_trials():
+    source = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(20, 4, generator=source) for name in ("train", "augmented", "test", "validation")}
+    draw = Evidence(**rows, test_scores=torch.rand(20, generator=source))
+    view = View("task", "task", "", torch.arange(20), torch.tensor([0] * 10 + [1] * 10, dtype=torch.uint8))
+    store = SimpleNamespace(evidence=lambda candidate_id: [draw])
+    item = SimpleNamespace(views=[view], ratios=(0.2,), seed=0)
+    table = suite_run.evaluate_criteria(store, SimpleNamespace(id="a"), item)
+    assert set(table.trial) == set(range(TRIALS))
 
 
 def test_criteria_of_embeddings_are_kept_by_trial(done):
@@ -170,8 +185,8 @@ def test_nothing_trained_is_a_row_too(tiny_suite, tmp_path, monkeypatch):
 def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite, tmp_path):
     from dataclasses import replace
 
-    with pytest.raises(InputError, match=r"other settings \(grids\)"):
-        list(run(replace(tiny_suite, grids={"cutout": [{"area": 0.2}]}), done, {}))
+    with pytest.raises(InputError, match=r"other settings \(zoo\)"):
+        list(run(replace(tiny_suite, zoo=suites.classifiers({"cutout": [{"area": 0.2}]})), done, {}))
     (tmp_path / "foreign").write_text("")
     with pytest.raises(InputError, match="other files"):
         list(run(tiny_suite, tmp_path, {}))
@@ -216,7 +231,12 @@ def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path)
     task = tiny_suite.data_sets[0].load({})[0]
     rows = torch.cat([(task.labels == 0).nonzero()[:, 0], (task.labels == 1).nonzero()[:12, 0]])
     selection = select_best(
-        task.train, task.test[rows], augmentations=tiny_suite.grids, preset=tiny_suite.preset, out=tmp_path / "run"
+        task.train,
+        task.test[rows],
+        augmentations=tiny_suite.zoo[0].augmentations,
+        detectors="classifier",
+        preset=tiny_suite.preset,
+        out=tmp_path / "run",
     )
     zoo = StoredZoo.read(done / "zoos" / "plain-0", 0)
     assert sorted(zoo.trusted()) == sorted(selection.ranking[selection.ranking.status == "ok"].candidate)
@@ -226,15 +246,50 @@ def test_a_stored_zoo_has_what_select_best_would_see(done, tiny_suite, tmp_path)
         assert torch.allclose(zoo.part("pseudo", candidate), of_selection.pseudo_scores, rtol=1e-4)
 
 
-class TestSuites:
-    def test_zoos_are_as_large_as_they_must_be(self):
-        from selector.zoo.plan import Plan
+def test_kinds_without_pseudo_anomalies_are_evaluated_too(tiny_suite, tmp_path):
+    kinds = suites.Request({"cutout": [{"area": 0.1}]}, {"pixels": [{"side": 4}, {"side": 8}]}, ("gaussian",))
+    suite = replace(tiny_suite, zoo=(kinds,), seeds=(0,), data_sets=tiny_suite.data_sets[:1])
+    whole_run(suite, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "candidates.csv", keep_default_na=False)
+    assert table[table.detector.str.startswith("pixels (")].status.eq("ok").all()
+    values = read_table(tmp_path / "out" / "zoos" / "plain-0" / "criteria.parquet").groupby("criterion").value
+    needs = {name: set(criteria.get(name).needs) for name in OF_EMBEDDINGS}
+    for name, of_criterion in values:
+        assert of_criterion.isna().all() == ("augmented" in needs[name])
 
+
+class TestSuites:
+    @pytest.mark.parametrize("name", list(suites.SUITES))
+    def test_every_zoo_can_be_planned_at_the_size_of_every_data_set(self, name):
+        suite = suites.get(name)
+        for size in {data_set.image_size for data_set in suite.data_sets}:
+            plan = Plan.joined(suite.zoo, replace(get_preset(suite.preset), image_size=size))
+            assert plan.candidates(0)
+
+    def test_scorers_of_a_kind_share_its_training(self):
+        plan = Plan.joined(suites.get("two_stage").zoo, replace(get_preset("quick"), image_size=32))
+        by_training = pd.Series([c.training_id for c in plan.candidates(0)]).value_counts()
+        assert sorted(by_training) == [1] * 3 + [5] * 7  # kinds that score images themselves are asked once more
+
+    def test_a_partial_suite_leaves_out_and_names_what_has_no_folder(self, tmp_path):
+        suite = suites.get("two_stage-paper")
+        present, left_out = suite.divided({"cifar10": tmp_path})
+        assert {data_set.source for data_set in present} == {"fashion", "cifar10"}
+        assert {data_set.source for data_set in left_out} == {"cifar100", "classes", "celeba", "mvtec"}
+        assert any("cifar100: 20 data sets" in line for line in suite.said_of_left_out({}))
+
+    def test_a_suite_without_any_data_set_is_refused_and_others_need_all(self, tmp_path):
+        nothing = replace(suites.get("paper"), partial=True)
+        with pytest.raises(InputError, match="--root mvtec"):
+            nothing.divided({})
+        assert suites.get("paper").divided({})[1] == ()
+        with pytest.raises(InputError, match="root"):
+            list(run(suites.get("paper"), tmp_path / "out", {}))
+
+    def test_zoos_are_as_large_as_they_must_be(self):
         for name in ("development", "held-out"):
             suite = suites.get(name)
-            from detectors import get_preset
-
-            candidates = Plan.of(suite.grids, ("classifier",), ("gaussian",), get_preset(suite.preset)).candidates(0)
+            candidates = Plan.joined(suite.zoo, get_preset(suite.preset)).candidates(0)
             assert len(candidates) >= 12
             assert len({c.training.augmentation for c in candidates}) >= 4
             assert len(suite.seeds) >= 2

@@ -44,6 +44,32 @@ def test_so_many_train_images_are_anomalies_moved_from_the_test_set(task, ratio)
     assert made.name == f"grays-contaminated-{ratio:g}"
 
 
+def test_anomalies_from_a_pool_leave_the_test_set_whole(task):
+    pool = 2 + torch.arange(50).view(-1, 1, 1, 1).expand(-1, 1, 4, 4) / 1000
+    smaller, larger = (contaminated(task, ratio, seed=0, pool=pool) for ratio in (0.05, 0.1))
+    for made, ratio in ((smaller, 0.05), (larger, 0.1)):
+        strangers = {value for value in values(made.train) if value >= 2}
+        assert len(strangers) == round(ratio * N)
+        assert strangers <= set(values(pool))
+        assert len(made.train) == N
+        assert made.test is task.test
+        assert made.labels is task.labels
+    replaced = [made.train[:, 0, 0, 0] >= 2 for made in (smaller, larger)]
+    assert replaced[1][replaced[0]].all()
+
+
+def test_a_pool_must_be_large_enough_for_every_ratio(task):
+    with pytest.raises(InputError, match="20 at least"):
+        contaminated(task, 0.0, seed=0, pool=task.train[:19])
+
+
+def test_labeled_images_are_the_same_wherever_anomalies_come_from(task):
+    with_pool = semi_supervised(task, 0.1, seed=0, n=5, pool=task.train + 2)
+    without = semi_supervised(task, 0.1, seed=0, n=5)
+    assert torch.equal(with_pool.inliers, without.inliers)
+    assert len(with_pool.task.test) == len(task.test)
+
+
 def test_the_test_set_is_the_same_for_every_ratio(task):
     first, *others = (contaminated(task, ratio, seed=0) for ratio in CONTAMINATION_RATIOS)
     assert int(first.labels.sum()) == ANOMALIES - N // 10

@@ -32,14 +32,25 @@ class NearestNeighbours(Scorer):
         return distances.topk(self.settings["k"], largest=False).values[..., -1].log()
 
 
+DIRECTION_ALONE = ("kde", "ocsvm", "ocsvm_linear", "knn")  # by default
+
+
 @pytest.mark.parametrize("name", SCORERS)
 class TestRegistered(ScorerContract):
     @pytest.fixture(autouse=True)
     def named(self, name):
         self.name = name
+        self.far = (-30.0,) if name in DIRECTION_ALONE else (30.0, -30.0)
 
     def make(self):
         return scorers.make(self.name)
+
+
+class TestEuclideanMemory(ScorerContract):
+    too_few = 2
+
+    def make(self):
+        return scorers.make("knn", k=2, average=False, distance="euclidean", memory=0.5)
 
 
 class TestOneFromOutside(ScorerContract):
@@ -69,3 +80,35 @@ def test_an_unknown_name_is_refused():
 def test_settings_that_a_scorer_does_not_take_are_refused():
     with pytest.raises(InputError, match="takes no settings, and k was given"):
         scorers.make("gaussian", k=3)
+
+
+def test_a_specification_shows_what_differs_from_the_defaults():
+    assert ScorerSpec.of("knn").describe() == "knn"
+    assert ScorerSpec.of("knn", {"k": 5, "memory": 0.1}).describe() == "knn (k 5, memory 0.1)"
+    assert ScorerSpec.of("knn", {"k": 3}) == ScorerSpec.of("knn")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("kde", {"gamma_factor": 0}, "gamma_factor=0: must be a number above 0; try 10"),
+        ("kde", {"gamma_factor": float("nan")}, "gamma_factor=nan: must be a number above 0; try 10"),
+        ("kde", {"limit": 1}, "limit=1: must be a whole number of at least 2; try 4000"),
+        ("ocsvm", {"nu": 0}, "nu=0: must be a share in (0, 1]; try 0.5"),
+        ("ocsvm", {"nu": True}, "nu=True: must be a share in (0, 1]; try 0.5"),
+        ("ocsvm", {"gamma_factor": "scale"}, "gamma_factor='scale': must be a number above 0; try 10"),
+        ("ocsvm_linear", {"nu": 1.5}, "nu=1.5: must be a share in (0, 1]; try 0.5"),
+        ("ocsvm_linear", {"gamma_factor": 10}, "unexpected keyword argument 'gamma_factor'"),
+        ("knn", {"k": 0}, "k=0: must be a whole number of at least 1; try 3"),
+        ("knn", {"k": 1.5}, "k=1.5: must be a whole number of at least 1; try 3"),
+        ("knn", {"average": 1}, "average=1: must be True or False; try True"),
+        ("knn", {"distance": "l1"}, "distance='l1': must be cosine or euclidean; try 'cosine'"),
+        ("knn", {"memory": 0}, "memory=0: must be a share in (0, 1] or a number of rows; try 0.1 or 4000"),
+        ("knn", {"memory": 2.5}, "memory=2.5: must be a share in (0, 1] or a number of rows; try 0.1 or 4000"),
+        ("knn", {"k": 5, "memory": 4}, "memory=4: must be at least k=5; try 4000"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name, settings, said):
+    with pytest.raises(InputError) as refusal:
+        ScorerSpec.of(name, settings)
+    assert said in str(refusal.value)

@@ -28,6 +28,7 @@ CANDIDATES = [
     for a in (0.1, 0.2, 0.3)
 ]
 RECORDS = {candidate.id: OK for candidate in CANDIDATES}
+SAME_KIND = {candidate.id: candidate.kind_of_scores for candidate in CANDIDATES}
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +118,7 @@ def test_affected_images_have_the_p_value_of_the_others_and_are_recognised_by_th
     evidence_of, images = evidence(3), torch.rand(3, 1, 4, 4)
     a, b, c = (candidate.id for candidate in CANDIDATES)
     calibration = {i: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, i in enumerate((a, b, c))}
-    affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, evidence_of, calibration.get)
+    affected = affected_images((a, b), [(b, a), (b, c), (a, b)], images, evidence_of, calibration.get, SAME_KIND)
     scores = torch.stack(
         [evidence_of[i][0].test_scores / evidence_of[i][0].validation_scores.mean() for i in (b, c)]
     ).amax(0)
@@ -147,7 +148,7 @@ def test_identical_images_are_left_out_together_and_have_one_p_value():
     images = torch.rand(57, 1, 4, 4)[torch.tensor(copies)]
     calibration = {c.id: torch.rand(9, generator=torch.Generator().manual_seed(n)) for n, c in enumerate(CANDIDATES)}
     other = [(CANDIDATES[1].id,)] * 60
-    affected = affected_images((CANDIDATES[0].id,), other, images, same, calibration.get)
+    affected = affected_images((CANDIDATES[0].id,), other, images, same, calibration.get, SAME_KIND)
     assert len(affected) == 60
     assert len({(image.digest, image.p_value) for image in affected}) == len({image.digest for image in affected}) == 57
 

@@ -130,6 +130,30 @@ class TestSeeds:
         assert all_lost.seed[1] == 1
 
 
+class TestOneDraw:
+    """A kind may find more than one draw of its pseudo anomalies too costly."""
+
+    def test_it_has_no_spread(self, pool, ranked):
+        def of_draws(evidence):
+            return evidence.augmented.mean().item()
+
+        first, *others = pool
+        pool = {first: pool[first][:1], **{c: pool[c] for c in others}}
+        result = ranked(pool, resolve_decision(of_draws, 30).normal)
+        for name in ("dsv", "of_draws"):
+            assert math.isnan(result.spread[name][first.id])
+            assert (result.spread[name].drop(first.id) > 0).all()
+        assert (result.spread["rtm"] == 0).all()
+        assert (result.table.status == "ok").all()
+        assert ranked(pool, Rule.of("dsv")).table.dsv.notna().all()
+
+    def test_that_of_seeds_is_there_all_the_same(self, candidate, evidence, ranked):
+        pool = {candidate(0.1, seed): evidence(seed=seed)[:1] for seed in range(3)}
+        result = ranked(pool, Rule.of("dsv"))
+        values = [evaluate(draws[0], ["dsv"])["dsv"] for draws in pool.values()]
+        assert result.spread.dsv.iloc[0] == pytest.approx(np.std(values))
+
+
 def test_every_criterion_has_a_column_and_embedding_criteria_a_spread(pool, ranked):
     result = ranked(pool, Rule.of("rtm"))
     assert set(names()) <= set(result.table.columns)

@@ -499,7 +499,8 @@ def test_kinds_that_learn_against_nothing_are_shown_without_augmentations(tmp_pa
     assert len(table) == 2
     assert set(table.augmentation) == {"none"}
     assert set(table.status) == {"ok"}
-    assert "<title>Selection report: average_kind:Average</title>" in page
+    assert f"<title>Selection report: {table.detector[0]}</title>" in page
+    assert table.detector.str.fullmatch(r"average_kind:Average \(side [48]\)").all()
     assert section(page, "leaderboard").count('<span class="clip" title="none">none</span>') == len(table)
     assert "learns from normal images alone" in section(page, "samples")
     assert "<img" not in section(page, "samples")

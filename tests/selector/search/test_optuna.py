@@ -63,7 +63,7 @@ def worth(candidate):
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe"])
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", augmentations.names("images"))
 def test_proposals_lie_in_the_space_of_the_chosen_augmentation(kind, name):
     for proposal in proposed(sampled(kind, 18, names=(name, "cutout")), worth_anything):
         chosen = proposal.parameters["augmentation"]
@@ -76,7 +76,7 @@ def test_proposals_lie_in_the_space_of_the_chosen_augmentation(kind, name):
         assert all(key.startswith(f"{chosen}.") for key in fixed.distributions)
         for key, space in fixed.distributions.items():
             assert json_to_distribution(proposal.space[key]) == space
-            assert space.low <= proposal.parameters[key] <= space.high
+            assert space._contains(space.to_internal_repr(proposal.parameters[key]))
         candidate.training.make_augmentation().check((64, 64))
 
 
@@ -207,6 +207,13 @@ def test_scorers_of_one_name_are_all_chosen():
     labels = {p.parameters["scorer"]: p.candidates[0].scorer for p in proposed(Sampled("random", 20, plan, (0,)))}
     assert set(labels.values()) == set(plan.scorers)
     assert len(labels) == 2
+
+
+def test_a_kind_that_scores_by_itself_is_proposed_with_one_scorer():
+    plan = Plan.of(NAMES, {"deep_svdd": [{"score": "centre"}]}, ["gaussian", "knn"], get_preset("quick"))
+    proposals = proposed(Sampled("random", 8, plan, (0,)))
+    assert {proposal.parameters["scorer"] for proposal in proposals} == {"gaussian", "knn"}
+    assert {proposal.candidates[0].scorer.name for proposal in proposals} == {"gaussian"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import detectors
 from augmentations import InputError
 from detectors import Kind, Preset, ScorerSpec, get_preset
 from detectors.scorers import Gaussian
-from selector.zoo.plan import Plan
+from selector.zoo.plan import Plan, Request
 
 PRESET = Preset("small", 64, head=(64,), steps=200, batch=16)
 GRID = {"cutout": [{"area": (0.02, 0.1)}]}
@@ -45,6 +45,16 @@ class Filed(Average):
     """Has a setting that JSON can't hold."""
 
     Settings = FiledSettings
+
+
+class Demanding(Average):
+    """Needs larger images than the preset has."""
+
+    name = "demanding"
+
+    @classmethod
+    def needs(cls, settings):
+        return 100
 
 
 class Nameless(Kind):
@@ -190,9 +200,12 @@ def local_class():
         ({"kinds": {"classifier": [{"steps": 2.5}]}}, "steps=2.5: must be a whole number"),
         ({"kinds": {"classifier": [{"steps": True}]}}, "steps=True: must be a whole number"),
         ({"kinds": {"classifier": [{"learning_rate": None}]}}, "learning_rate=None: must be a number"),
-        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "must be a text"),
+        ({"kinds": {"classifier": [{"encoder": ["small"]}]}}, "is no encoder; give a name"),
         ({"kinds": {"classifier": [{"head": "wide"}]}}, "settings {'head': 'wide'} of detector 'classifier'"),
-        ({"kinds": {"classifier": [{"image_size": 16}]}}, "image_size=16: must be the 64 px at which the images"),
+        (
+            {"kinds": {"classifier": [{"image_size": 48}, {"image_size": 64}, {"image_size": 36}]}},
+            "image sizes 36, 48, 64 of detectors: have no common multiple near the 64 px",
+        ),
         ({"kinds": {"classifier": [{"__class__": 1}]}}, "setting of detector 'classifier' '__class__'"),
         ({"kinds": {Filed: [{"folder": Path("here")}]}}, "folder=.*is no JSON"),
         ({"kinds": [{"classifier": [{}]}]}, "must be a name or a class; write one mapping"),
@@ -222,6 +235,39 @@ def test_cells_that_no_image_of_the_size_can_hold_are_refused():
         planned(grids)
 
 
+class TestImageSize:
+    def plan(self, *kinds, **settings):
+        kinds = {kind: [settings.get(kind if isinstance(kind, str) else kind.name, {})] for kind in kinds}
+        return Plan.of(GRID, kinds, ("gaussian",), PRESET)
+
+    def test_of_kinds_that_need_the_same_it_is_the_preset_s(self):
+        plan = self.plan("classifier", "patch", "pixels")
+        assert plan.image_size == 64
+        assert [getattr(settings, "reduction", 1) for _, settings in plan.kinds] == [1, 1, 1]
+
+    def test_it_is_the_least_that_serves_all(self):
+        plan = self.plan("classifier", Demanding, "pixels")
+        assert plan.image_size == 128
+        classifier, demanding, pixels = (settings for _, settings in plan.kinds)
+        assert (classifier.image_size, classifier.reduction) == (64, 2)
+        assert demanding.image_size == pixels.image_size == 128
+
+    def test_of_one_demanding_kind_alone_it_is_what_it_needs(self):
+        assert self.plan(Demanding).image_size == 100
+
+    def test_kinds_of_two_sizes_are_reduced_from_a_common_multiple(self):
+        plan = self.plan("classifier", "patch", classifier={"image_size": 32})
+        assert plan.image_size == 64
+        assert [settings.reduction for _, settings in plan.kinds] == [2, 1]
+
+
+def test_a_kind_that_learns_against_images_refuses_augmentations_of_features():
+    with pytest.raises(InputError, match="'feature_noise': changes features, and detector 'classifier' learns against"):
+        planned(["feature_noise"])
+    with pytest.raises(InputError, match="choose another augmentation"):
+        detectors.Classifier(detectors.Classifier.settings_for(PRESET), augmentations.make("feature_noise"))
+
+
 @pytest.mark.parametrize(
     "choices",
     [{"cutout": [{None: 1}]}, {"cutout": [{"name": 1}]}, [(torch.zeros(2), np.zeros(2)), ([],)], torch.tensor(1.0)],
@@ -230,3 +276,16 @@ def test_cells_that_no_image_of_the_size_can_hold_are_refused():
 def test_choices_of_any_type_are_refused_in_words(choices):
     with pytest.raises(InputError):
         Plan.of(choices, ("classifier",), ("gaussian",), get_preset("quick"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [("rotation", "classifier"), ("autoencoder", "error"), ("deep_svdd", "centre"), ("discriminator", "logit")],
+)
+def test_a_kind_that_scores_by_itself_is_planned_with_one_scorer(kind, own):
+    """Any other scorer would give the same candidate again."""
+    kinds = {kind: [{"score": own}, {"score": "hidden" if kind == "discriminator" else "scorer"}]}
+    request = Request(GRID, kinds, ("gaussian", "knn", "kde"))
+    plan = Plan.joined([request, replace(request, scorers=("knn", "gaussian"))], PRESET)
+    found = [(c.training.settings.score == own, c.scorer.name) for c in plan.candidates(seed=0)]
+    assert sorted(found) == [(False, "gaussian"), (False, "kde"), (False, "knn"), (True, "gaussian")]

@@ -8,8 +8,10 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Kind, get_preset
+from detectors import Classifier, Kind, Preset, get_preset
+from detectors.frozen_levels import FrozenKind
 from detectors.scorers import Gaussian
+from detectors.shared_features import images_digest
 from detectors.training import TrainingDivergedError
 from selector.execution import Serial, WorkerDiedError
 from selector.execution.threads import one_thread
@@ -185,7 +187,11 @@ class TestEvidence:
         assert len(states) == DRAWS + 1
 
     def test_what_is_not_finite_is_refused(self, fitted, images, gather, monkeypatch):
-        monkeypatch.setattr(Classifier, "score", lambda self, images: torch.full((len(images),), torch.nan))
+        def broken(self, images):
+            embeddings = self.embed(images)
+            return embeddings, torch.full((len(images),), torch.nan)
+
+        monkeypatch.setattr(Classifier, "embed_and_score", broken)
         with pytest.raises(FloatingPointError, match="augmented_scores"):
             gather(fitted, images)
 
@@ -533,8 +539,50 @@ class TestFailuresOfTheMachine:
         assert zoo.unfinished() == []
 
 
+@pytest.mark.parametrize(("augmentation", "expected"), [("cutout", 1), ("feature_noise", DRAWS)])
+def test_augmented_images_pass_a_frozen_encoder_once_and_noise_on_features_as_often_as_wanted(
+    images, augmentation, expected, monkeypatch
+):
+    settings = {"encoder": "small", "steps": 2, "batch": 4, "pool": 8, "width": 8}
+    preset = Preset("small", 32, head=(8,), steps=2, batch=4)
+    (candidate, *_) = Plan.of([augmentation], {"discriminator": [settings]}, ("gaussian",), preset).candidates(0)
+    detector = candidate.make_detector("cpu").fit(images["train"])
+    evidence = gather_evidence(detector, images, candidate.training, {})
+    assert evidence["augmented"].shape[:2] == (expected, len(images["train"]))
+    assert evidence["augmented_scores"].shape == (len(images["validation"]),)
+
+
 def test_draws_are_named_streams():
     """The purpose decides the stream: as many as there are draws, and one for validation."""
     names = [*range(DRAWS), "validation"]
     streams = {torch.rand(4, generator=generator(0, "augmented", name)).numpy().tobytes() for name in names}
     assert len(streams) == DRAWS + 1
+
+
+class TestSharedFeatures:
+    """Of an encoder that stays as it was built, each image is computed once for the whole zoo."""
+
+    @pytest.fixture
+    def frozen(self):
+        settings = {"frozen": [{"score": "pooled"}, {"score": "locations"}]}
+        preset = Preset("small", 32, head=(8,), steps=2, batch=4)
+        return Plan.of(("cutout",), settings, ("gaussian",), preset).candidates(0)
+
+    def test_they_are_computed_once_and_change_nothing(self, store, frozen, images, monkeypatch):
+        counted = []
+        computed = FrozenKind._computed
+
+        def counting(self, whole):
+            counted.append(images_digest(whole))
+            return computed(self, whole)
+
+        monkeypatch.setattr(FrozenKind, "_computed", counting)
+        Zoo(store, frozen, CPU).train(Serial())
+        assert all(store.record(candidate.id)["status"] == "ok" for candidate in frozen)
+        assert len(set(counted)) == len(images) + len(store.families)
+        assert len(counted) == len(set(counted))
+        for candidate in frozen:
+            alone = candidate.make_detector("cpu").fit(images["train"])
+            assert torch.equal(store.evidence(candidate.id)[0].test_scores, alone.score(images["test"]))
+        store.forget_features()
+        assert not store.features.exists()

@@ -82,3 +82,14 @@ def test_a_detector_scores_all_families_but_its_own(normal):
     assert list(scores) == ["cutout", "rotation"]
     assert torch.equal(scores["rotation"], (1 - normal).mean((1, 2, 3)))
     assert list(anomaly_scores(Mean(), anomalies, None)) == list(anomalies)
+
+
+def test_augmentations_of_features_make_none_and_those_that_use_the_batch_take_from_all():
+    images = torch.zeros(4, 1, 32, 32)
+    images[2] = 1
+    makers = [augmentations.make(name) for name in ("feature_noise", "cutout")]
+    assert list(make_validation_anomalies(images, makers, 0)) == ["cutout"]
+    # One image to each of four turns: alone, a flat image would stay as it is.
+    perlin = [augmentations.make("perlin", jitter=0, opacity=opacity) for opacity in (0.7, 0.8, 0.9, 1.0)]
+    made = [make_validation_anomalies(images, perlin, seed)["perlin"] for seed in range(8)]
+    assert any((each[:2] != images[:2]).any() for each in made)

@@ -1,7 +1,4 @@
-"""Encoders: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w)."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Encoders that start from random weights: images (N,C,H,W) in [0,1] to spatial features (N,d,h,w)."""
 
 import torchvision
 from torch import Tensor, nn
@@ -95,40 +92,3 @@ def unpadded(channels: int, image_size: int) -> nn.Sequential:
     if deep:
         blocks.append(Residual(64, 64, 1, padded=False))
     return nn.Sequential(PadTo(UNPADDED_SEES_DEEP if deep else UNPADDED_SEES), *stem, *blocks)
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """What is known of an encoder before it is built.
-
-    build: (channels, side of the images in px) to the network. width: d. smallest: px a patch must have.
-    dense_strides: px between two locations of each of its ``stages``, if the features of a crop are a window of the
-    features of the whole image (crops then lie on multiples of the last); None where padding lets borders in.
-    """
-
-    build: Callable[[int, int], nn.Sequential]
-    width: int
-    smallest: int
-    dense_strides: tuple[int, ...] | None = None
-
-
-ENCODERS = {
-    "small": Encoder(small, width=64, smallest=8),
-    "resnet18": Encoder(resnet18, width=512, smallest=8),
-    "unpadded": Encoder(unpadded, width=64, smallest=UNPADDED_SEES, dense_strides=UNPADDED_STRIDES),
-}
-
-
-def stages(encoder: nn.Sequential, images: Tensor) -> list[Tensor]:
-    """The features (N,d,h,w) that each depth of an encoder makes: of its stem, of every block; the last are its own."""
-    depths, features = [], images
-    for layer in encoder:
-        features = layer(features)
-        if isinstance(layer, nn.ReLU | Residual | nn.Sequential):
-            depths.append(features)
-    return depths
-
-
-def pool(features: Tensor) -> Tensor:
-    """(N,d,h,w) spatial features to (N,d) embeddings: averaged over locations, L2-normalised."""
-    return nn.functional.normalize(features.mean((2, 3)), dim=1)
