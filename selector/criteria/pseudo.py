@@ -19,9 +19,13 @@ def pseudo_auc(evidence: Evidence) -> Tensor:
 
 
 def npd(evidence: Evidence) -> Tensor:
-    """(gap of the means)^2 / (2 (sum of the variances)). Source: Dai & Fan, AutoUAD, ICLR 2025."""
+    """(gap of the means)^2 / (2 (sum of the variances)), with the sign of the gap. Source: AutoUAD, as below.
+
+    Published without the sign, which would reward a candidate that scores pseudo anomalies below normal images.
+    """
     v, b = scores_of(evidence, NEEDS)
-    return (b.mean() - v.mean()).square() / (2 * (b.var(correction=0) + v.var(correction=0)))
+    gap = b.mean() - v.mean()
+    return gap * gap.abs() / (2 * (b.var(correction=0) + v.var(correction=0)))
 
 
 CRITERIA = (

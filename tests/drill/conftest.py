@@ -34,7 +34,7 @@ import torch.export
 import benchmarks
 import benchmarks.command
 import selector
-from benchmarks.suites.definitions import SUITES, DataSet, Suite
+from benchmarks.suites.definitions import SUITES, DataSet, Suite, classifiers
 from benchmarks.tasks.task import Task
 from detectors import PRESETS
 from selector import command
@@ -51,7 +51,7 @@ def load(name, root, image_size):
 
 
 benchmarks.LOADERS["drill"] = load
-zoo = {"cutout": [{"area": 0.05}, {"area": 0.2}]}
+zoo = classifiers({"cutout": [{"area": 0.05}, {"area": 0.2}]})
 data_sets = (DataSet(("drill",), "drill", image_size=32),)
 SUITES["drill"] = Suite("drill", "For tests.", data_sets, zoo, seeds=(0,), preset="tiny", ratios=(0.5,))
 CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}

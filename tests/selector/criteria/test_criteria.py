@@ -494,3 +494,14 @@ def test_one_auroc_serves_any_number_of_candidates():
     assert found.shape == (2, 3)
     for place in np.ndindex(2, 3):
         assert float(found[place]) == pytest.approx(auc(low[place], high[place]))
+
+
+def test_npd_does_not_reward_scores_that_are_upside_down():
+    """Pseudo anomalies far below normal images are as wrong as ones far above are right."""
+    normal, above = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([9.0, 10.0, 11.0])
+    right, wrong = (
+        criteria.evaluate(Evidence(validation_scores=scores, pseudo_scores=pseudo), ["npd"])["npd"]
+        for scores, pseudo in ((normal, above), (above, normal))
+    )
+    assert right == pytest.approx(81 / (2 * (2 / 3 + 2 / 3)))
+    assert wrong == pytest.approx(-right)
