@@ -40,7 +40,7 @@ class StoredZoo:
             score_is_distance.
         views: the tasks, with their labels.
         scores: by part (validation, augmented, pseudo, calibration, test), one row per image and one column per
-            candidate that was trained.
+            candidate that was trained; those of pseudo have their family as a level of the index.
         baselines: scores of the test images, one column per baseline.
         of_embeddings: values of the criteria of embeddings, by task, anomaly ratio, trial and candidate.
     """
@@ -63,14 +63,18 @@ class StoredZoo:
         Raises InputError where a file is damaged.
         """
         candidates = pd.DataFrame(json.loads((folder / "candidates.json").read_bytes())).set_index("id")
-        scores = read_table(folder / "scores.parquet").set_index(["part", "row"])
+        scores = read_table(folder / "scores.parquet")
+        if "family" not in scores:  # of zoos that were stored before it was written down
+            scores = scores.assign(family="")
+        scores = scores.set_index(["part", "family", "row"])
         trained = scores.columns.drop(list(BASELINES))
         by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
         views = tuple(View.of(rows) for _, rows in by_task)
         parts = {
             part: scores[trained].query("part == @part").droplevel("part") for part in (*PARTS, "calibration", "test")
         }
-        baselines = scores[list(BASELINES)].query("part == 'test'").droplevel("part")
+        parts = {part: table if part == "pseudo" else table.droplevel("family") for part, table in parts.items()}
+        baselines = scores[list(BASELINES)].query("part == 'test'").droplevel(["part", "family"])
         return cls(seed, candidates, views, parts, baselines, read_table(folder / "criteria.parquet"))
 
     def trusted(self) -> list[str]:

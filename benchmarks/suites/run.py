@@ -169,18 +169,23 @@ class ZooRun:
 
 
 def _scores(store: Store, trained: list[str]) -> pd.DataFrame:
-    """part, row, then one column per candidate and per baseline; baselines have scores of test images only."""
+    """part, family, row, then one column per candidate and per baseline; baselines have scores of test images only.
+
+    family: of validation anomalies, the augmentation that made them; "" elsewhere.
+    """
     columns: dict[str, pd.Series] = {}
     for candidate_id in trained:
         evidence = store.evidence(candidate_id)[0]
-        parts = {part: getattr(evidence, f"{part}_scores") for part in ("validation", "augmented", "pseudo", "test")}
-        parts["calibration"] = store.calibration(candidate_id)["scores"]
-        columns[candidate_id] = pd.concat(
-            {part: pd.Series(scores.numpy()) for part, scores in parts.items() if scores is not None}
-        )
+        whole = {part: getattr(evidence, f"{part}_scores") for part in ("validation", "augmented", "test")}
+        whole["calibration"] = store.calibration(candidate_id)["scores"]
+        parts = {(part, ""): scores for part, scores in whole.items() if scores is not None}
+        if evidence.pseudo_scores is not None:
+            blocks = evidence.pseudo_scores.chunk(len(evidence.pseudo_families))
+            parts |= {("pseudo", f): scores for f, scores in zip(evidence.pseudo_families, blocks, strict=True)}
+        columns[candidate_id] = pd.concat({key: pd.Series(scores.numpy()) for key, scores in parts.items()})
     for name in BASELINES:
-        columns[name] = pd.concat({"test": read_table(_values_file(store, name)).score})
-    return pd.DataFrame(columns).rename_axis(["part", "row"]).reset_index()
+        columns[name] = pd.concat({("test", ""): read_table(_values_file(store, name)).score})
+    return pd.DataFrame(columns).rename_axis(["part", "family", "row"]).reset_index()
 
 
 def run(
@@ -302,9 +307,12 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
     name, description = frozen.pop("name"), frozen.pop("description")
     if (out / "settings.json").is_file():
         before = load_settings(out)["frozen"]
-        if before != frozen:
+        grown = [data_set for data_set in frozen["data_sets"] if data_set not in before["data_sets"]]
+        if before | {"data_sets": [*before["data_sets"], *grown]} != frozen:
             differ = ", ".join(sorted(key for key in frozen if before.get(key) != frozen[key]))
             raise InputError(str(out), f"has a run with other settings ({differ})", "choose another folder")
+        if grown:  # the zoos of one data set do not depend on those of another
+            update_settings(out, lambda settings: {"frozen": frozen})
         return
     if out.exists() and any(path.name[0] != "." for path in out.iterdir()):
         raise InputError(str(out), "has other files", "choose a new or an empty folder")

@@ -34,6 +34,8 @@ class Evidence:
         pseudo_scores: (b,) scores of pseudo anomalies made by other augmentations than the candidate's.
         score_is_distance: scores are positive and distance-like, so that their logarithm makes sense; None infers it
             from whether every score is positive.
+        pseudo_families: of ``pseudo_scores``, which lie in blocks of one for each validation image, the augmentation
+            family of each block.
 
     Raises:
         InputError: a wrong shape, embeddings of different width, or an empty set.
@@ -48,6 +50,7 @@ class Evidence:
     test_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
     pseudo_scores: Tensor | None = field(default=None, metadata=OF_SCORES)
     score_is_distance: bool | None = None
+    pseudo_families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         width = None

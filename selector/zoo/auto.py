@@ -24,32 +24,36 @@ CLASSIFIED: Grids = {
     "cutdiff": [{"area": (0.005, 0.02)}],
     "rotation": [{"angle": (90, 270), "step": 90}],
 }
-IN_PATCHES: Grids = {"cutpaste": [{}], "cutdiff": [{}]}
+IN_PATCHES: Grids = {"cutpaste": [{}]}
+# What shows over a whole image, too: a fault of the spacing, the orientation or the sharpness is no local one.
 ON_FEATURES: Grids = {
     "cutpaste": [{"area": (0.02, 0.05)}, {"area": (0.05, 0.15)}],
     "cutpaste_scar": [{}],
     "cutavg": [{"area": (0.02, 0.05)}, {"area": (0.05, 0.15)}],
-    "cutdiff": [{"area": (0.005, 0.02)}, {"area": (0.02, 0.05)}, {"area": (0.05, 0.15)}],
+    "cutdiff": [{"area": (0.005, 0.02)}, {"area": (0.05, 0.15)}],
     "nsa": [{}],
     "perlin": [{}],
     "warp": [{}],
-    "rotation": [{"angle": (90, 270), "step": 90}],
-    "feature_noise": [{"sigma": 0.5}, {"sigma": 2.0}],
+    "rotation": [{"angle": (10, 45), "step": 0}, {"angle": (90, 270), "step": 90}],
+    "crop": [{"area": (0.5, 0.75)}],
+    "blur": [{}],
+    "feature_noise": [{"sigma": 0.5}, {"sigma": 1.0}, {"sigma": 2.0}],
+    "masked_feature_noise": [{"sigma": 0.5}, {"sigma": 2.0}],
 }
 FROZEN = [{"score": "pooled"}, *({"score": "locations", "neighbourhood": side} for side in (1, 3))]
-NEAREST = [{"score": "locations", "neighbourhood": 3}]
+NEAREST = [{"score": "pooled"}, {"score": "locations", "neighbourhood": 3}]
 MEMORY = [{"memory": 3000}]  # locations that nearest neighbours are searched among
 
 WITH_WEIGHTS: tuple[Request, ...] = (
     Request(CLASSIFIED, ("classifier",), SCORERS),
     Request(IN_PATCHES, ("patch",), SCORERS),
     Request(ON_FEATURES, ("discriminator",), SCORERS),
-    Request(CLASSIFIED, {"frozen": FROZEN, "pixels": [{}]}, SCORERS),
+    Request(CLASSIFIED, {"rotation": [{}], "frozen": FROZEN, "pixels": [{}]}, SCORERS),
     Request(CLASSIFIED, {"frozen": NEAREST}, {"knn": MEMORY}),
 )
 WITHOUT_WEIGHTS: tuple[Request, ...] = (
     Request({**CLASSIFIED, "cutout": [{"area": (0.005, 0.02)}]}, ("classifier",), SCORERS),
-    Request({**IN_PATCHES, "cutavg": [{}], "nsa": [{}], "perlin": [{}]}, ("patch",), SCORERS),
+    Request({**IN_PATCHES, "cutdiff": [{}], "cutavg": [{}], "nsa": [{}], "perlin": [{}]}, ("patch",), SCORERS),
     Request(CLASSIFIED, ("rotation", "pixels"), SCORERS),
     Request(CLASSIFIED, {"frozen": FROZEN[:2]}, SCORERS),
 )

@@ -299,14 +299,14 @@ class Store:
     def evidence(self, candidate_id: str) -> list[Evidence]:
         """The candidate's evidence, one for each draw of its augmented images; one where it has none."""
         tensors, settings = self._read(candidate_id, "evidence")
-        ordered = [f"{PSEUDO_SCORES}{family}" for family in (*self.families, RESAMPLED)]
-        pseudo = [tensors.pop(name) for name in ordered if name in tensors]
-        if pseudo:
-            tensors["pseudo_scores"] = torch.cat(pseudo)
+        families = tuple(f for f in (*self.families, RESAMPLED) if f"{PSEUDO_SCORES}{f}" in tensors)
+        if families:
+            tensors["pseudo_scores"] = torch.cat([tensors.pop(f"{PSEUDO_SCORES}{family}") for family in families])
         draws = list(tensors.pop("augmented", ()))
         augmented = draws[0] if draws else None
         try:
-            evidence = Evidence(**tensors, augmented=augmented, score_is_distance=settings["score_is_distance"])
+            is_distance = settings["score_is_distance"]
+            evidence = Evidence(**tensors, augmented=augmented, score_is_distance=is_distance, pseudo_families=families)
         except (KeyError, TypeError) as error:
             raise InputError(f"evidence of {candidate_id}", f"is corrupt: {error}", self._redo(candidate_id)) from error
         return [evidence, *(evidence.with_augmented(draw) for draw in draws[1:])]

@@ -88,7 +88,7 @@ def test_settings_name_every_task(done):
 def test_candidates_have_the_auroc_of_their_scores(done):
     table = pd.read_csv(done / "candidates.csv").set_index(["task", "seed", "candidate"])
     folder = done / "zoos" / "kinds-1"
-    scores = read_table(folder / "scores.parquet").set_index(["part", "row"]).loc["test"]
+    scores = read_table(folder / "scores.parquet").set_index(["part", "family", "row"]).loc["test"]
     views = read_table(folder / "views.parquet")
     for task, view in views.groupby("task"):
         for candidate in scores:
@@ -180,6 +180,28 @@ def test_nothing_trained_is_a_row_too(tiny_suite, tmp_path, monkeypatch):
     whole_run(tiny_suite, tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "leaderboard.csv", keep_default_na=False).set_index("criterion")
     assert rows.loc["default"].reason.str.contains("no candidate").all()
+
+
+def test_a_suite_that_gained_a_data_set_trains_that_one_alone(tiny_suite, tmp_path):
+    first, second = tiny_suite.data_sets
+    smaller = replace(tiny_suite, data_sets=(first,), seeds=(0,))
+    assert whole_run(smaller, tmp_path) == [("plain", 0)]
+    before = (tmp_path / "zoos" / "plain-0" / "scores.parquet").read_bytes()
+    assert whole_run(replace(smaller, data_sets=(first, second)), tmp_path) == [("kinds", 0)]
+    assert (tmp_path / "zoos" / "plain-0" / "scores.parquet").read_bytes() == before
+    assert [zoo.data_set for zoo in stored_zoos(tmp_path)] == ["plain", "kinds"]
+    with pytest.raises(InputError, match=r"other settings \(data_sets\)"):  # a run does not lose one
+        next(run(smaller, tmp_path, {}, jobs=1, device="cpu"))
+
+
+def test_scores_of_validation_anomalies_are_stored_by_the_family_that_made_them(done, tiny_suite):
+    zoo = StoredZoo.read(done / "zoos" / "kinds-1", 1)
+    n = zoo.scores["validation"].notna().sum()
+    by_family = zoo.scores["pseudo"].notna().groupby(level="family").sum()
+    for candidate in zoo.trained:
+        own = zoo.candidates.augmentation[candidate]
+        assert (by_family[candidate].drop(own) == n[candidate]).all()
+        assert by_family[candidate][own] == 0
 
 
 def test_a_folder_of_another_suite_or_of_other_files_is_refused(done, tiny_suite, tmp_path):
