@@ -1,7 +1,5 @@
 """The loop in which a head on frozen features learns to distinguish normal from changed ones."""
 
-import math
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -10,22 +8,25 @@ from torch import Tensor, nn
 from augmentations import Augmentation
 from augmentations.randomness import generator
 from detectors.base import Progress
-from detectors.training import PROGRESS_REPORTS, TrainingDivergedError
+from detectors.training import Schedule, adam, optimize
 
 
-class HeadSchedule(Protocol):
-    """What of a kind's settings this loop reads."""
+class HeadSchedule(Schedule, Protocol):
+    """What of a kind's settings the training of a head reads."""
 
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
     @property
     def noise(self) -> float: ...
+
+
+class Logits(nn.Module):
+    """A head and its last layer as one model: features to the logits of classes, those last."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head.logits(self.head(features))  # type: ignore[operator]
 
 
 def train_head(
@@ -37,7 +38,7 @@ def train_head(
     seed: int,
     on_progress: Progress | None = None,
 ) -> Tensor:
-    """Train a head in place, by Adam.
+    """Train a head in place, by Adam at one learning rate, in float32.
 
     Every random number is drawn on the CPU, so that all devices see one stream.
 
@@ -55,36 +56,34 @@ def train_head(
         TrainingDivergedError: when the loss, or a weight at the end, is not finite.
     """
     device = normal.device
-    optimizer = torch.optim.Adam(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     source = generator(seed, "train", "head")
-    losses = torch.zeros(settings.steps, device=device)
-    reports = min(PROGRESS_REPORTS, settings.steps)
-    head.train()
-    for start, stop in pairwise([settings.steps * i // reports for i in range(reports + 1)]):
-        for step in range(start, stop):
-            clean = _some(normal, settings.batch, source)
-            if isinstance(changed, Augmentation):
-                features, labels = _changed_locations(clean, changed, source)
-            else:
-                features = torch.cat([clean, *(_some(each, settings.batch, source) for each in changed)])
-                labels = torch.arange(1 + len(changed), device=device).repeat_interleave(settings.batch)
-                if settings.noise:
-                    noise = torch.randn(features.shape, generator=source).to(device)
-                    features = features.add_(noise, alpha=settings.noise)
-            logits = head.logits(head(features))  # type: ignore[operator]
-            loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses[step] = loss.detach()
-        latest = losses[start:stop].mean().item()
-        if not math.isfinite(latest):
-            raise _diverged(f"the loss was {latest} between steps {start} and {stop}", settings)
-        if on_progress is not None:
-            on_progress(stop, latest)
-    if not all(torch.stack([value.isfinite().all() for value in head.state_dict().values()]).tolist()):
-        raise _diverged("a weight is not finite after the last step", settings)
-    return losses.cpu()
+
+    def batch_of(step: int) -> tuple[Tensor, Tensor]:
+        clean = _some(normal, settings.batch, source)
+        if isinstance(changed, Augmentation):
+            return _changed_locations(clean, changed, source)
+        features = torch.cat([clean, *(_some(each, settings.batch, source) for each in changed)])
+        labels = torch.arange(1 + len(changed), device=device).repeat_interleave(settings.batch)
+        if settings.noise:
+            noise = torch.randn(features.shape, generator=source).to(device)
+            features = features.add_(noise, alpha=settings.noise)
+        return features, labels
+
+    def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+    model = Logits(head)
+    return optimize(
+        model,
+        batch_of,
+        loss_of,
+        settings,
+        device=device,
+        optimizer=adam(model, settings),
+        decays=False,
+        in_bf16=False,
+        on_progress=on_progress,
+    )
 
 
 def _some(features: Tensor, n: int, source: torch.Generator) -> Tensor:
@@ -98,7 +97,3 @@ def _changed_locations(clean: Tensor, augmentation: Augmentation, source: torch.
         changed = augmentation.apply(clean, {name: value.to(clean.device) for name, value in drawn.items()})
     labels = (changed != clean).any(1).long()
     return torch.cat([clean, changed]), torch.cat([torch.zeros_like(labels), labels])
-
-
-def _diverged(how: str, settings: HeadSchedule) -> TrainingDivergedError:
-    return TrainingDivergedError(f"{how}; try a learning_rate below {settings.learning_rate:g}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -72,9 +73,11 @@ def optimize(
     *,
     device: torch.device,
     optimizer: torch.optim.Optimizer,
+    decays: bool = True,
+    in_bf16: bool = True,
     on_progress: Progress | None = None,
 ) -> Tensor:
-    """Train a model in place: the steps that every kind shares. One cosine to 0.
+    """Train a model in place: the steps that every kind shares.
 
     Args:
         model: on the device; every step sees one batch, in one pass.
@@ -84,13 +87,15 @@ def optimize(
         settings: the schedule.
         device: of the model and the batches.
         optimizer: of the model's parameters.
+        decays: the learning rate follows one cosine to 0; else it stays.
+        in_bf16: the model's passes are in bf16 where the device is faster so; else in float32.
         on_progress: called with the step and its loss now and then.
     Returns:
         The loss of every step (steps,), on the CPU.
     Raises:
         TrainingDivergedError: when the loss, or a weight at the end, is not finite.
     """
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps) if decays else None
     losses = torch.zeros(settings.steps, device=device)
     reports = min(PROGRESS_REPORTS, settings.steps)
     marks = [settings.steps * i // reports for i in range(reports + 1)]
@@ -99,13 +104,14 @@ def optimize(
     for start, stop in pairwise(marks):
         for step in range(start, stop):
             batch, target = batch_of(step)
-            with autocast(device):
+            with autocast(device) if in_bf16 else nullcontext():
                 outputs = model(batch)
             loss = loss_of(outputs.float(), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            cosine.step()
+            if cosine is not None:
+                cosine.step()
             losses[step] = loss.detach()
         latest = losses[start:stop].mean().item()
         if not math.isfinite(latest):
