@@ -16,7 +16,7 @@ any scores are exchangeable then.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -129,7 +129,7 @@ class Scores:
 
 
 def _value(criterion: criteria.Criterion, distance: bool, validation: Tensor, pseudo: Tensor, test: Tensor) -> Tensor:
-    scores = {"validation_scores": validation, "pseudo_scores": pseudo, "test_scores": test}
+    scores: dict[str, Any] = {"validation_scores": validation, "pseudo_scores": pseudo, "test_scores": test}
     return criterion.compute(Evidence(**scores, score_is_distance=distance))
 
 

@@ -108,7 +108,8 @@ def selections_without_fold(
     if not decision.required_fields <= set(SCORES):
         return []
     # One after another, and without their embeddings, so that those of one alone are in memory.
-    scores = {i: replace(draws[0], **dict.fromkeys(EMBEDDINGS)) for i, draws in evidence.items()}
+    no_embeddings: dict[str, Any] = dict.fromkeys(EMBEDDINGS)
+    scores = {i: replace(draws[0], **no_embeddings) for i, draws in evidence.items()}
     compared = comparable_scores(([e] for i, e in scores.items() if tested is None or i in tested), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     numbers: dict[Hashable, int] = {}

@@ -1,6 +1,7 @@
 """What every criterion must do, whatever it measures."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,7 +182,7 @@ class CriterionContract(ValueContract):
     def test_it_runs_on_a_gpu_without_waiting_for_it(self, subject: Criterion) -> None:
         # Fake tensors refuse whatever needs a value on the host: .item(), branches, boolean masks.
         with FakeTensorMode():
-            inputs = {name: torch.empty(value.shape, device="cuda") for name, value in arrays().items()}
+            inputs: dict[str, Any] = {n: torch.empty(value.shape, device="cuda") for n, value in arrays().items()}
             value = subject(Evidence(**inputs, score_is_distance=True))
             assert value.shape == ()
             assert value.device.type == "cuda"

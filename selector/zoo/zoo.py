@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,7 +176,7 @@ class Zoo:
         ensemble = self.ensemble(members)
         assert isinstance(ensemble, Ensemble)
         by_split = {name: [getattr(item, name) for item in evidence] for name in ("validation_scores", "test_scores")}
-        normalized = {
+        normalized: dict[str, Any] = {
             name: combine_normalized(scores, ensemble.normalizations, ensemble.combine)
             for name, scores in by_split.items()
             if scores[0] is not None

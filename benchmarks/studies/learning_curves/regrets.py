@@ -66,7 +66,7 @@ def batched(
             scores = torch.stack([getattr(evidence[place], name) for place in places])
             fields[name] = scores[:, torch.stack([rows.get(name, torch.arange(size)) for rows in drawn])]
 
-        def values(scores: dict[str, Tensor], is_distance: bool = is_distance) -> dict[str, Tensor]:
+        def values(scores: dict[str, Any], is_distance: bool = is_distance) -> dict[str, Tensor]:
             drawn_evidence = Evidence(**scores, score_is_distance=is_distance)
             return {name: function(drawn_evidence) for name, function in functions.items()}
 
