@@ -232,7 +232,9 @@ def run(
         for seed in wanted:
             zoo_run = _prepare(plan, of_size, out, data_set, tasks, seed, place)
             runs[zoo_run.zoo.store.root] = zoo_run
-    pending = {root: zoo_run.steps(suite.ratios) for root, zoo_run in runs.items()}
+    # Seed by seed, so that a run that is stopped has all data sets of its first seeds.
+    in_order = sorted(runs.items(), key=lambda of_root: suite.seeds.index(of_root[1].seed))
+    pending = {root: zoo_run.steps(suite.ratios) for root, zoo_run in in_order}
     unfinished = {root: len(steps) for root, steps in pending.items()}
     for root in [root for root, steps in pending.items() if not steps]:
         runs[root].collect()

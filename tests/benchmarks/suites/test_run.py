@@ -40,7 +40,7 @@ def whole_run(suite, out):
 @pytest.fixture(scope="module")
 def done(tiny_suite, tmp_path_factory):
     out = tmp_path_factory.mktemp("suites") / "tiny"
-    assert whole_run(tiny_suite, out) == [(name, seed) for name in ("plain", "kinds") for seed in (0, 1)]
+    assert whole_run(tiny_suite, out) == [(name, seed) for seed in (0, 1) for name in ("plain", "kinds")]
     return out
 
 
