@@ -204,6 +204,12 @@ class Discriminator(FrozenKind):
         return settings.score == HIDDEN
 
     @property
+    def depth(self) -> int | None:
+        """As far as the head looks, once that was chosen."""
+        used = getattr(self, "used", None)
+        return None if used is None or min(used) < 0 else 1 + max(used)
+
+    @property
     def changes_features(self) -> bool:
         """Whether the augmentation changes features, and not images."""
         return self.augmentation.space == FEATURES
@@ -282,7 +288,9 @@ class Discriminator(FrozenKind):
         features = []
         for which in order[: max(2, LOCATION_VALUES // values)].split(self._at_once(images)):
             augmented = part(as_float(images[which]), source)
-            features.append(torch.cat([module.standardised(levels) for levels in self._computed(augmented)]))
+            features.append(
+                torch.cat([module.standardised(levels) for levels in self._computed(augmented, self.depth)])
+            )
         return torch.cat(features)
 
     def _at_once(self, images: Tensor) -> int:

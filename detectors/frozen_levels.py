@@ -61,10 +61,15 @@ class FrozenKind(Kind):
     def levels(self, images: Images) -> Iterator[Levels]:
         """The encoder's levels of images, in batches of bounded size, shared where ``shared`` has them."""
         whole = as_images(images)
-        if self.shared is None:
-            return self._computed(whole)
+        if self.shared is None or not self.shared.keeps(whole):
+            return self._computed(whole, self.depth)
         self.require_channels(whole)
         return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
+
+    @property
+    def depth(self) -> int | None:
+        """How many of the encoder's levels are looked at, fine to coarse, where that is known; None: all."""
+        return None
 
     def make_scorer(self, *, per_location: bool = False) -> Scorer:
         scorer = super().make_scorer(per_location=per_location)
@@ -140,10 +145,10 @@ class FrozenKind(Kind):
             yield features
 
     @torch.no_grad()
-    def _computed(self, images: Tensor) -> Iterator[Levels]:
+    def _computed(self, images: Tensor, depth: int | None = None) -> Iterator[Levels]:
         for batch in self.batches(images):
             with deterministic(self.device):
-                computed = contiguous_levels(self.encoder, batch)
+                computed = contiguous_levels(self.encoder, batch, depth)
             yield computed
 
 
@@ -158,9 +163,9 @@ def best_encoder(preset: Preset) -> str | EncoderSpec:
     return EncoderSpec.canonical({"name": LITE0, "input_size": size})
 
 
-def contiguous_levels(encoder: nn.Module, images: Tensor) -> Levels:
+def contiguous_levels(encoder: nn.Module, images: Tensor, most: int | None = None) -> Levels:
     """The levels (N,d,h,w) of an encoder, fine to coarse, in one memory format: sums over them depend on it."""
-    return [level.contiguous() for level in levels(encoder, images)]
+    return [level.contiguous() for level in levels(encoder, images, most)]
 
 
 def chosen(levels: Levels, which: tuple[int, ...]) -> Levels:

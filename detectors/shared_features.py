@@ -19,9 +19,9 @@ LEVEL, SIZES = "level_{}.npy", "batches.npy"  # SIZES: (levels, batches) images 
 class SharedFeatures:
     """The levels that frozen encoders make of known images, as memory-mapped .npy files of float32.
 
-    ``keep`` says of which images features are worth keeping; those of other images are computed and forgotten. Each
-    set of images has a folder of its own under each encoder, one file per level, which appears as a whole or not at
-    all. Any number of processes may share the folder. Beyond ``limit_bytes`` features are computed each time.
+    ``keep`` says of which images features are worth keeping. Each set of images has a folder of its own under each
+    encoder, one file per level, which appears as a whole or not at all. Any number of processes may share the folder.
+    Beyond ``limit_bytes`` features are computed each time.
     """
 
     def __init__(self, folder: str | Path, limit_bytes: int) -> None:
@@ -32,6 +32,10 @@ class SharedFeatures:
     def keep(self, images: Tensor) -> None:
         """Keep the features of these images (N,C,H,W), whichever encoder computes them."""
         self._kept.add(images_digest(images))
+
+    def keeps(self, images: Tensor) -> bool:
+        """Whether the features of these images are worth keeping."""
+        return images_digest(images) in self._kept
 
     def levels(
         self, encoder: nn.Module, images: Tensor, compute: Callable[[], Iterator[Levels]], device: torch.device
@@ -47,8 +51,6 @@ class SharedFeatures:
             The batches that ``compute`` gives, bit for bit.
         """
         digest = images_digest(images)
-        if digest not in self._kept:
-            return compute()
         path = self.folder / self._encoder_digest(encoder, device) / digest
         arrays = self._open(path) or self._fill(path, len(images), compute)
         return compute() if arrays is None else _batches(arrays, device)

@@ -114,6 +114,23 @@ def _traced(network: nn.Module, layers: Sequence[str]) -> fx.GraphModule:
     return module
 
 
+def first_outputs(network: nn.Module, most: int) -> nn.Module:
+    """The same network, sharing its weights, as far as the first ``most`` of its outputs need it.
+
+    A network that could not be traced runs whole.
+    """
+    if not isinstance(network, fx.GraphModule):
+        return network
+    graph = fx.Graph()
+    outputs = graph.graph_copy(network.graph, val_map={})
+    assert isinstance(outputs, tuple)
+    graph.output(outputs[:most])
+    module = fx.GraphModule(network, graph)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
 def _outermost(network: nn.Module) -> list[str]:
     return [path for path, _ in network.named_modules() if path and path.count(".") < OUTERMOST]
 

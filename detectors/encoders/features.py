@@ -5,24 +5,31 @@ from torch import Tensor, nn
 from detectors.encoders.networks import Residual
 
 
-def stages(encoder: nn.Sequential, images: Tensor) -> list[Tensor]:
-    """The features (N,d,h,w) that each depth of an encoder makes: of its stem, of every block; the last are its own."""
-    depths, features = [], images
+def stages(encoder: nn.Sequential, images: Tensor, most: int | None = None) -> list[Tensor]:
+    """The features (N,d,h,w) that each depth of an encoder makes: of its stem, of every block; the last are its own.
+
+    most: of the first so many alone, without computing the others.
+    """
+    depths: list[Tensor] = []
+    features = images
     for layer in encoder:
+        if len(depths) == most:
+            break
         features = layer(features)
         if isinstance(layer, nn.ReLU | Residual | nn.Sequential):
             depths.append(features)
     return depths
 
 
-def levels(encoder: nn.Module, images: Tensor) -> list[Tensor]:
+def levels(encoder: nn.Module, images: Tensor, most: int | None = None) -> list[Tensor]:
     """The features (N,d,h,w) of an encoder at the depths that it offers, fine to coarse.
 
     Those that its specification chose where its weights are pretrained, and the ``stages`` of one built from layers.
+    most: the first so many alone, without computing what only the others need.
     """
     if isinstance(encoder, nn.Sequential):
-        return stages(encoder, images)
-    return encoder.levels(images)  # type: ignore[operator]
+        return stages(encoder, images, most)
+    return encoder.levels(images, most)  # type: ignore[operator]
 
 
 def pool(features: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detectors.encoders.capture import first_outputs
+
 
 class PretrainedEncoder(nn.Module):
     """A network and what its weights expect of images: how many channels, how large, how normalised.
@@ -43,15 +45,22 @@ class PretrainedEncoder(nn.Module):
         super().__init__()
         self.network, self.channels, self.input_size, self.keeps_norms = network, channels, input_size, keeps_norms
         self.layers, self.statistics = tuple(layers), (tuple(mean), tuple(std))
+        self._shallow: dict[int, nn.Module] = {}  # no submodules: they share the network's
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         if keeps_norms:
             for norm in self._norms():
                 norm.requires_grad_(False)
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """The features (N,d,h,w) at each of the chosen layers."""
-        return list(self.network(self.prepared(images)))
+    def levels(self, images: Tensor, most: int | None = None) -> list[Tensor]:
+        """The features (N,d,h,w) at each of the chosen layers, or at the first ``most`` of them."""
+        network = self.network if most is None else self._shallower(most)
+        return list(network(self.prepared(images)))[:most]
+
+    def _shallower(self, most: int) -> nn.Module:
+        if most not in self._shallow:
+            self._shallow[most] = first_outputs(self.network, most)
+        return self._shallow[most]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.levels(images)[-1]

@@ -109,7 +109,9 @@ def test_augmented_images_go_through_the_encoder_once_per_training(monkeypatch):
     seen = []
     computed = Discriminator._computed
     monkeypatch.setattr(
-        Discriminator, "_computed", lambda self, images: seen.append(len(images)) or computed(self, images)
+        Discriminator,
+        "_computed",
+        lambda self, images, *depth: seen.append(len(images)) or computed(self, images, *depth),
     )
     discriminator(steps=50, pool=40).train(stripes(24))
     assert sum(seen) == 24 + 40

@@ -114,3 +114,18 @@ def test_features_do_not_change_with_export(encoder, channels):
 def test_gray_images_are_those_of_three_equal_channels(encoder):
     gray = images(2, channels=1)
     torch.testing.assert_close(encoder(gray), encoder(gray.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_first_levels_alone_are_the_same_bits_and_need_less_of_the_network():
+    encoder = EncoderSpec.of({"name": "lite0", "input_size": 64}).build(1, 64).eval()
+    calls = []
+    encoder.network.get_submodule("blocks.6").register_forward_hook(lambda *_: calls.append(1))
+    one = images(2, channels=1)
+    for few, all_of_it in zip(encoder.levels(one, 2), encoder.levels(one)[:2], strict=True):
+        assert torch.equal(few, all_of_it)
+    before = len(calls)
+    encoder.levels(one, 2)
+    assert len(calls) == before
+    assert set(encoder.state_dict()) == set(
+        EncoderSpec.of({"name": "lite0", "input_size": 64}).build(1, 64).state_dict()
+    )
