@@ -38,7 +38,7 @@ def load(name: str, root: str | Path | None, image_size: int) -> Task:
     if root is not None:
         raise InputError(f"root={str(root)!r}", f"{name} comes with the package scikit-image", "leave root out")
     photo = name.removesuffix(SHIFTED)
-    tiles = cut(_pixels(PHOTOS[photo]), LARGE_TILE if photo == "hubble" else TILE)
+    tiles = cut(pixels_of(PHOTOS[photo]), LARGE_TILE if photo == "hubble" else TILE)
     pixels = reader.read_images(tiles, image_size=image_size, role=name).pixels
     n_train = round(TRAIN_SHARE * len(pixels))
     order = torch.randperm(len(pixels), generator=generator(SPLIT_SEED, "benchmarks", name))
@@ -60,7 +60,8 @@ def cut(photo: np.ndarray, side: int) -> Tensor:
     return whole.unflatten(1, (rows, side)).unflatten(3, (columns, side)).permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
-def _pixels(file: str) -> np.ndarray:
+def pixels_of(file: str) -> np.ndarray:
+    """A photo of scikit-image, (H,W) or (H,W,3) uint8. Raises InputError when the package is not installed."""
     try:
         import skimage
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from augmentations.errors import unknown_name
-from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos
+from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos, shapes, textures, woven
 from benchmarks.tasks.task import Loader, Task
 
 # Called with the full name; a key that ends in a dash serves every name that starts with it.
@@ -11,6 +11,9 @@ LOADERS: dict[str, Loader] = {
     **elpv.LOADERS,
     **generated.LOADERS,
     **photos.LOADERS,
+    **textures.LOADERS,
+    **shapes.LOADERS,
+    **woven.LOADERS,
     **idx.LOADERS,
     **defects.LOADERS,
     **classes.LOADERS,

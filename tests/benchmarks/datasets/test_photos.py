@@ -26,7 +26,7 @@ def brick():
 
 
 def test_every_tile_is_used_once(brick):
-    tiles = photos.cut(photos._pixels("brick.png"), photos.TILE).float() / 255
+    tiles = photos.cut(photos.pixels_of("brick.png"), photos.TILE).float() / 255
     normal = torch.cat([brick.train, brick.test[brick.labels == 0]])
     assert len(brick.train) == round(photos.TRAIN_SHARE * len(tiles))
     found = [(tile == normal).flatten(1).all(1).sum().item() for tile in tiles]
@@ -37,7 +37,7 @@ def test_every_tile_is_used_once(brick):
 
 def test_of_a_shifted_photo_the_top_is_trained_on_and_the_bottom_tested():
     task = benchmarks.load("grass-shifted", image_size=32)
-    tiles = photos.cut(photos._pixels("grass.png"), photos.TILE).float() / 255
+    tiles = photos.cut(photos.pixels_of("grass.png"), photos.TILE).float() / 255
     n = len(task.train)
 
     def all_found(images, among):
