@@ -58,9 +58,7 @@ def load_digits(name: str, root: str | Path | None, image_size: int) -> Task:
     own = own[torch.randperm(len(own), generator=generator(SPLIT_SEED, "benchmarks", name))]
     train, held_out = own.tensor_split([round(TRAIN_SHARE * len(own))])
     anomalies = {f"{k}": _placed(name, f"{k}", of_digit[k]) for k in range(10) if k != normal}
-    return assemble(
-        name, image_size, _placed(name, "train", train), _placed(name, "normal", held_out), anomalies
-    )
+    return assemble(name, image_size, _placed(name, "train", train), _placed(name, "normal", held_out), anomalies)
 
 
 def load_letters(name: str, root: str | Path | None, image_size: int) -> Task:

@@ -24,6 +24,7 @@ SUFFIX = "-texture"
 N_TRAIN, N_TEST = 300, 150  # images; normal ones, and as many of each kind of anomaly
 ZOOM = (0.95, 1.05)  # of the texture's own zoom
 TURN = (-4.0, 4.0)  # degrees
+REACH = 2  # px around it, that bicubic interpolation reads
 AZIMUTH, ALTITUDE = 315, 45  # degrees, of the lamp of the relief
 EXAGGERATION = 0.05  # of heights
 
@@ -88,7 +89,8 @@ def _seen(
     zoom = texture.zoom * fault.zoom * uniform(*ZOOM, n, source)
     turn = fault.turn + uniform(*TURN, n, source)
     # So far from the middle of its block that an image turned by the most lies within it.
-    room = (texture.block - SIDE * texture.zoom * ZOOM[1] * (1 + np.sin(np.deg2rad(TURN[1])))) / 2
+    across = SIDE * texture.zoom * ZOOM[1] * (1 + np.sin(np.deg2rad(TURN[1])))
+    room = (texture.block - across) / 2 - REACH
     chosen = centres[torch.randint(len(centres), (n,), generator=source)]
     middles = chosen + uniform(-room, room, (n, 2), source)
     blurred = ndimage.gaussian_filter(picture, fault.blur * texture.zoom) if fault.blur else picture
@@ -112,11 +114,8 @@ def _terrain() -> np.ndarray:
     return LightSource(AZIMUTH, ALTITUDE).hillshade(heights, vert_exag=EXAGGERATION)
 
 
-UPSIDE_DOWN, CLOSER = Fault(turn=180), Fault(zoom=0.8)
 TEXTURES = {
-    "brick": Texture(
-        _brick, 128, 2.0, {"upside_down": UPSIDE_DOWN, "closer": CLOSER, "out_of_focus": Fault(blur=0.4)}
-    ),
-    "terrain": Texture(_terrain, 48, 1.0, {"closer": CLOSER, "out_of_focus": Fault(blur=0.6)}),
+    "brick": Texture(_brick, 128, 2.0, {"upside_down": Fault(turn=180), "out_of_focus": Fault(blur=0.3)}),
+    "terrain": Texture(_terrain, 48, 1.0, {"closer": Fault(zoom=0.8), "out_of_focus": Fault(blur=0.6)}),
 }
 LOADERS: dict[str, Loader] = {f"{name}{SUFFIX}": load for name in TEXTURES}
