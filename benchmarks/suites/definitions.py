@@ -262,8 +262,8 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "development-auto",
-            "The zoo that select trains where nothing is said, with weights: the data sets of development, and others on "
-            "which a trained kind is the best.",
+            "The zoo that select trains where nothing is said, with weights: the data sets of development, and others "
+            "on which a trained kind is the best.",
             (*DEVELOPMENT, *TRAINED_AHEAD),
             auto.WITH_WEIGHTS,
         ),

@@ -1,4 +1,4 @@
-"""Digits and letters at random places: every scan on one side only, shapes whole, the same contrast and noise in all."""
+"""Digits and letters at random places: every scan on one side only, shapes whole, ground and noise the same."""
 
 import pytest
 import torch
@@ -70,7 +70,8 @@ def test_letters_differ_in_typeface_and_the_mirrored_ones_are_mirrored():
     assert len(torch.stack(glyphs).flatten(1).unique(dim=0)) == len(glyphs)
     for glyph in glyphs:
         edges = torch.cat([glyph[0, 0], glyph[0, -1], glyph[0, :, 0], glyph[0, :, -1]])
-        assert glyph.max() > 0.9 and edges.max() == 0
+        assert glyph.max() > 0.9
+        assert edges.max() == 0
     # An R has more ink at its left edge, in nearly all typefaces.
     assert sum(glyph[0, :, :24].sum() > glyph[0, :, 24:].sum() for glyph in glyphs) > len(glyphs) / 2
 
