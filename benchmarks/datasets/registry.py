@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from augmentations.errors import unknown_name
-from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos, shapes, textures, woven
+from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos, shapes, textures
 from benchmarks.tasks.task import Loader, Task
 
 # Called with the full name; a key that ends in a dash serves every name that starts with it.
@@ -13,7 +13,6 @@ LOADERS: dict[str, Loader] = {
     **photos.LOADERS,
     **textures.LOADERS,
     **shapes.LOADERS,
-    **woven.LOADERS,
     **idx.LOADERS,
     **defects.LOADERS,
     **classes.LOADERS,

@@ -49,7 +49,7 @@ def uniform(low: float, high: float, shape: int | tuple[int, ...], source: torch
 
 
 def refuse_root(name: str, root: str | Path | None, comes_from: str) -> None:
-    """Raise InputError for a root where the data come with a package, or from none."""
+    """Raise InputError for a root where the data come with a package."""
     if root is not None:
         raise InputError(f"root={str(root)!r}", f"{name} {comes_from}", "leave root out")
 

@@ -241,7 +241,6 @@ TRAINED_AHEAD = (
     *(DataSet((f"{texture}-texture",), texture, image_size=32, by_kind=True) for texture in ("brick", "terrain")),
     *(DataSet((f"digits-{k}",), "digits", image_size=32, reduced=True) for k in (3, 6)),
     DataSet(("letters-R",), "letters", image_size=32, by_kind=True),
-    DataSet(("woven",), "woven", image_size=32),
 )
 
 SUITES: Mapping[str, Suite] = {

@@ -59,6 +59,6 @@ def test_a_task_holds_every_image_once_with_its_kind():
 
 
 def test_a_root_is_refused(tmp_path):
-    refuse_root("woven", None, "is drawn")
-    with pytest.raises(InputError, match=r"root=.*woven is drawn"):
-        refuse_root("woven", tmp_path, "is drawn")
+    refuse_root("letters-R", None, "comes with a package")
+    with pytest.raises(InputError, match=r"root=.*letters-R comes with"):
+        refuse_root("letters-R", tmp_path, "comes with a package")
