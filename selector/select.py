@@ -24,11 +24,12 @@ from selector.ranking import cross_fit
 from selector.ranking.evaluation import test_for_shift
 from selector.ranking.ranking import Ranking, rank
 from selector.ranking.requirements import require_evidence
-from selector.ranking.rules import DEFAULT_MEMBERS, Decision, resolve_decision
+from selector.ranking.rules import Decision, default_members, resolve_decision
 from selector.search import Search, resolve_search
 from selector.search.study import Study, stored_proposals
 from selector.selection import Selection
 from selector.zoo import auto
+from selector.zoo.candidates import count_kinds
 from selector.zoo.disk import disk_errors
 from selector.zoo.plan import Choices, Plan
 from selector.zoo.prepare import prepare
@@ -62,7 +63,7 @@ def select_best(
     progress: bool = False,
     groups: Groups | None = None,
     seeds: int = 1,
-    members: int = DEFAULT_MEMBERS,
+    members: int | None = None,
     search: str = "grid",
     trials: int | None = None,
     engine: Any = None,
@@ -100,7 +101,7 @@ def select_best(
             stay those of ``seed``. The ranking has one row per configuration, criteria are means over its seeds, and
             its candidate is the one of the median deciding value (of two in the middle the worse).
         members: how many of the best candidates form the recommended detector, at most (``detectors.Ensemble``); 1:
-            the single best alone.
+            the single best alone; None: 8 of a zoo of one kind, 3 of one of several.
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
@@ -129,7 +130,8 @@ def select_best(
         >>> selection.detect("incoming/").table  # doctest: +SKIP
     """
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
-        whole_number(name, value, minimum, f"try {remedy}")
+        if value is not None:
+            whole_number(name, value, minimum, f"try {remedy}")
     chosen = get_preset(preset)
     if image_size is not None:
         whole_number("image_size", image_size, SMALLEST_IMAGE_SIZE, "try 64")
@@ -171,9 +173,10 @@ def select_best(
             study.run(workers, on_done)
         store.forget_features()
         ranking = _rank(zoo, decision, seed, study.proposed_first)
-        affected = _affected(zoo, ranking, decision, seed, members, study.proposed_first)
+        n_members = members or default_members(count_kinds(zoo.candidates))
+        affected = _affected(zoo, ranking, decision, seed, n_members, study.proposed_first)
         correction = cross_fit.correction_of(decision, has_test, searched.learns)
-        selection = Selection(zoo, ranking, ranking.first(members), affected, correction)
+        selection = Selection(zoo, ranking, ranking.first(n_members), affected, correction)
         selection.temporary_folder, selection.engine = temporary, engine
         study.save(selection.ranking)
         selection.save()
@@ -254,7 +257,8 @@ def _rank(zoo: Zoo, decision: Decision, seed: int, tested: Sequence[str]) -> Ran
         raise NothingToSelectError(_all_failed([record["reason"] for record in records.values()]) + remedy)
     compared = (evidence[i] for i in tested if i in evidence)
     shift = test_for_shift(compared, seed, zoo.store.groups("validation"))
-    ranking = rank(zoo.candidates, records, evidence, decision.given(shift.is_shifted), seed, shift)
+    rule = decision.given(shift.is_shifted, count_kinds(zoo.candidates))
+    ranking = rank(zoo.candidates, records, evidence, rule, seed, shift)
     if (ranking.table.status == "failed").all():  # trained, and still without what decides
         remedy = "; what was trained is kept, and the same command with another criterion ranks it"
         raise NothingToSelectError(_all_failed(list(ranking.table.reason)) + remedy)

@@ -49,12 +49,12 @@ class Ensembles:
     kinds: Mapping[str, str]
     labels: Tensor
 
-    def max_normalized(self, members: Iterable[str]) -> float:
+    def normalized(self, members: Iterable[str], combine: str | None = None) -> float:
         """The AUROC of the members as ``detectors.Ensemble`` scores."""
         chosen = list(members)
         are_distances, kinds = [i in self.distances for i in chosen], [self.kinds[i] for i in chosen]
         units = normalizations([self.validation[i] for i in chosen], are_distances, kinds)
-        return self._auroc(combine_normalized([self.scores[i] for i in chosen], units))
+        return self._auroc(combine_normalized([self.scores[i] for i in chosen], units, combine))
 
     def mean_rank(self, members: Iterable[str]) -> float:
         """The AUROC of the members' mean rank of an image, which depends on all test images."""

@@ -19,8 +19,9 @@ from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import read_table, stored_zoos, update_settings
 from benchmarks.tasks.view import View
 from detectors import files
+from detectors.ensemble import MAX
 from selector import criteria
-from selector.ranking.rules import DEFAULT_MEMBERS, Decision, Rule, best_first, resolve_decision
+from selector.ranking.rules import Decision, Rule, best_first, default_members, resolve_decision
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 FLOAT = "%.6g"
@@ -91,18 +92,22 @@ def _choices(
         for trial, rows in of_embeddings.groupby(["anomaly_ratio", "trial"])
     }
     rows, ensembles = [], zoo.ensembles(view, names)
+    n_kinds = zoo.kinds[names].nunique()
 
     def values_and_shift(images: torch.Tensor) -> tuple[pd.DataFrame, bool]:
         return zoo.values(images, names), zoo.is_shifted(images)
 
     for ratio, trial, (of_scores, shifted) in zoo.trials(view, ratios, values_and_shift):
         values = of_scores.join(by_trial[ratio, trial])
-        rows += [{"anomaly_ratio": ratio, **row} for row in _trial(values, trained, ensembles, deciding.given(shifted))]
+        chosen = _trial(values, trained, ensembles, n_kinds, deciding.given(shifted, n_kinds))
+        rows += [{"anomaly_ratio": ratio, **row} for row in chosen]
     averaged = pd.DataFrame(rows).groupby(["anomaly_ratio", "criterion"], sort=False).mean()
     return [{str(name): value for name, value in row.items()} for row in averaged.reset_index().to_dict("records")]
 
 
-def _trial(values: pd.DataFrame, trained: pd.Series, ensembles: Ensembles, deciding: Rule) -> list[dict[str, Any]]:
+def _trial(
+    values: pd.DataFrame, trained: pd.Series, ensembles: Ensembles, n_kinds: int, deciding: Rule
+) -> list[dict[str, Any]]:
     best, places = trained.max(), trained.rank(ascending=False)
     rows = []
 
@@ -114,7 +119,7 @@ def _trial(values: pd.DataFrame, trained: pd.Series, ensembles: Ensembles, decid
     add("oracle", best, 1.0, 1.0)
     add("average", trained.mean())
     add("random", trained.mean(), places.mean(), 0.0)
-    add("max_all", ensembles.max_normalized(values.index))
+    add("max_all", ensembles.normalized(values.index, MAX))
     add("mean_rank_all", ensembles.mean_rank(values.index))
     auroc, place = (column[values.index].to_numpy() for column in (trained, places))
     for name, order in strategies(values, deciding).items():
@@ -124,8 +129,8 @@ def _trial(values: pd.DataFrame, trained: pd.Series, ensembles: Ensembles, decid
             chosen = usable[value[usable].argmax()]
             add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
         if name == "default":
-            members = order.sort_values(ascending=False, kind="stable").index[:DEFAULT_MEMBERS]
-            add("ensemble", ensembles.max_normalized(members))
+            members = order.sort_values(ascending=False, kind="stable").index[: default_members(n_kinds)]
+            add("ensemble", ensembles.normalized(members))
             add("ensemble_ranks", ensembles.mean_rank(members))
     return rows
 

@@ -18,6 +18,7 @@ from benchmarks.tasks.view import View
 from selector import consensus, criteria
 from selector.criteria import probability_above
 from selector.evidence.evidence import Evidence
+from selector.ranking.comparisons import COMPARISONS
 from selector.ranking.evaluation import COLLAPSE_AUROC, comparable_scores
 from selector.ranking.shift import shift_test
 
@@ -112,7 +113,15 @@ class StoredZoo:
         """Every score of a candidate that selection may see, of all images."""
         parts = {part: self.part(part, candidate) for part in (*PARTS, "test")}
         scores: dict[str, Any] = {f"{part}_scores": values for part, values in parts.items() if len(values)}
-        return Evidence(**scores, score_is_distance=bool(self.candidates.score_is_distance[candidate]))
+        index = self.scores["pseudo"][candidate].dropna().index
+        families = index.unique("family") if "family" in index.names else ()  # zoos of one kind may not say
+        is_distance = bool(self.candidates.score_is_distance[candidate])
+        return Evidence(**scores, score_is_distance=is_distance, pseudo_families=tuple(filter(None, families)))
+
+    @property
+    def kinds(self) -> pd.Series:
+        """The kind of each candidate, whatever its settings."""
+        return self.candidates.detector.str.partition(" (")[0]
 
     @cached_property
     def _parts(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -151,8 +160,15 @@ class StoredZoo:
             yield ratio, trial, known[same]
 
     def values(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
-        """Criteria of scores and consensus in a trial whose test images are ``rows``: one row per candidate."""
+        """Criteria of scores, comparisons across kinds, and consensus in a trial whose test images are ``rows``: one
+        row per candidate."""
         table = self.score_criteria(rows, names)
+        kinds = list(self.kinds[names])
+        if len(set(kinds)) > 1:
+            evidence = [self.evidence(name).subset(test_scores=rows) for name in names]
+            for comparison in COMPARISONS.values():
+                if all(each.has(comparison.needs) for each in evidence):
+                    table[comparison.name] = comparison([comparison.read(each) for each in evidence], kinds)
         if len(names) > 1:
             test = self.scores["test"][names].to_numpy()[rows.numpy()]
             families = list(self.candidates.augmentation[names])

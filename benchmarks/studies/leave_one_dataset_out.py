@@ -104,7 +104,7 @@ class Case:
         """The AUROC of the ensemble of a rule's DEFAULT_MEMBERS best, the mean over trials."""
         names = np.array(list(self.ensembles.scores))
         best = (-self.order([rule])[:, 0]).argsort(axis=1)[:, :DEFAULT_MEMBERS]
-        return float(np.mean([self.ensembles.max_normalized(names[members]) for members in best]))
+        return float(np.mean([self.ensembles.normalized(names[members]) for members in best]))
 
 
 def cases(zoo: StoredZoo, ratios: tuple[float, ...]) -> list[Case]:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,7 @@ def uncertainty(
     evidence: Mapping[str, Sequence[Evidence]],
     rule: Rule,
     seed: int,
+    kinds: Mapping[str, str] | None = None,
 ) -> Uncertainty:
     """How certain the first of the trusted candidates is.
 
@@ -60,6 +62,7 @@ def uncertainty(
         evidence: by candidate, its draws.
         rule: what decides.
         seed: of the resamples.
+        kinds: by candidate, its kind, where comparisons decide.
     """
     if len(order) < 2:
         return Uncertainty(tied=frozenset(order))
@@ -70,6 +73,8 @@ def uncertainty(
     drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
     resample_of = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
     resampled = np.stack(in_threads(lambda i: resample_of(members[i]), order, rule.max_threads))
+    beside = _compared([members[i] for i in order], evidence, drawn, rule, kinds or {})
+    resampled = np.concatenate([beside, resampled], axis=2)
     margins, firsts, as_good = [], 0, pd.Series(0, index=order)
     for resample in range(RESAMPLES):
         table = pd.DataFrame(resampled[:, resample], order, list(rule.names))
@@ -117,10 +122,38 @@ def _resampled(
     return total
 
 
+def _compared(
+    configurations: Sequence[Sequence[str]],
+    evidence: Mapping[str, Sequence[Evidence]],
+    drawn: tuple[Tensor, Tensor],
+    rule: Rule,
+    kinds: Mapping[str, str],
+) -> np.ndarray:
+    """The rule's comparisons of configurations in each resample, (configurations, resamples, comparisons).
+
+    Of a configuration with several seeds, of the first: comparisons are of candidates.
+    """
+    compared = np.zeros((len(configurations), RESAMPLES, len(rule.comparisons)))
+    if not rule.comparisons:
+        return compared
+    fields = frozenset(name for comparison in rule.comparisons for name in comparison.needs)
+    first = [ids[0] for ids in configurations]
+    others: dict[str, Any] = dict.fromkeys({*EMBEDDINGS, *SCORES} - fields)
+    scores = [replace(evidence[i][0], **others) for i in first]  # what is not read would fill the memory
+    for resample, (test, validation) in enumerate(zip(*drawn, strict=True)):
+        seen = [draw.subset(**rows_of(draw, test, validation, fields)) for draw in scores]
+        for place, comparison in enumerate(rule.comparisons):
+            readings = [comparison.read(draw) for draw in seen]
+            compared[:, resample, place] = comparison(readings, [kinds[i] for i in first])
+    return compared
+
+
 def _each_resample(
     draws: Sequence[Evidence], taken: np.ndarray, drawn: tuple[Tensor, Tensor], rule: Rule
 ) -> np.ndarray:
     """The rule's criteria of one candidate in the resamples that are taken, (taken, criteria)."""
+    if not rule.criteria:
+        return np.zeros((len(taken), 0))
     tests, validations = (rows[taken] for rows in drawn)
     fields = rule.required_fields
 

@@ -7,14 +7,18 @@ import pandas as pd
 
 
 def borda(
-    values: pd.DataFrame, higher_is_better: Mapping[str, bool], reference: pd.DataFrame | None = None
+    values: pd.DataFrame,
+    higher_is_better: Mapping[str, bool],
+    reference: pd.DataFrame | None = None,
+    votes: Mapping[str, int] | None = None,
 ) -> pd.Series:
-    """The Borda share of each row: the mean over columns of the share of other rows beaten, a tie counting half.
+    """The Borda share of each row: the mean over votes of the share of other rows beaten, a tie counting half.
 
     Args:
         values: one row per candidate, with a column for every key of ``higher_is_better``; nan beats nothing.
         higher_is_better: the columns that count, and their direction.
         reference: the rows to compare with; a row is not compared with the one of its own index. None: ``values``.
+        votes: how many votes a column has; one where it is not named.
 
     Returns:
         The shares, in [0, 1].
@@ -25,8 +29,9 @@ def borda(
     signs = np.array([1 if higher_is_better[name] else -1 for name in names])
     rows, columns = ((table[names].to_numpy(float) * signs).T for table in (values, reference))
     # Points are whole numbers: equal shares are equal, and their tie is broken as ``best_first`` says.
-    points = borda_points(rows, columns, is_other).sum(0)
-    return pd.Series(points / (2 * len(names) * np.maximum(is_other.sum(1), 1)), values.index)
+    each = np.array([(votes or {}).get(name, 1) for name in names])
+    points = each @ borda_points(rows, columns, is_other)
+    return pd.Series(points / (2 * each.sum() * np.maximum(is_other.sum(1), 1)), values.index)
 
 
 def borda_points(

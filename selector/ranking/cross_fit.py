@@ -22,7 +22,7 @@ from selector.ranking.evaluation import comparable_scores, evaluate_candidate
 from selector.ranking.ranking import first, provisional_table
 from selector.ranking.rules import Decision
 from selector.ranking.shift import shift_test
-from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.candidates import Candidate, count_kinds, ensemble_id
 
 FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
 
@@ -113,6 +113,7 @@ def selections_without_fold(
     compared = comparable_scores(([e] for i, e in scores.items() if tested is None or i in tested), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     numbers: dict[Hashable, int] = {}
+    n_kinds = count_kinds(candidates)
     image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
     order = torch.randperm(len(numbers), generator=generator(seed, "jackknife"))
     selections: list[tuple[str, ...]] = [()] * k
@@ -120,7 +121,7 @@ def selections_without_fold(
         rest = ~torch.isin(image_of, order[fold::FOLDS])
         is_shifted = not isinstance(compared, str) and shift_test(compared[0], compared[1][rest], groups).is_shifted
         without = {i: e.subset(test_scores=rest) for i, e in scores.items()}
-        rule = decision.given(is_shifted).supported_by([e.available for e in without.values()])
+        rule = decision.given(is_shifted, n_kinds).supported_by([e.available for e in without.values()])
         evaluations = {
             c.id: evaluate_candidate(records[c.id], [without[c.id]] if c.id in without else [], rule.criteria, rule)
             for c in candidates

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from selector import criteria
 from selector.criteria import Criterion, custom
 from selector.evidence.auroc import probability_above
 from selector.evidence.evidence import Evidence
+from selector.ranking.comparisons import Comparison
 from selector.ranking.rules import Rule
 from selector.ranking.shift import FEWEST_GROUPS, ShiftTest, shift_and_anomaly_tests
 
@@ -33,6 +34,7 @@ class Evaluation:
         status: "ok", "collapsed" or "failed".
         reason: why it has that status; of a candidate that is ok, why criteria have no value.
         is_trained: whether there is a detector.
+        readings: by comparison that decides, what it reads of the candidate; empty unless it is ok.
     """
 
     values: pd.Series
@@ -40,6 +42,7 @@ class Evaluation:
     status: str
     reason: str
     is_trained: bool
+    readings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate_candidate(
@@ -58,7 +61,8 @@ def evaluate_candidate(
         return Evaluation(none, none, record["status"], record["reason"], is_trained=False)
     mean, deviation, trouble = _over_draws(draws, chosen, rule)
     status, reason = _guard(draws[0], mean, chosen, rule, trouble)
-    return Evaluation(mean.where(np.isfinite(mean)), deviation, status, reason, is_trained=True)
+    readings = {c.name: c.read(draws[0]) for c in rule.comparisons} if status == "ok" else {}
+    return Evaluation(mean.where(np.isfinite(mean)), deviation, status, reason, is_trained=True, readings=readings)
 
 
 def _over_draws(
@@ -99,6 +103,9 @@ def _guard(
     equal = f"all {' and '.join(name.replace('_', ' ') for name in constant)} are equal" if constant else ""
     without = {c.name: _why_no_value(evidence, c) for c in chosen if not math.isfinite(values[c.name])}
     unusable = [without[name] for name in rule.names if name in without]
+    unusable += [
+        _lacks(c.name, missing) for c in rule.comparisons if (missing := missing_fields([evidence.available], c))
+    ]
     if unusable or constant:
         return "failed", next(iter(trouble.values()), "") or ": ".join(filter(None, (*unusable[:1], equal)))
     auroc = proxy_auroc(evidence)
@@ -121,7 +128,11 @@ def _in_short(evidence: Evidence, criteria: Sequence[Criterion]) -> str:
 
 def _why_no_value(evidence: Evidence, criterion: Criterion) -> str:
     missing = missing_fields([evidence.available], criterion)
-    return f"{criterion.name} needs {', '.join(missing)}" if missing else f"{criterion.name} is not finite"
+    return _lacks(criterion.name, missing) if missing else f"{criterion.name} is not finite"
+
+
+def _lacks(name: str, missing: Collection[str]) -> str:
+    return f"{name} needs {', '.join(missing)}"
 
 
 def test_for_shift(
@@ -178,7 +189,7 @@ def proxy_auroc(evidence: Evidence) -> float | None:
     return probability_above(evidence.validation_scores, evidence.augmented_scores).item()
 
 
-def missing_fields(available: Collection[frozenset[str]], criterion: Criterion) -> list[str]:
+def missing_fields(available: Collection[frozenset[str]], criterion: Criterion | Comparison) -> list[str]:
     """What of a criterion's needs the candidates lack, empty where one of them has all.
 
     Args:

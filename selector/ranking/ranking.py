@@ -16,6 +16,7 @@ from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
 from selector.execution.threads import in_threads
 from selector.ranking.bootstrap import uncertainty
+from selector.ranking.comparisons import Comparison
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
@@ -49,9 +50,9 @@ class Ranking:
         return {i: text if counts[text] == 1 else full[i] for i, text in words.items()}
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
-        """Those that have a column."""
-        deciding = {criterion.name: criterion for criterion in self.rule.criteria}
+    def criteria(self) -> tuple[Comparison | Criterion, ...]:
+        """Those that have a column, and the comparisons that decide."""
+        deciding = {column.name: column for column in self.rule.columns}
         return tuple(deciding.get(name) or criteria.get(name) for name in self.spread.columns)
 
 
@@ -99,7 +100,8 @@ def rank(
     evaluations = dict(zip(records, in_threads(evaluate, list(records), rule.max_threads), strict=True))
     places = _place(candidates, evaluations, rule)
     trusted = places.order[: places.n_trusted]
-    certainty = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed)
+    kinds = {c.id: c.training.detector for c in candidates}
+    certainty = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed, kinds)
     absent = {
         c.name: f"needs {', '.join(fields)}, which no candidate has" for c, fields in missing.items() if c not in chosen
     }
@@ -149,6 +151,12 @@ def _place(candidates: Sequence[Candidate], evaluations: Mapping[str, Evaluation
     spread = pd.DataFrame({c.id: evaluations[c.id].spread for c in candidates}).T
     statuses = {c.id: evaluations[c.id].status for c in candidates}
     trained = {c.id for c in candidates if evaluations[c.id].is_trained}
+    compared = [c for c in candidates if statuses[c.id] == "ok"]
+    for comparison in rule.comparisons:
+        readings = [evaluations[c.id].readings[comparison.name] for c in compared]
+        beside = comparison(readings, [c.training.detector for c in compared]) if readings else []
+        column = pd.Series(beside, [c.id for c in compared], dtype=float)
+        values[comparison.name], spread[comparison.name] = column, column * math.nan
     members = _configurations(candidates, statuses, values, trained, rule)
     values, spread = _over_seeds(values, members), _with_seeds(spread, values, members)
     reasons = {

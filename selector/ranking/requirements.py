@@ -6,6 +6,7 @@ import detectors
 from augmentations import InputError
 from detectors import Kind
 from selector.criteria import Criterion
+from selector.ranking.comparisons import Comparison
 from selector.ranking.rules import Decision, Rule
 from selector.zoo.candidates import Candidate
 
@@ -47,15 +48,16 @@ def require_evidence(
             possible for all of them.
     """
     planned = [(_kind(candidate).name, planned_fields(candidate, families, has_test)) for candidate in candidates]
-    for rule in (decision.normal, decision.under_shift):
-        for criterion in rule.supported_by([fields for _, fields in planned]).criteria:
+    is_mixed = len({kind for kind, _ in planned}) > 1
+    for rule in (decision.across_kinds,) if is_mixed else (decision.normal, decision.under_shift):
+        for criterion in rule.supported_by([fields for _, fields in planned]).columns:
             lacking = {kind: set(criterion.needs) - fields for kind, fields in planned if set(criterion.needs) - fields}
             if lacking:
                 raise _refusal(rule, criterion, lacking, families)
 
 
 def _refusal(
-    rule: Rule, criterion: Criterion, lacking: Mapping[str, set[str]], families: Collection[str]
+    rule: Rule, criterion: Comparison | Criterion, lacking: Mapping[str, set[str]], families: Collection[str]
 ) -> InputError:
     by_auto = "" if rule.is_user_chosen else ', by which "auto" decides without test images,'
     kinds, missing = " and ".join(map(repr, lacking)), set.union(*lacking.values())

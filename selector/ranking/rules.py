@@ -1,7 +1,7 @@
 """What decides: one criterion by its value, or several by Borda; and the order that it puts candidates in."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from selector.criteria import Criterion, custom
 from selector.evidence.evidence import EMBEDDINGS, SCORES
 from selector.execution.threads import MOST_THREADS
 from selector.ranking.borda import borda
+from selector.ranking.comparisons import COMPARISONS, Comparison
 
 # A level and a shape of the test scores, and both criteria of pseudo anomalies: of such Bordas the one that lost least
 # on the suite `development`.
@@ -20,15 +21,21 @@ AUTO = ("score_q95", "score_skewness", "pseudo_auc", "npd")
 # Of what does not compare the level of test scores with that of validation scores, what lost least on `development`
 # where a shift is found (benchmarks/studies/shifts.py).
 UNDER_SHIFT = ("rtm", "npd", "score_skewness")
+# Of the candidates of several kinds, what lost least on `development-auto`.
+ACROSS_KINDS = ("family_adjusted_auc", "agreement_across_kinds")
 # What they go by, in the words of a reason.
 GOES_BY = {
     "score_q95": "the level of test scores above held-out normal ones",
     "score_skewness": "the skewness of test scores",
     "pseudo_auc": "pseudo anomalies",
     "npd": "pseudo anomalies",
+    "family_adjusted_auc": "pseudo anomalies, each family by itself",
+    "agreement_across_kinds": "agreement with other kinds of detectors",
 }
 BY_USER = "chosen by the user"
-DEFAULT_MEMBERS = 8  # of an ensemble: with fewer it lost more on `development` where 5% of the images are anomalous
+# Of an ensemble. Of one kind: with fewer it lost more on `development` where 5% of the images are anomalous. Of
+# several: with more it lost more on `development-auto`.
+DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS = 8, 3
 MIN_IMAGES_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
@@ -40,20 +47,30 @@ CriterionChoice = str | Criterion | custom.Function | Sequence[str | Criterion] 
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides: one criterion by its value, or several by Borda (mean share of candidates beaten)."""
+    """What decides: one criterion by its value, or several by Borda (mean share of candidates beaten).
+
+    criteria: of one candidate each. comparisons: of a candidate beside the others, which vote first.
+    """
 
     criteria: tuple[Criterion, ...]
     reason: str = ""
+    comparisons: tuple[Comparison, ...] = ()
 
     @classmethod
     def of(cls, *names: str, reason: str = "") -> "Rule":
-        """The rule of built-in criteria of these names. Raises InputError for an unknown one."""
-        return cls(tuple(criteria.get(name) for name in names), reason)
+        """The rule of built-in criteria and comparisons of these names. Raises InputError for an unknown one."""
+        compared = tuple(COMPARISONS[name] for name in names if name in COMPARISONS)
+        return cls(tuple(criteria.get(name) for name in names if name not in COMPARISONS), reason, compared)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its criteria."""
-        return tuple(criterion.name for criterion in self.criteria)
+        """The names of its columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def columns(self) -> tuple[Comparison | Criterion, ...]:
+        """What decides, that which breaks ties first."""
+        return (*self.comparisons, *self.criteria)
 
     @property
     def custom(self) -> tuple[Criterion, ...]:
@@ -68,12 +85,12 @@ class Rule:
     @property
     def is_borda(self) -> bool:
         """Whether several criteria decide together."""
-        return len(self.criteria) > 1
+        return len(self.columns) > 1
 
     @property
     def higher_is_better(self) -> bool:
         """The direction of the deciding value; that of a Borda share is up."""
-        return self.is_borda or self.criteria[0].higher_is_better
+        return self.is_borda or self.columns[0].higher_is_better
 
     def supported_by(self, available: Collection[frozenset[str]]) -> "Rule":
         """The rule of the criteria that every candidate supports, with a reason that is true of them; the same where
@@ -84,25 +101,26 @@ class Rule:
         """
         if self.is_user_chosen:
             return self
-        shared = tuple(c for c in self.criteria if all(set(c.needs) <= fields for fields in available))
-        if not shared or len(shared) == len(self.criteria):
+        shared = tuple(c for c in self.columns if all(set(c.needs) <= fields for fields in available))
+        if not shared or len(shared) == len(self.columns):
             return self
-        left_out = [criterion for criterion in self.criteria if criterion not in shared]
+        left_out = [column for column in self.columns if column not in shared]
         missing = {name for c in left_out for name in c.needs if not all(name in fields for fields in available)}
-        reason = _auto_reason([c.name for c in shared]) if self.names == AUTO else self.reason
+        reason = _auto_reason([c.name for c in shared]) if self.names in (AUTO, ACROSS_KINDS) else self.reason
         verb = "is" if len(left_out) == 1 else "are"
         reason += (
             f" ({_listed([c.name for c in left_out])} {verb} left out, for not every candidate has "
             f"{_listed(sorted(missing))})"
         )
-        return replace(self, criteria=shared, reason=reason)
+        compared = tuple(column for column in shared if isinstance(column, Comparison))
+        return Rule(tuple(column for column in shared if isinstance(column, Criterion)), reason, compared)
 
     @property
     def required_fields(self) -> frozenset[str]:
         """The fields of the evidence that it reads; all, where a user's criterion takes part, which need not say."""
         if self.custom:
             return frozenset(EMBEDDINGS + SCORES)
-        return frozenset(name for criterion in self.criteria for name in criterion.needs)
+        return frozenset(name for column in self.columns for name in column.needs)
 
     @property
     def max_threads(self) -> int:
@@ -117,8 +135,10 @@ class Rule:
     def from_json(cls, saved: dict[str, Any]) -> "Rule":
         """The rule as it was saved."""
         of_user = {entry["name"]: custom.from_json(entry) for entry in saved["custom"]}
-        chosen = (of_user[name] if name in of_user else criteria.get(name) for name in saved["names"])
-        return cls(tuple(chosen), saved["reason"])
+        built_in = cls.of(*(name for name in saved["names"] if name not in of_user))
+        chosen = iter(built_in.criteria)
+        own = (of_user.get(name) or next(chosen) for name in saved["names"] if name not in COMPARISONS)
+        return cls(tuple(own), saved["reason"], built_in.comparisons)
 
     def describe(self) -> str:
         """Its name in a sentence."""
@@ -127,27 +147,37 @@ class Rule:
 
 @dataclass(frozen=True)
 class Decision:
-    """The rule that decides, and the one that does where test images are shifted against validation images."""
+    """The rule that decides, the one that does where test images are shifted against validation images, and that which
+    does between candidates of several kinds, shifted or not."""
 
     normal: Rule
     under_shift: Rule
+    across_kinds: Rule
 
-    def given(self, is_shifted: bool) -> Rule:
-        """The rule for test images that are shifted, or are not."""
+    @classmethod
+    def always(cls, rule: Rule) -> "Decision":
+        """One rule whatever the candidates and the images are."""
+        return cls(rule, rule, rule)
+
+    def given(self, is_shifted: bool, n_kinds: int = 1) -> Rule:
+        """The rule for test images that are shifted, or are not, and candidates of so many kinds."""
+        if n_kinds > 1:
+            return self.across_kinds
         return self.under_shift if is_shifted else self.normal
 
     @property
     def required_fields(self) -> frozenset[str]:
         """The fields of the evidence that at least one of the two rules reads."""
-        return self.normal.required_fields | self.under_shift.required_fields
+        return self.normal.required_fields | self.under_shift.required_fields | self.across_kinds.required_fields
 
 
 def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bool = True) -> Decision:
     """What decides, from what a user named.
 
     "auto" is Borda over what loses least on the development benchmark; where test images do not resemble validation
-    images, over what does not compare the levels of their scores. Without test images it is Borda over pseudo_auc and
-    npd, or pseudo_auc alone.
+    images, over what does not compare the levels of their scores; and between candidates of several kinds, over what
+    compares them on the same pseudo anomalies and the same images (``selector.ranking.comparisons``). Without test
+    images it is Borda over pseudo_auc and npd, or pseudo_auc alone.
 
     Args:
         criterion: "auto", the name of a criterion, a Criterion, a function of the evidence, or several names or
@@ -160,14 +190,13 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
             function, or one that needs test images where there are none.
     """
     if isinstance(criterion, Sequence) and not isinstance(criterion, str):
-        rule = Rule(_several(criterion, has_test), BY_USER)
-        return Decision(rule, rule)
+        return Decision.always(Rule(_several(criterion, has_test), BY_USER))
     if not (isinstance(criterion, str) and criterion == "auto"):
-        rule = Rule((_usable(criterion, has_test),), BY_USER)
-        return Decision(rule, rule)
+        return Decision.always(Rule((_usable(criterion, has_test),), BY_USER))
     if not has_test:
         rule = _inductive(n_validation)
-        return Decision(rule, rule)
+        by_family = Rule.of(ACROSS_KINDS[0], reason=f"auto: no test images were given, so {GOES_BY[ACROSS_KINDS[0]]}")
+        return Decision(rule, rule, by_family)
     return Decision(
         Rule.of(*AUTO, reason=_auto_reason(AUTO)),
         Rule.of(
@@ -175,7 +204,13 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
             reason="auto: validation images do not resemble the normal test images, so only criteria decide that "
             "do not compare the levels of their scores",
         ),
+        Rule.of(*ACROSS_KINDS, reason=_auto_reason(ACROSS_KINDS)),
     )
+
+
+def default_members(n_kinds: int) -> int:
+    """How many of the best candidates form the recommended detector, of a zoo of so many kinds."""
+    return DEFAULT_MEMBERS_ACROSS_KINDS if n_kinds > 1 else DEFAULT_MEMBERS
 
 
 def _auto_reason(names: Sequence[str]) -> str:
@@ -237,7 +272,8 @@ def deciding_values(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -
     """
     if not rule.is_borda:
         return values[rule.names[0]]
-    return borda(values, {criterion.name: criterion.higher_is_better for criterion in rule.criteria}, reference)
+    directions = {column.name: column.higher_is_better for column in rule.columns}
+    return borda(values, directions, reference, {comparison.name: comparison.votes for comparison in rule.comparisons})
 
 
 def best_first(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> list[Any]:
@@ -250,7 +286,7 @@ def best_first(values: pd.DataFrame, reference: pd.DataFrame, rule: Rule) -> lis
         reference: the rows that a Borda compares with.
         rule: what decides.
     """
-    first = rule.criteria[0]
+    first = rule.columns[0]
     sign = 1 if first.higher_is_better else -1
     deciding = deciding_values(values, reference, rule) * (1 if rule.is_borda else sign)
     # Of the keys the last comes first; nan is behind all numbers.

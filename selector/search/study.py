@@ -18,7 +18,7 @@ from selector.ranking.ranking import provisional_table
 from selector.ranking.rules import Decision
 from selector.search.base import Judged, Proposal, Search, in_order
 from selector.search.optuna import write_study
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, count_kinds
 from selector.zoo.disk import RUN_AGAIN, disk_errors
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
@@ -97,7 +97,8 @@ class Study:
                 self._available[i] = self.zoo.evidence(i)[0].available
         tested = [i for i in self.proposed_first if i in ok]
         is_shifted = test_for_shift(map(self.zoo.evidence, tested), 0, self.zoo.store.groups("validation")).is_shifted
-        self.rule = rule = self.decision.given(is_shifted).supported_by([self._available[i] for i in ok])
+        n_kinds = count_kinds(self.zoo.candidates)
+        self.rule = rule = self.decision.given(is_shifted, n_kinds).supported_by([self._available[i] for i in ok])
         for i, record in records.items():
             if (i, rule.names) not in self._evaluations:
                 draws = self.zoo.evidence(i) if i in self._available else []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,11 @@ class Candidate:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Candidate":
         return cls(Training.from_json(values["training"]), ScorerSpec.from_json(values["scorer"]))
+
+
+def count_kinds(candidates: Iterable["Candidate"]) -> int:
+    """How many kinds of detectors the candidates are of, whatever their settings."""
+    return len({candidate.training.detector for candidate in candidates})
 
 
 def kinds_in_words(candidates: Sequence[Candidate]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def measure_regrets(zoo: StoredZoo) -> pd.DataFrame:
 
 
 def _of_ensemble(ensembles: Ensembles, names: Sequence[str], members: frozenset[int]) -> float:
-    return ensembles.max_normalized(names[place] for place in sorted(members))
+    return ensembles.normalized(names[place] for place in sorted(members))
 
 
 def _draws(zoo: StoredZoo, view: View, factor: Factor, at: float) -> tuple[Tensor, Tensor]:

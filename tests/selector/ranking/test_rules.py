@@ -9,7 +9,7 @@ import pytest
 
 from augmentations import InputError
 from selector.criteria import Criterion, get
-from selector.ranking.rules import AUTO, GOES_BY, UNDER_SHIFT, borda, resolve_decision
+from selector.ranking.rules import ACROSS_KINDS, AUTO, GOES_BY, UNDER_SHIFT, borda, resolve_decision
 
 
 def spread_of_tests(evidence):
@@ -107,7 +107,7 @@ class TestFewerCriteria:
         assert chosen.supported_by([SCORES_ALONE]) is chosen
 
     def test_every_criterion_of_the_default_says_what_it_goes_by(self):
-        assert set(GOES_BY) == set(AUTO)
+        assert set(GOES_BY) == {*AUTO, *ACROSS_KINDS}
 
 
 class TestCustomCriterion:
