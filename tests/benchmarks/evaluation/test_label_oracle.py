@@ -61,17 +61,17 @@ def test_without_two_images_of_a_label_or_a_candidate_there_is_no_value(labels, 
     assert np.isnan(half_label_oracle(np.zeros((10, candidates)), torch.tensor(labels), 0, "task")).all()
 
 
-def test_label_resolvable_is_where_labels_lose_less_than_half_of_a_random_pick():
+def test_label_resolvable_is_where_labels_lose_less_than_half_of_the_mean_candidate():
     rows = pd.DataFrame(
         [
             (name, criterion, regret)
-            for name, half, random in (
+            for name, half, average in (
                 ("z", 0.04, 0.1),
                 ("noise", 0.12, 0.1),
                 ("even", 0.05, 0.1),
                 ("unknown", np.nan, 0.1),
             )
-            for criterion, mean in (("half_label_oracle", half), ("random", random), ("default", 0.0))
+            for criterion, mean in (("half_label_oracle", half), ("average", average), ("default", 0.0))
             for regret in (mean - 0.01, mean + 0.01)
         ],
         columns=["data_set", "criterion", "regret"],
