@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from augmentations.randomness import generator
+from benchmarks.evaluation.always import ALWAYS, always_taken
 from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.label_oracle import FEWEST, half_label_oracle
 from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
@@ -60,38 +62,80 @@ def evaluate(zoo: StoredZoo, ratios: tuple[float, ...]) -> tuple[pd.DataFrame, p
         auroc = table.set_index("candidate").auroc
         trained = auroc[zoo.trained]
         case = {"task": view.task, "seed": zoo.seed, "reason": ""}
+        same = [*_baselines(zoo, auroc, trained), _half_label_oracle(zoo, view, trained)]
         if names:
-            rows += [case | row for row in _choices(zoo, view, names, trained, ratios, deciding)]
+            ensembles = zoo.ensembles(view, names)
+            same += _unchosen(zoo, view, ensembles, trained)
+            rows += [case | row for row in _choices(zoo, view, ensembles, trained, ratios, deciding)]
         else:
-            failed = {"criterion": "default", "reason": "no candidate was trained without collapsing"}
-            rows += [case | failed | {"anomaly_ratio": ratio} for ratio in ratios]
-        for name in BASELINES:
-            baseline = {"criterion": name, "auroc": auroc[name], "regret": trained.max() - auroc[name]}
-            baseline |= {} if np.isfinite(auroc[name]) else {"reason": "its scores are not finite"}
-            rows += [case | baseline | {"anomaly_ratio": ratio} for ratio in ratios]
-        usable = zoo.scores["test"][trained.index[trained.notna()]].to_numpy()[view.rows.numpy()]
-        of_half, regret = half_label_oracle(usable, view.labels, zoo.seed, view.task)
-        halves = {"criterion": "half_label_oracle", "auroc": of_half, "regret": regret}
-        halves |= {} if np.isfinite(regret) else {"reason": f"no candidate, or fewer than {FEWEST} images of a label"}
-        rows += [case | halves | {"anomaly_ratio": ratio} for ratio in ratios]
+            same.append({"criterion": "default", "reason": "no candidate was trained without collapsing"})
+        rows += [case | row | {"anomaly_ratio": ratio} for row in same for ratio in ratios]
     return pd.DataFrame(rows, columns=COLUMNS), pd.concat(tables, ignore_index=True)
+
+
+def _baselines(zoo: StoredZoo, auroc: pd.Series, trained: pd.Series) -> list[dict[str, Any]]:
+    """What is trained beside the zoo, and the candidates of it that need no choice."""
+    always = {row: candidate for row in ALWAYS if (candidate := always_taken(row, zoo.candidates)) is not None}
+    places = trained.rank(ascending=False)
+    rows = []
+    for name, scored in {**{name: name for name in BASELINES}, **always}.items():
+        row = _row(name, auroc[scored], trained, places.get(scored, np.nan))
+        rows.append(row if np.isfinite(row["auroc"]) else row | {"reason": "its scores are not finite"})
+    return rows
+
+
+def _half_label_oracle(zoo: StoredZoo, view: View, trained: pd.Series) -> dict[str, Any]:
+    usable = zoo.scores["test"][trained.index[trained.notna()]].to_numpy()[view.rows.numpy()]
+    auroc, regret = half_label_oracle(usable, view.labels, zoo.seed, view.task)
+    row = {"criterion": "half_label_oracle", "auroc": auroc, "regret": regret}
+    if np.isfinite(regret):
+        return row
+    return row | {"reason": f"no candidate, or fewer than {FEWEST} images of a label"}
+
+
+def _unchosen(zoo: StoredZoo, view: View, ensembles: Ensembles, trained: pd.Series) -> list[dict[str, Any]]:
+    """What the zoo is worth without a choice: at its best, on average, at random and as a whole."""
+    names, places = list(ensembles.scores), trained.rank(ascending=False)
+    n_members = default_members(zoo.kinds[names].nunique())
+    at_random = ensembles.random_members(n_members, generator(zoo.seed, "random members", view.task))
+    return [
+        _row("oracle", trained.max(), trained, 1.0, 1.0),
+        _row("average", trained.mean(), trained),
+        _row("random", trained[names].mean(), trained, places[names].mean(), 0.0),
+        _row("random_members", at_random, trained),
+        _row("max_all", ensembles.normalized(names, MAX), trained),
+        _row("mean_rank_all", ensembles.mean_rank(names), trained),
+    ]
+
+
+def _row(
+    criterion: str, auroc: float, trained: pd.Series, rank: float = np.nan, spearman: float = np.nan
+) -> dict[str, Any]:
+    return {
+        "criterion": criterion,
+        "auroc": auroc,
+        "regret": trained.max() - auroc,
+        "rank": rank,
+        "spearman": spearman,
+    }
 
 
 def _choices(
     zoo: StoredZoo,
     view: View,
-    names: list[str],
+    ensembles: Ensembles,
     trained: pd.Series,
     ratios: tuple[float, ...],
     deciding: Decision,
 ) -> list[dict[str, Any]]:
     """The results of every criterion's choice at each ratio, the mean over trials."""
+    names = list(ensembles.scores)
     of_embeddings = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
     by_trial = {
         trial: rows.pivot(index="candidate", columns="criterion", values="value")
         for trial, rows in of_embeddings.groupby(["anomaly_ratio", "trial"])
     }
-    rows, ensembles = [], zoo.ensembles(view, names)
+    rows = []
     n_kinds = zoo.kinds[names].nunique()
 
     def values_and_shift(images: torch.Tensor) -> tuple[pd.DataFrame, bool]:
@@ -108,30 +152,18 @@ def _choices(
 def _trial(
     values: pd.DataFrame, trained: pd.Series, ensembles: Ensembles, n_kinds: int, deciding: Rule
 ) -> list[dict[str, Any]]:
-    best, places = trained.max(), trained.rank(ascending=False)
+    auroc, place = (column[values.index].to_numpy() for column in (trained, trained.rank(ascending=False)))
     rows = []
-
-    def add(criterion: str, auroc: float, rank: float = np.nan, spearman: float = np.nan) -> None:
-        rows.append(
-            {"criterion": criterion, "auroc": auroc, "regret": best - auroc, "rank": rank, "spearman": spearman}
-        )
-
-    add("oracle", best, 1.0, 1.0)
-    add("average", trained.mean())
-    add("random", trained.mean(), places.mean(), 0.0)
-    add("max_all", ensembles.normalized(values.index, MAX))
-    add("mean_rank_all", ensembles.mean_rank(values.index))
-    auroc, place = (column[values.index].to_numpy() for column in (trained, places))
     for name, order in strategies(values, deciding).items():
         value = order.to_numpy(float)
         usable = np.flatnonzero(np.isfinite(value))
         if len(usable):
             chosen = usable[value[usable].argmax()]
-            add(name, auroc[chosen], place[chosen], _spearman(value[usable], auroc[usable]))
+            rows.append(_row(name, auroc[chosen], trained, place[chosen], _spearman(value[usable], auroc[usable])))
         if name == "default":
             members = order.sort_values(ascending=False, kind="stable").index[: default_members(n_kinds)]
-            add("ensemble", ensembles.normalized(members))
-            add("ensemble_ranks", ensembles.mean_rank(members))
+            rows.append(_row("ensemble", ensembles.normalized(members), trained))
+            rows.append(_row("ensemble_ranks", ensembles.mean_rank(members), trained))
     return rows
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.leaderboard import meanings, published, tables
+from benchmarks.leaderboard.detector_kinds import DetectorKinds, by_detector_kind
+from benchmarks.leaderboard.gains import Gains, gains
 from benchmarks.leaderboard.result import Result
 from selector.ranking.rules import DEFAULT_MEMBERS
 
@@ -42,9 +44,11 @@ class Content:
     caution: str  # against p-values, where cases of one task stand for independent ones
     ranks: tables.Ranks | None
     tests: pd.DataFrame | None
+    gains: Gains | None
     by_task: tuple[tables.ByTask, ...]
     by_kind: tables.ByKind | None
     alignment: tables.Alignment | None
+    by_detector_kind: DetectorKinds | None
     published: pd.DataFrame
     ours: pd.Series
     published_ranks: pd.Series
@@ -79,9 +83,11 @@ def gather(result: Result) -> Content:
         caution=CAUTION if "case" in map(tables.unit, (result, restricted)) else "",
         ranks=tables.ranks(result),
         tests=tables.against_default(result),
+        gains=gains(result),
         by_task=tuple(tables.by_task(result, summary)),
         by_kind=tables.by_kind(result),
         alignment=tables.alignment(result),
+        by_detector_kind=by_detector_kind(result),
         published=published.AUC,
         ours=published.ours(result),
         published_ranks=published.average_ranks(),
@@ -120,7 +126,8 @@ def on_resolvable(summary: pd.DataFrame, resolvable: tables.LabelResolvable) -> 
 
 def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
     ensemble = f"the ensemble of its {DEFAULT_MEMBERS} best"
-    named = {"default": "default", "ensemble": ensemble, "random": "a random pick", "dsv": "DSV"}
+    named = {"default": "default", "ensemble": ensemble, "random": "a random pick"}
+    named |= {"random_members": f"{DEFAULT_MEMBERS} at random", "always_frozen": "always_frozen", "dsv": "DSV"}
     known = [name for name in named if name != but and name in summary.index and pd.notna(summary.mean_regret[name])]
     return [f"{named[name]} {summary.mean_regret[name]:.3f}" for name in known]
 
@@ -131,12 +138,12 @@ def unresolved(resolvable: tables.LabelResolvable) -> str:
         return "Where labels can choose is not known: the row half_label_oracle is missing (ssad benchmark evaluate)."
     rule = (
         "A data set is label-resolvable where a choice by the labels of half of the images loses less than half of "
-        "what a random pick loses."
+        "what the mean candidate loses."
     )
     if not resolvable.others:
         return f"{rule} All are."
     of_each = [
-        f"{name} (labels lose {row.half_label_oracle:.3f}, a random pick {row.random:.3f})"
+        f"{name} (labels lose {row.half_label_oracle:.3f}, the mean candidate {row.average:.3f})"
         for name, row in resolvable.table.loc[resolvable.others].iterrows()
     ]
     return (

@@ -8,22 +8,27 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import typer
 
 import detectors
 from augmentations.errors import unknown_name
-from benchmarks.leaderboard.text import markdown_escaped
+from benchmarks.leaderboard.text import decimals, markdown_escaped
 from detectors import get_preset
 from selector import consensus, criteria
+from selector.ranking.rules import DEFAULT_MEMBERS
 
 RESULTS = Path(__file__).parents[1] / "results"
 BLOCK = re.compile(r"(<!-- generated: ssad benchmark docs ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ROWS = {
-    "random": "a candidate at random",
-    "dsv": "the best candidate by DSV (Yoo et al., 2023)",
-    "default": "the best candidate by the default rule",
-    "ensemble": "the ensemble that `select_best` recommends",
+HEADLINE = ("development", "held-out", "undecidable")
+# By row, its title and what it is a share of.
+CHOSEN = {
+    "random": ("one at random", ""),
+    "dsv": ("best by DSV (Yoo et al., 2023)", "random"),
+    "default": ("best by the default rule", "random"),
+    "random_members": (f"{DEFAULT_MEMBERS} at random", ""),
+    "ensemble": ("the recommended ensemble", "random_members"),
 }
 
 
@@ -71,18 +76,26 @@ def _summary(suite: str) -> pd.DataFrame:
 
 
 def regrets() -> str:
-    """Mean regret of a few rows by suite, and in brackets as a share of that of a random pick."""
-    development, held_out = _summary("development"), _summary("held-out")
-    columns = {
-        "`development`": development.mean_regret,
-        "`held-out`": held_out.mean_regret,
-        "`held-out`, label-resolvable": held_out.label_resolvable_mean_regret,
-    }
-    rows = [
-        [title, *(f"{column[name]:.3f} ({column[name] / column['random']:.0%})" for column in columns.values())]
-        for name, title in ROWS.items()
-    ]
-    return _table(["chosen", *columns], rows, numbers=True)
+    """Mean regret by suite, and in brackets as a share of that of what could have been picked instead.
+
+    A single candidate is compared with one at random, the ensemble with as many at random. The last line is of the
+    cases of all suites together.
+    """
+    suites = {f"`{suite}`": _summary(suite)[["mean_regret", "cases"]] for suite in HEADLINE}
+    together = pd.concat(suites.values())
+    weighted = (together.mean_regret * together.cases).groupby(level=0).sum() / together.cases.groupby(level=0).sum()
+    is_everywhere = together.groupby(level=0).size() == len(suites)
+    columns = {title: summary.mean_regret for title, summary in suites.items()}
+    columns["all together"] = weighted.where(is_everywhere)
+    rows = [[title, *(_regret(column, name) for name in CHOSEN)] for title, column in columns.items()]
+    return _table(["data sets", *(title for title, _ in CHOSEN.values())], rows, numbers=True)
+
+
+def _regret(regrets: pd.Series, name: str) -> str:
+    """A regret, and its share of that of the row it is compared with; a dash where it is not known."""
+    against = CHOSEN[name][1]
+    share = regrets.get(name, np.nan) / regrets.get(against, np.nan) if against else np.nan
+    return decimals(regrets.get(name, np.nan)) + (f" ({share:.0%})" if np.isfinite(share) else "")
 
 
 def _part(path: Path, heading: str | None) -> str:

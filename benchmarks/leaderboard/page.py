@@ -84,7 +84,7 @@ def render(content: Content) -> str:
     page.filters |= {
         "decimals": text.decimals,
         "place": place,
-        "signed": signed,
+        "signed": text.signed,
         "order": order,
         "share": share,
         "count": count,
@@ -98,6 +98,7 @@ def render(content: Content) -> str:
         style=inlined("selector.report", "style.css") + inlined(PACKAGE, "style.css"),
         script=inlined("selector.report", "sort.js") + inlined(PACKAGE, "print.js"),
         measures=MEASURES,
+        text=text,
         meanings=meanings,
         published=published,
         tables=tables,
@@ -107,13 +108,6 @@ def render(content: Content) -> str:
 def place(value: float) -> str:
     """An average rank, or a dash where nothing was ranked."""
     return f"{value:.2f}" if math.isfinite(value) else text.NONE
-
-
-def signed(value: float) -> str:
-    """A difference, with its sign."""
-    if not math.isfinite(value):
-        return text.NONE
-    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: there is no -0.000
 
 
 def order(value: float) -> str:

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.evaluation import label_oracle, statistics
+from benchmarks.evaluation.always import ALWAYS
 from benchmarks.leaderboard import meanings
 from benchmarks.leaderboard.result import CASE, Result
 
-WORSE = 0.01  # AUROC below the zoo's mean from which a choice did harm
+WORSE = 0.01  # AUROC below the mean of the candidates that can be chosen from which a choice did harm
 MISSING = 0.1  # the share of cases without a value up to which a row can be compared with others
 ALPHA = 0.05
 NEARLY = 0.01  # AUROC below the best at which an augmentation is as good
 SATURATED = 0.98  # AUROC above which a kind of anomaly is too easy to distinguish augmentations
 BEST_SHOWN = 12  # in the critical-difference diagram, beside the references
 REFERENCES = ("default", "dsv", "mc", "hits", "select")
+UNCHOSEN = ("random", "random_members", *ALWAYS, "untrained", "pixels")  # what a choice must beat
 BEST_BY_TASK = 4  # in the table by task, beside the references
 INTERVALS = ("mean_regret", "median_regret", "mean_auroc")
 # Baselines with scores of their own, which stand among the candidates without an augmentation.
@@ -44,7 +46,7 @@ class Ranks:
 class LabelResolvable:
     """On which data sets labels can choose.
 
-    table: one row per data set, with the mean regrets ``half_label_oracle`` and ``random``, and ``label_resolvable``:
+    table: one row per data set, with the mean regrets ``half_label_oracle`` and ``average``, and ``label_resolvable``:
     whether labels of half of the images can choose.
     """
 
@@ -136,7 +138,7 @@ def blocks(result: Result, names: Sequence[str]) -> pd.DataFrame:
 
     Rows without a value in more than MISSING of the cases are left out, then cases that one of the others lacks.
     """
-    table = _wide(result, "regret").reindex(columns=list(names))
+    table = wide(result, "regret").reindex(columns=list(names))
     complete = table.loc[:, table.isna().mean() <= MISSING].dropna()
     by = unit(result)
     if by == "case":
@@ -151,7 +153,7 @@ def summary(result: Result) -> pd.DataFrame:
     tests = against_default(result)
     p_values = pd.Series(dtype=float) if tests is None else tests.set_index("first").p_holm
     cluster = level(result, 2)
-    zoo_mean = _wide(result, "auroc").reindex(columns=["average"])["average"]
+    at_random = wide(result, "auroc").reindex(columns=["random"])["random"]
     rows = {}
     for name, part in result.rows.groupby("criterion", sort=False):
         has_value = part.dropna(subset=["auroc", "regret"])
@@ -162,8 +164,8 @@ def summary(result: Result) -> pd.DataFrame:
             statistic = np.median if measure == "median_regret" else np.mean
             row[measure] = float(statistic(column)) if len(column) else np.nan
             groups = None if cluster == "case" else has_value[cluster]
-            row[f"{measure}_low"], row[f"{measure}_high"] = _interval(column, groups, statistic)
-        gap = (zoo_mean - has_value.set_index(CASE).auroc).dropna()
+            row[f"{measure}_low"], row[f"{measure}_high"] = interval(column, groups, statistic)
+        gap = (at_random - has_value.set_index(CASE).auroc).dropna()
         row["average_rank"] = average.get(name, np.nan)
         row["place_in_zoo"] = part["rank"].mean()
         row["worse_than_mean"] = float((gap > WORSE).mean()) if len(gap) else np.nan
@@ -204,7 +206,7 @@ def ranks(result: Result) -> Ranks | None:
 
 def against_default(result: Result) -> pd.DataFrame | None:
     """Wilcoxon's test of every row's regret against default's, least regret first; None where it can't be made."""
-    # The first has no regret, the second a random pick's, the third is evaluated on other images.
+    # The first has no regret, the second can't be chosen, the third is evaluated on other images.
     idle = ("oracle", "average", "half_label_oracle")
     table = blocks(result, [name for name in result.rows.criterion.unique() if name not in idle])
     if "default" not in table or len(table) < 2 or table.shape[1] < 2:
@@ -215,7 +217,7 @@ def against_default(result: Result) -> pd.DataFrame | None:
 def by_task(result: Result, table: pd.DataFrame) -> list[ByTask]:
     """One table per anomaly ratio, of the best rows of a summary, the references and the baselines."""
     best = comparable(result, table)[:BEST_BY_TASK]
-    wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "ensemble", "random", "untrained", "pixels")
+    wanted = ("oracle", *dict.fromkeys([*best, *REFERENCES]), "ensemble", *UNCHOSEN)
     columns = [name for name in wanted if name in table.index]
     of_ratios = []
     for ratio in result.ratios:
@@ -325,7 +327,8 @@ def failures(result: Result) -> pd.DataFrame:
     return grouped.agg(times="size", first="first").reset_index().sort_values("times", ascending=False, kind="stable")
 
 
-def _wide(result: Result, value: str) -> pd.DataFrame:
+def wide(result: Result, value: str) -> pd.DataFrame:
+    """A column of the rows: one row per case and one column per criterion."""
     return result.rows.pivot(index=CASE, columns="criterion", values=value)
 
 
@@ -335,7 +338,9 @@ def _average_ranks(table: pd.DataFrame) -> pd.Series:
     return statistics.average_ranks(table, higher_is_better=False)
 
 
-def _interval(values: pd.Series, groups: pd.Series | None, statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+def interval(
+    values: pd.Series, groups: pd.Series | None, statistic: Callable[..., np.ndarray] = np.mean
+) -> tuple[float, float]:
     """The bootstrap interval; nan for fewer than two groups."""
     independent = len(values) if groups is None else groups.nunique()
     return statistics.bootstrap(values, groups, statistic) if independent >= 2 else (np.nan, np.nan)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from benchmarks.leaderboard.content import Content
+from benchmarks.leaderboard.detector_kinds import DetectorKinds
+from benchmarks.leaderboard.gains import FAR, Gains
 from benchmarks.leaderboard.markdown import markdown_table
 
 # Columns of the summary that fit a page, and their headings.
@@ -36,6 +38,13 @@ def decimals(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else NONE
 
 
+def signed(value: float) -> str:
+    """A difference, with its sign."""
+    if not math.isfinite(value):
+        return NONE
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: there is no -0.000
+
+
 def p_value(value: float) -> str:
     """Three decimals, and no p-value of 0."""
     return "< 0.001" if value < 0.001 else decimals(value)
@@ -52,7 +61,9 @@ def latex_escaped(text: str) -> str:
 
 
 def markdown(content: Content) -> str:
-    """The verdict and the summary as a Markdown table, baselines in italics; then of the label-resolvable data sets."""
+    """The verdict and the summary as a Markdown table, baselines in italics; then of the label-resolvable data sets;
+    the gains on choosing nothing, and the best of each kind of detector.
+    """
     lines = [
         f"# Leaderboard: {markdown_escaped(content.suite)}",
         "",
@@ -68,7 +79,46 @@ def markdown(content: Content) -> str:
     if content.resolvable_summary is not None:
         lines += ["", markdown_table(_cells(content.resolvable_summary, markdown_escaped, "*{}*"))]
         last += f"; of the label-resolvable data sets over {content.resolvable_units}"
-    return "\n".join([*lines, "", f"{last}.{content.caution}", ""])
+    lines += ["", f"{last}.{content.caution}"]
+    if content.gains is not None:
+        title = f"The ensemble's gain in AUROC, and its 95% interval over resampled {content.clusters}"
+        lines += ["", "## Against no choice", "", f"{title}:", "", _escaped_table(gains_cells(content.gains))]
+    if content.by_detector_kind is not None:
+        title = "The AUROC of the candidate of each kind that is best by the labels, mean over tasks and seeds"
+        cells = detector_kinds_cells(content.by_detector_kind)
+        lines += ["", "## By kind of detector", "", f"{title}:", "", _escaped_table(cells)]
+    return "\n".join([*lines, ""])
+
+
+def _escaped_table(cells: pd.DataFrame) -> str:
+    return markdown_table(cells.map(markdown_escaped).rename(columns=markdown_escaped))
+
+
+def gains_cells(gains: Gains) -> pd.DataFrame:
+    """The finished text of every cell: one row per anomaly ratio."""
+    columns: dict[str, list[str]] = {"anomalies": gains.ratios}
+    for name in gains.against:
+        of_ratios = [gains.of(ratio, name) for ratio in gains.ratios]
+        columns[f"over {name}"] = [_with_interval(row) for row in of_ratios]
+        columns[f"ahead of {name}"] = [f"{row.ahead} of {row.data_sets} data sets" for row in of_ratios]
+    if gains.far_below is not None:
+        title = f"more than {FAR:g} below the best untrained"
+        columns[title] = [f"{len(names)}: {', '.join(names)}" if names else "0" for names in gains.far_below.values()]
+    return pd.DataFrame(columns)
+
+
+def _with_interval(row: pd.Series) -> str:
+    """A gain and, where there is one, its interval."""
+    between = f" ({signed(row.low)} to {signed(row.high)})" if math.isfinite(row.low) else ""
+    return signed(row.gain) + between
+
+
+def detector_kinds_cells(kinds: DetectorKinds) -> pd.DataFrame:
+    """The finished text of every cell: one row per data set, one column per kind with its number of candidates."""
+    columns = {f"{kind} ({kinds.candidates[kind]})": kinds.auroc[kind].map(decimals) for kind in kinds.auroc}
+    table = pd.DataFrame(columns).assign(best=kinds.best, trained=kinds.gain_of_training.map(signed))
+    table = table.rename(columns={"best": "best kind", "trained": "best trained, ahead of best untrained"})
+    return table.rename_axis("data set").reset_index()
 
 
 def latex(content: Content) -> str:

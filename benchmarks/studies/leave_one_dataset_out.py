@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from augmentations import InputError
+from benchmarks.evaluation.always import ALWAYS
 from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.evaluation.evaluate import COLUMNS, FLOAT, higher_is_better
 from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
@@ -43,7 +44,7 @@ CHOSEN = {
     "chosen_ensemble": f"ensemble of {DEFAULT_MEMBERS} by that Borda",
     "chosen_single": "single criterion, chosen on the others",
 }
-FIXED = ("default", "ensemble", "dsv", "random")
+FIXED = ("default", "ensemble", "dsv", "random", "random_members", *ALWAYS)
 SIGNS = np.array([[1 if higher_is_better(name) else -1] for name in OF_SCORES])
 
 
@@ -196,7 +197,7 @@ def _of_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> list[Case]
 
 def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     """The rows of ``leave_one_dataset_out`` beside those of the leaderboard, as Markdown."""
-    fixed = evaluated.rows[evaluated.rows.criterion.isin([*FIXED, "average"])]
+    fixed = evaluated.rows[evaluated.rows.criterion.isin(FIXED)]
     ratio_names = evaluated.rows.drop_duplicates("anomaly_ratio").set_index("anomaly_ratio").ratio
     added = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set), ratio=rows.anomaly_ratio.map(ratio_names))
     numeric = {name: pd.to_numeric(added[name]) for name in ("rank", "spearman")}
@@ -223,7 +224,7 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
 
 
 def _table(title: str, shown: result.Result) -> list[str]:
-    summary = tables.summary(shown).drop(index="average")
+    summary = tables.summary(shown)
     names = {name: CHOSEN.get(str(name), text.markdown_escaped(str(name))) for name in summary.index}
     regrets = {"mean regret": "mean_regret"} | {f"at {ratio}": f"regret_at_{ratio}" for ratio in shown.ratios}
     columns = {

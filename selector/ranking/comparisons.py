@@ -138,7 +138,7 @@ COMPARISONS = {
             aurocs_by_family, adjusted_for_family,
             "Share of the other candidates beaten at telling each family's pseudo anomalies from held-out normal "
             "images, adjusted for the family that a candidate was trained on and lacks.",
-            votes=4,  # of 1 to 4, and without the other, what lost least with this zoo on the data sets of `development`
+            votes=4,  # of 1 to 4, and of the first alone, what lost least on the data sets of `development`
         ),
         Comparison(
             "agreement_across_kinds", ("test_scores",), "mean Spearman's rho",

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.evaluation.evaluate import COLUMNS
-from benchmarks.evaluation.label_oracle import label_resolvable
+from benchmarks.evaluation.label_oracle import LABEL_RESOLVABLE, labels_choose
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
 from benchmarks.studies import autoencoder_testbed, leave_one_dataset_out
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 RAN = ("quick", "development", "held-out", "undecidable", "alignment", "alignment-autoencoder")
 BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_label_oracle"}
-ENSEMBLES = {"ensemble", "ensemble_ranks", "max_all", "mean_rank_all"}
+ENSEMBLES = {"ensemble", "ensemble_ranks", "max_all", "mean_rank_all", "random_members"}
 
 
 @pytest.fixture(params=RAN)
@@ -41,13 +41,14 @@ def test_every_case_of_the_suite_is_there(folder):
     assert (by[choosing].le(by.oracle + 1e-5, axis=0) | by[choosing].isna()).all().all()
 
 
-def test_labels_can_choose_on_every_data_set_of_development_and_on_none_that_was_put_aside():
-    """Where they can't, no choice can be evaluated, whatever the criteria are."""
-    found = {
-        name: label_resolvable(read(RESULTS / name).rows).label_resolvable for name in ("development", "undecidable")
-    }
-    assert found["development"].all()
-    assert not found["undecidable"].any()
+def test_the_list_of_label_resolvable_data_sets_is_what_labels_say_of_the_stored_zoos():
+    """Where they can't choose, no choice can be evaluated, whatever the criteria are."""
+    by_suite = {name: labels_choose(read(RESULTS / name).rows).label_resolvable.to_dict() for name in RAN}
+    for found in by_suite.values():
+        assert found == {name: LABEL_RESOLVABLE[name] for name in found}
+    assert {name for found in by_suite.values() for name in found} == set(LABEL_RESOLVABLE)
+    assert all(by_suite["development"].values())
+    assert not any(by_suite["undecidable"].values())
 
 
 def test_there_are_no_weights(folder):

@@ -140,7 +140,11 @@ def _choices(
         orders = {rule: [int(place) for place in best_first(table, table, rule)] for rule in set(deciding.values())}
         chosen = {name: auroc[orders[rule][0]] for name, rule in deciding.items()}
         members = frozenset(orders[deciding["default"]][:DEFAULT_MEMBERS])
-        yield chosen | {"ensemble": of_ensemble(members), "random": auroc.mean(), "shift": shift[draw, usable].mean()}
+        yield chosen | {
+            "ensemble": of_ensemble(members),
+            "random": auroc[usable].mean(),
+            "shift": shift[draw, usable].mean(),
+        }
 
 
 def _proxy_auroc(evidence: Evidence) -> Tensor:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.evaluation.label_oracle import HALVES, _aurocs, half_label_oracle, label_resolvable
+from benchmarks.evaluation.label_oracle import (
+    HALVES,
+    LABEL_RESOLVABLE,
+    _aurocs,
+    half_label_oracle,
+    label_resolvable,
+    labels_choose,
+)
 
 LABELS = torch.tensor([0] * 30 + [1] * 20)
 
@@ -61,23 +68,33 @@ def test_without_two_images_of_a_label_or_a_candidate_there_is_no_value(labels, 
     assert np.isnan(half_label_oracle(np.zeros((10, candidates)), torch.tensor(labels), 0, "task")).all()
 
 
-def test_label_resolvable_is_where_labels_lose_less_than_half_of_a_random_pick():
+def test_label_resolvable_is_where_labels_lose_less_than_half_of_the_mean_candidate():
     rows = pd.DataFrame(
         [
             (name, criterion, regret)
-            for name, half, random in (
+            for name, half, average in (
                 ("z", 0.04, 0.1),
                 ("noise", 0.12, 0.1),
                 ("even", 0.05, 0.1),
                 ("unknown", np.nan, 0.1),
             )
-            for criterion, mean in (("half_label_oracle", half), ("random", random), ("default", 0.0))
+            for criterion, mean in (("half_label_oracle", half), ("average", average), ("default", 0.0))
             for regret in (mean - 0.01, mean + 0.01)
         ],
         columns=["data_set", "criterion", "regret"],
     )
-    found = label_resolvable(rows)
+    found = labels_choose(rows)
     assert found.label_resolvable.to_dict() == {"z": True, "noise": False, "even": False, "unknown": False}
     assert list(found.index) == ["z", "noise", "even", "unknown"]
     assert found.half_label_oracle["noise"] == pytest.approx(0.12)
-    assert not label_resolvable(rows[rows.criterion != "half_label_oracle"]).label_resolvable.any()
+    assert not labels_choose(rows[rows.criterion != "half_label_oracle"]).label_resolvable.any()
+
+
+def test_what_is_listed_stays_as_it_is_whatever_a_later_zoo_says():
+    assert (LABEL_RESOLVABLE["brick"], LABEL_RESOLVABLE["gravel"]) == (True, False)
+    of_half = {"brick": 0.2, "gravel": 0.0, "other": 0.0}
+    cases = [(name, "half_label_oracle", regret) for name, regret in of_half.items()]
+    cases += [(name, "average", 0.1) for name in of_half]
+    rows = pd.DataFrame(cases, columns=["data_set", "criterion", "regret"])
+    assert labels_choose(rows).label_resolvable.to_dict() == {"brick": False, "gravel": True, "other": True}
+    assert label_resolvable(rows).label_resolvable.to_dict() == {"brick": True, "gravel": False, "other": True}

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.leaderboard import write
-from benchmarks.leaderboard.page import order, share, signed
-from benchmarks.leaderboard.text import NONE
+from benchmarks.leaderboard.page import order, share
+from benchmarks.leaderboard.text import NONE, signed
 
 SECTIONS = [
     "table",
@@ -19,8 +19,10 @@ SECTIONS = [
     "regret",
     "ranks",
     "tests",
+    "gains",
     "tasks",
     "kinds",
+    "detectors",
     "published",
     "failures",
     "provenance",
@@ -169,7 +171,7 @@ def decided(rows, candidates):
     """As if half of the labels had chosen: perfectly on a and b, no better than a random pick on c."""
     idle = rows[rows.criterion == "average"]
     half = idle.assign(criterion="half_label_oracle", regret=np.where(idle.task.str.startswith("c"), 0.1, 0.0))
-    rows.loc[rows.criterion == "random", "regret"] = 0.1
+    rows.loc[rows.criterion == "average", "regret"] = 0.1
     for row in half.to_dict("records"):
         rows.loc[rows.index.max() + 1] = row
 
@@ -178,7 +180,7 @@ def test_all_data_sets_and_the_label_resolvable_ones_are_shown_together(make_run
     folder = make_run(edit=decided)
     page = write(folder).read_text("utf-8")
     found = section(page, "label-resolvable")
-    assert "Not label-resolvable: c (labels lose 0.100, a random pick 0.100)" in found
+    assert "Not label-resolvable: c (labels lose 0.100, the mean candidate 0.100)" in found
     assert "Without c, where labels can't choose either: default 0." in unescape(page)
     assert re.findall(r"<td>(yes|no)</td>", found) == ["yes", "yes", "no"]
     summary = pd.read_csv(folder / "summary.csv", index_col="criterion")

@@ -164,7 +164,7 @@ def test_the_tables_have_both_and_name_what_is_not_label_resolvable(given):
     both = tables.split("## ")[1:]
     assert [part.splitlines()[0] for part in both] == ["All data sets", "Label-resolvable data sets", "What was chosen"]
     assert f"| default | 0.050 | 0.050 | 0.000 | {NONE} |" in both[0]
-    assert "Not label-resolvable: c (labels lose 0.100, a random pick 0.100)" in both[1]
+    assert "Not label-resolvable: c (labels lose 0.100, the mean candidate 0.100)" in both[1]
     mean = rows[(rows.criterion == "chosen_borda") & ~rows.task.str.startswith("c")].regret.mean()
     line = next(line for line in both[1].splitlines() if line.startswith("| Borda, chosen"))
     assert f"| {mean:.3f} |" in line
