@@ -13,11 +13,11 @@ import typer
 
 import detectors
 from augmentations.errors import unknown_name
+from benchmarks.evaluation.judgements import RESULTS
 from benchmarks.leaderboard.text import markdown_escaped
 from detectors import get_preset
 from selector import consensus, criteria
 
-RESULTS = Path(__file__).parents[1] / "results"
 BLOCK = re.compile(r"(<!-- generated: ssad benchmark docs ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 ROWS = {
     "random": "a candidate at random",
@@ -72,11 +72,11 @@ def _summary(suite: str) -> pd.DataFrame:
 
 def regrets() -> str:
     """Mean regret of a few rows by suite, and in brackets as a share of that of a random pick."""
-    development, held_out = _summary("development"), _summary("held-out")
+    development, seen = _summary("development"), _summary("seen")
     columns = {
         "`development`": development.mean_regret,
-        "`held-out`": held_out.mean_regret,
-        "`held-out`, label-resolvable": held_out.label_resolvable_mean_regret,
+        "`seen`": seen.mean_regret,
+        "`seen`, label-resolvable": seen.label_resolvable_mean_regret,
     }
     rows = [
         [title, *(f"{column[name]:.3f} ({column[name] / column['random']:.0%})" for column in columns.values())]
@@ -168,8 +168,8 @@ def kinds_table() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
-    "held-out": _leaderboard("held-out"),
-    "held-out-label-resolvable": _leaderboard("held-out", "## Label-resolvable data sets"),
+    "seen": _leaderboard("seen"),
+    "seen-label-resolvable": _leaderboard("seen", "## Label-resolvable data sets"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
     "two-stage": _two_stage("Fashion-MNIST, 0% of the train images anomalous, scorers fitted to all train images"),
     "two-stage-published": _two_stage("Published beside ours"),

@@ -58,6 +58,7 @@ def markdown(content: Content) -> str:
         "",
         markdown_escaped(" ".join(content.verdict)),
         "",
+        *([markdown_escaped(content.judgements), ""] if content.judgements else []),
         markdown_table(_cells(content.summary, markdown_escaped, "*{}*")),
         "",
         "## Label-resolvable data sets",
