@@ -85,7 +85,9 @@ def _run_held_out(
     """Evaluate when everything is trained: one judgement, however often the training was stopped."""
     for zoo_run in run(chosen, out, roots, jobs, device, command):
         print(zoo_run.describe(), flush=True)
-    if not all((zoo.path / "leaderboard.csv").is_file() for zoo in stored_zoos(out)):
+    if all((zoo.path / "leaderboard.csv").is_file() for zoo in stored_zoos(out)):
+        _write_leaderboard(out)
+    else:
         judge(out, command)
 
 

@@ -45,10 +45,8 @@ def load_faces(name: str, root: str | Path | None, image_size: int) -> Task:
     Raises InputError when scikit-image is not installed, or for a root.
     """
     _check_no_root(name, root, "scikit-image")
-    everything = np.load(skimage_data() / "lfw_subset.npy")
-    pixels = reader.read_images(
-        np.rint(everything * 255).astype(np.uint8)[:, None], image_size=image_size, role=name
-    ).pixels
+    everything = np.rint(255 * np.load(skimage_data() / "lfw_subset.npy")).astype(np.uint8)
+    pixels = reader.read_images(everything[:, None], image_size=image_size, role=name).pixels
     order = torch.randperm(FACES, generator=generator(SPLIT_SEED, "benchmarks", name))
     train, held_out = order.tensor_split([round(TRAIN_SHARE * FACES)])
     test = torch.cat([held_out, torch.arange(FACES, len(pixels))])

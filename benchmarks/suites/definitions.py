@@ -282,15 +282,13 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "seen",
-            "Held out once, and evaluated too often since: photo tiles in colour (one of them shifted) and six kinds of "
-            "clothing.",
+            "Held out once, but looked at: photo tiles in colour (one of them shifted) and six kinds of clothing.",
             (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
             classifiers(ZOO),
         ),
         Suite(
             HELD_OUT,
-            "Run to report, never to tune: digits, faces, tiles of a page, of writing, of coins, of a cat, of a leaf, of "
-            "wood and of bare ground.",
+            "Run to report, never to tune: digits, faces, tiles of print, writing, coins, a cat, wood, ground, a leaf.",
             (
                 *_digits(3, 5, 9),
                 DataSet(("faces",), "faces", image_size=32),
