@@ -95,12 +95,10 @@ def test_where_no_row_can_be_written_nothing_is_evaluated(held_out, monkeypatch)
 
 def test_without_a_row_labels_are_not_read(held_out):
     zoo = stored_zoos(held_out)[0]
-    for read_labels in (
-        lambda: StoredZoo.read(zoo.path, zoo.seed),
-        lambda: evaluate_folder(zoo.path, zoo.seed, (0.5,)),
-    ):
-        with pytest.raises(InputError, match=r"is held out.*no row.*ssad benchmark evaluate"):
-            read_labels()
+    with pytest.raises(InputError, match=r"is held out.*no row.*ssad benchmark evaluate"):
+        StoredZoo.read(zoo.path, zoo.seed)
+    with pytest.raises(InputError, match="is held out"):
+        evaluate_folder(zoo.path, zoo.seed, (0.5,))
     judgements.record(held_out, "test")
     assert StoredZoo.read(zoo.path, zoo.seed).views
 
