@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 
 from benchmarks import leaderboard, picture
 from benchmarks.evaluation.evaluate import evaluate_folder, merge
+from benchmarks.evaluation.judgements import is_held_out, record
 from benchmarks.leaderboard import documentation
 from benchmarks.speed.command import speed
 from benchmarks.studies.command import app as studies
@@ -58,6 +59,9 @@ def run_suite(
 def _run(
     chosen: suites.Suite, out: Path, roots: Mapping[str, Path], jobs: int | None, device: str, command: str
 ) -> None:
+    if is_held_out(data_set.group for data_set in chosen.data_sets):
+        _run_held_out(chosen, out, roots, jobs, device, command)
+        return
     # Evaluated beside the training, by a thread, so that no worker waits for it; each zoo's rows are then on disk.
     with ThreadPoolExecutor(max_workers=1) as evaluation:
         futures = []
@@ -75,13 +79,31 @@ def _run(
     _write_leaderboard(out)
 
 
+def _run_held_out(
+    chosen: suites.Suite, out: Path, roots: Mapping[str, Path], jobs: int | None, device: str, command: str
+) -> None:
+    """Evaluate when everything is trained: one judgement, however often the training was stopped."""
+    for zoo_run in run(chosen, out, roots, jobs, device, command):
+        print(zoo_run.describe(), flush=True)
+    if all((zoo.path / "leaderboard.csv").is_file() for zoo in stored_zoos(out)):
+        _write_leaderboard(out)
+    else:
+        judge(out, command)
+
+
 @app.command()
 def evaluate(out: Folder) -> None:
     """Evaluate the stored zoos of a run again, without training: for a new criterion, for example.
 
     Example: ssad benchmark evaluate runs/quick
     """
+    judge(out, "ssad benchmark evaluate")
+
+
+def judge(out: Path, command: str) -> None:
+    """Evaluate all stored zoos of a run and write its leaderboard; of held-out data, record it before."""
     ratios = tuple(load_settings(out)["frozen"]["ratios"])
+    record(out, command)
     Parallel(n_jobs=-1)(delayed(evaluate_folder)(zoo.path, zoo.seed, ratios) for zoo in stored_zoos(out))
     merge(out)
     _write_leaderboard(out)

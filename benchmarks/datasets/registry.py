@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from augmentations.errors import unknown_name
-from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, photos, shapes, textures
+from benchmarks.datasets import arrays, classes, defects, elpv, generated, idx, packaged, photos, shapes, textures
 from benchmarks.tasks.task import Loader, Task
 
 # Called with the full name; a key that ends in a dash serves every name that starts with it.
@@ -13,11 +13,13 @@ LOADERS: dict[str, Loader] = {
     **photos.LOADERS,
     **textures.LOADERS,
     **shapes.LOADERS,
+    **packaged.LOADERS,
     **idx.LOADERS,
     **defects.LOADERS,
     **classes.LOADERS,
     **arrays.LOADERS,
 }
+NUMBERED = {**idx.LOADERS, **arrays.LOADERS, **packaged.CLASSES}  # tasks whose name ends in the number of a class
 
 
 def names() -> list[str]:
@@ -66,6 +68,12 @@ def load(name: str, image_size: int = 64, *, root: str | Path | None = None) -> 
 
 def other_classes(name: str) -> list[str]:
     """The tasks whose normal class is another one of the same data set; none where its classes are not numbered."""
-    numbered = {**idx.LOADERS, **arrays.LOADERS}
-    family = name.rpartition("-")[0]
-    return [other for other in numbered if name in numbered and other != name and other.rpartition("-")[0] == family]
+    return [other for other in NUMBERED if name in NUMBERED and other != name and family(other) == family(name)]
+
+
+def family(name: str) -> str:
+    """The data set that a task tests one class of against the others; elsewhere the name itself.
+
+    The test images of one of its tasks are those of all others, so that they are never independent.
+    """
+    return name.rpartition("-")[0] if name in NUMBERED else name

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.datasets.registry import family
+from benchmarks.evaluation import judgements
 from benchmarks.evaluation.ensembles import Ensembles
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_SCORES, read_table
@@ -61,15 +63,17 @@ class StoredZoo:
     def read(cls, folder: Path, seed: int) -> "StoredZoo":
         """The stored zoo of a folder.
 
-        Raises InputError where a file is damaged.
+        Raises InputError where a file is damaged, and for held-out data before their judgement is recorded.
         """
+        table = read_table(folder / "views.parquet")
+        judgements.require(table.group, folder)
         candidates = pd.DataFrame(json.loads((folder / "candidates.json").read_bytes())).set_index("id")
         scores = read_table(folder / "scores.parquet")
         if "family" not in scores:  # of zoos that were stored before it was written down
             scores = scores.assign(family="")
         scores = scores.set_index(["part", "family", "row"])
         trained = scores.columns.drop(list(BASELINES))
-        by_task = read_table(folder / "views.parquet").groupby("task", sort=False)
+        by_task = table.assign(group=table.group.map(family)).groupby("task", sort=False)
         views = tuple(View.of(rows) for _, rows in by_task)
         parts = {
             part: scores[trained].query("part == @part").droplevel("part") for part in (*PARTS, "calibration", "test")

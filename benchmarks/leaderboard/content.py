@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.evaluation import judgements
 from benchmarks.leaderboard import meanings, published, tables
 from benchmarks.leaderboard.detector_kinds import DetectorKinds, by_detector_kind
 from benchmarks.leaderboard.gains import Gains, gains
@@ -21,7 +22,7 @@ ELSEWHERE = (
     "versions",
 )  # settings with their own place in the page
 
-CAUTION = " Cases of one task share images and candidates, so that p-values over cases are too small."
+CAUTION = " Tasks of one data set share images, so that intervals and p-values over {} are too small."
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class Content:
     suite: str
     description: str
     command: str
+    judgements: str  # how often the suite was evaluated, where it is or was held out
     verdict: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]  # label, value, remark
     summary: pd.DataFrame
@@ -39,9 +41,8 @@ class Content:
     resolvable_summary: pd.DataFrame | None  # where it differs from the summary
     resolvable_units: str
     ratios: tuple[str, ...]
-    clusters: str  # what intervals are drawn by
-    units: str  # what the tests take as independent
-    caution: str  # against p-values, where cases of one task stand for independent ones
+    units: str  # what intervals and tests take as independent
+    caution: str  # against them, where that is not data sets
     ranks: tables.Ranks | None
     tests: pd.DataFrame | None
     gains: Gains | None
@@ -65,22 +66,23 @@ def gather(result: Result) -> Content:
     settings, summary, resolvable = result.settings, tables.summary(result), tables.label_resolvable(result)
     restricted = result.restrict(resolvable.names) if resolvable.is_mixed else result
     restricted_summary = tables.summary(restricted) if resolvable.is_mixed else None
+    levels = set(map(tables.level, (result, restricted)))
     of_restricted = () if restricted_summary is None else on_resolvable(restricted_summary, resolvable)
     return Content(
         suite=settings["suite"],
         description=str(settings.get("description", "")),
         command=str(settings.get("command", "")),
+        judgements=judgements.said(settings["suite"]),
         verdict=(*verdict(result, summary), *of_restricted),
         facts=tuple(_facts(result)),
         summary=summary,
         resolvable=resolvable,
         unresolved=unresolved(resolvable),
         resolvable_summary=restricted_summary,
-        resolvable_units=tables.LEVELS[tables.unit(restricted)],
+        resolvable_units=tables.LEVELS[tables.level(restricted)],
         ratios=tuple(result.ratios),
-        clusters=tables.LEVELS[tables.level(result, 2)],
-        units=tables.LEVELS[tables.unit(result)],
-        caution=CAUTION if "case" in map(tables.unit, (result, restricted)) else "",
+        units=tables.LEVELS[tables.level(result)],
+        caution="".join(CAUTION.format(tables.LEVELS[name]) for name in sorted(levels - {"group"})),
         ranks=tables.ranks(result),
         tests=tables.against_default(result),
         gains=gains(result),
@@ -155,7 +157,7 @@ def unresolved(resolvable: tables.LabelResolvable) -> str:
 def _facts(result: Result) -> Iterator[tuple[str, str, str]]:
     rows = result.rows
     yield "Cases", str(tables.cases(result)), "each a task, a seed and an anomaly ratio"
-    yield "Tasks", str(rows.task.nunique()), f"of {rows.data_set.nunique()} data sets"
+    yield "Tasks", str(rows.task.nunique()), f"of {rows.group.nunique()} data sets"
     yield "Seeds", str(rows.seed.nunique()), ", ".join(map(str, sorted(rows.seed.unique())))
     yield "Anomaly ratios", str(len(result.ratios)), ", ".join(result.ratios)
     zoo = result.candidates[~result.candidates.augmentation.isin(tables.SCORED_BASELINES)]

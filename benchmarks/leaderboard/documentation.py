@@ -14,14 +14,14 @@ import typer
 
 import detectors
 from augmentations.errors import unknown_name
+from benchmarks.evaluation.judgements import RESULTS
 from benchmarks.leaderboard.text import decimals, markdown_escaped
 from detectors import get_preset
 from selector import consensus, criteria
 from selector.ranking.rules import DEFAULT_MEMBERS
 
-RESULTS = Path(__file__).parents[1] / "results"
 BLOCK = re.compile(r"(<!-- generated: ssad benchmark docs ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HEADLINE = ("development", "held-out", "undecidable")
+HEADLINE = ("development", "seen", "undecidable")
 # By row, its title and what it is a share of.
 CHOSEN = {
     "random": ("one at random", ""),
@@ -181,8 +181,8 @@ def kinds_table() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
-    "held-out": _leaderboard("held-out"),
-    "held-out-label-resolvable": _leaderboard("held-out", "## Label-resolvable data sets"),
+    "seen": _leaderboard("seen"),
+    "seen-label-resolvable": _leaderboard("seen", "## Label-resolvable data sets"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
     "two-stage": _two_stage("Fashion-MNIST, 0% of the train images anomalous, scorers fitted to all train images"),
     "two-stage-published": _two_stage("Published beside ours"),

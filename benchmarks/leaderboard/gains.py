@@ -52,7 +52,7 @@ def gains(result: Result) -> Gains | None:
     if RECOMMENDED not in auroc or not known:
         return None
     of_case = result.rows.drop_duplicates(CASE).assign(case=lambda rows: range(len(rows))).set_index(CASE)
-    cluster = tables.level(result, 2)
+    cluster = tables.level(result)
     rows = []
     for ratio in (*result.ratios, ALL_RATIOS):
         part = _at(auroc, ratio)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from augmentations import InputError
+from benchmarks.datasets.registry import family
 
 REMEDY = "name the folder of a finished benchmark run"
 CASE = ["task", "seed", "ratio"]
@@ -22,9 +23,10 @@ CANDIDATES = ("task", "seed", "candidate", "augmentation", "hyperparameters", "a
 class Result:
     """The results of a benchmark run.
 
-    rows: one row per task, seed, anomaly ratio and criterion, with the file's columns, ``data_set`` and ``ratio``, the
-    anomaly ratio as text; candidates: one row per task, seed and candidate, with the file's columns and ``kind``, ""
-    where the task has none; tasks: one row per task, with data_set, kind, train, test, anomalies.
+    rows: one row per task, seed, anomaly ratio and criterion, with the file's columns, ``data_set``, ``group`` and
+    ``ratio``, the anomaly ratio as text; candidates: one row per task, seed and candidate, with the file's columns and
+    ``kind``, "" where the task has none; tasks: one row per task, with data_set, kind, train, test, anomalies, and
+    group: what is independent of other groups, the classes of one data set being one.
     """
 
     rows: pd.DataFrame
@@ -57,6 +59,7 @@ def read(folder: Path) -> Result:
     if rows.empty:
         raise InputError(str(folder / "leaderboard.csv"), "has no rows", REMEDY)
     rows["data_set"] = rows.task.map(tasks.data_set)
+    rows["group"] = rows.task.map(tasks.group)
     rows["ratio"] = rows.anomaly_ratio.map(_ratio)
     if (again := rows.duplicated([*CASE, "criterion"])).any():
         row = rows[again].iloc[0]
@@ -100,7 +103,7 @@ def _tasks(path: Path, settings: dict[str, Any]) -> pd.DataFrame:
         raise InputError(str(path), "must have tasks, each with its data_set", REMEDY)
     columns = ["data_set", "kind", "train", "test", "anomalies"]
     table = pd.DataFrame.from_dict(tasks, orient="index").reindex(columns=columns)
-    return table.assign(kind=table.kind.where(table.kind.notna(), ""))
+    return table.assign(kind=table.kind.where(table.kind.notna(), ""), group=table.data_set.map(family))
 
 
 def _ratio(value: float) -> str:

@@ -1,6 +1,5 @@
 """Every number of the leaderboard, as finished tables; drawn elsewhere."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ BEST_BY_TASK = 4  # in the table by task, beside the references
 INTERVALS = ("mean_regret", "median_regret", "mean_auroc")
 # Baselines with scores of their own, which stand among the candidates without an augmentation.
 SCORED_BASELINES = ("trained_random", "untrained", "pixels")
-LEVELS = {"data_set": "data sets", "task": "tasks", "case": "cases"}
+LEVELS = {"group": "data sets", "task": "tasks", "case": "cases"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,38 +112,30 @@ def cases(result: Result) -> int:
     return len(result.rows[CASE].drop_duplicates())
 
 
-def level(result: Result, least: int) -> str:
-    """The coarsest of data set, task and case of which there are at least ``least``; else case.
+def level(result: Result) -> str:
+    """What intervals and tests take as independent: the coarsest of group, task and case of which there are two.
 
-    Tasks of a data set share images, and cases of a task share candidates as well: the coarser, the more independent.
+    Kinds of defects share normal images, the classes of one data set their test images, and cases of a task candidates
+    as well: only groups are independent. Where they are too few for a test to reject anything, it rejects nothing.
     """
-    for name in ("data_set", "task"):
-        if result.rows[name].nunique() >= least:
+    for name in ("group", "task"):
+        if result.rows[name].nunique() >= 2:
             return name
     return "case"
 
 
-def unit(result: Result) -> str:
-    """The level that tests are made on.
-
-    It has enough units for a signed-rank test, whose p is at least 2 / 2^n, to reach ALPHA after Holm's correction for
-    the number of rows.
-    """
-    return level(result, math.ceil(math.log2(2 * result.rows.criterion.nunique() / ALPHA)))
-
-
 def blocks(result: Result, names: Sequence[str]) -> pd.DataFrame:
-    """The regret (n,k) of the named rows, cases averaged to blocks that are as independent as there are enough of.
+    """The regret (n,k) of the named rows, cases averaged over each of what is independent.
 
     Rows without a value in more than MISSING of the cases are left out, then cases that one of the others lacks.
     """
     table = wide(result, "regret").reindex(columns=list(names))
     complete = table.loc[:, table.isna().mean() <= MISSING].dropna()
-    by = unit(result)
+    by = level(result)
     if by == "case":
         return complete
     tasks = complete.index.get_level_values("task")
-    return complete.groupby(tasks if by == "task" else result.tasks.data_set[tasks].to_numpy()).mean()
+    return complete.groupby(tasks if by == "task" else result.tasks.group[tasks].to_numpy()).mean()
 
 
 def summary(result: Result) -> pd.DataFrame:
@@ -152,7 +143,7 @@ def summary(result: Result) -> pd.DataFrame:
     average = _average_ranks(blocks(result, choosing(result)))
     tests = against_default(result)
     p_values = pd.Series(dtype=float) if tests is None else tests.set_index("first").p_holm
-    cluster = level(result, 2)
+    cluster = level(result)
     at_random = wide(result, "auroc").reindex(columns=["random"])["random"]
     rows = {}
     for name, part in result.rows.groupby("criterion", sort=False):

@@ -69,6 +69,7 @@ def markdown(content: Content) -> str:
         "",
         markdown_escaped(" ".join(content.verdict)),
         "",
+        *([markdown_escaped(content.judgements), ""] if content.judgements else []),
         markdown_table(_cells(content.summary, markdown_escaped, "*{}*")),
         "",
         "## Label-resolvable data sets",
@@ -81,7 +82,7 @@ def markdown(content: Content) -> str:
         last += f"; of the label-resolvable data sets over {content.resolvable_units}"
     lines += ["", f"{last}.{content.caution}"]
     if content.gains is not None:
-        title = f"The ensemble's gain in AUROC, and its 95% interval over resampled {content.clusters}"
+        title = f"The ensemble's gain in AUROC, and its 95% interval over resampled {content.units}"
         lines += ["", "## Against no choice", "", f"{title}:", "", _escaped_table(gains_cells(content.gains))]
     if content.by_detector_kind is not None:
         title = "The AUROC of the candidate of each kind that is best by the labels, mean over tasks and seeds"

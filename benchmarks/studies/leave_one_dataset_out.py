@@ -233,6 +233,6 @@ def _table(title: str, shown: result.Result) -> list[str]:
     }
     columns["p to default"] = summary.p_holm.map(text.p_value)
     cells = pd.DataFrame({"chosen by": summary.index.map(names)} | {t: list(c) for t, c in columns.items()})
-    unit = tables.LEVELS[tables.unit(shown)]
+    unit = tables.LEVELS[tables.level(shown)]
     note = f"p: Wilcoxon's signed-rank test over {unit}, corrected by Holm."
     return ["", f"## {title}", "", markdown_table(cells), "", note]

@@ -1,6 +1,7 @@
 """Suites: which data sets, zoos and seeds a leaderboard is made of. Frozen: results name the suite they come from.
 
-Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune.
+Choices (defaults, presets, constants) are made on ``development``; ``held-out`` is run to report, never to tune, and
+has a row in its judgements.csv for each time that it was evaluated. ``seen`` was held out once.
 """
 
 from collections import Counter
@@ -46,8 +47,10 @@ ZOO: Grids = {
 RATIOS = (0.05, 0.2, 0.5)  # of anomalies among the test images
 TRAIN_IMAGES = 600  # of those that have thousands
 TEST_IMAGES = 300  # normal ones, and as many anomalies
+DIGIT_IMAGES = (300, 200)  # all that MNIST-5k has of a digit, and as many others
 
 
+HELD_OUT = "held-out"  # the suite whose every evaluation is recorded
 CELL = 300  # px, of the photo of a solar cell
 # What ``--root`` calls the folders of data that no package ships.
 NEED_ROOTS = ("mvtec", "mpdd", "visa", "btech", "cifar10", "cifar100", "svhn", "mnist", "classes", "celeba", "folder")
@@ -62,11 +65,11 @@ def classifiers(grids: Grids) -> tuple[Request, ...]:
 class DataSet:
     """One train set and everything that is tested on it.
 
-    tasks: names for ``benchmarks.load``, with the same train images. group: what is left out at a time when choices
-    are validated; data sets that share images share it. image_size: px that classifiers see. largest: px beyond which
-    a larger image would show no more, for kinds that see more than classifiers; None: image_size. by_kind: every kind
-    of anomaly is a task of its own. reduced: of its thousands of images, some are used. used: how many to train on, and
-    how many normal and anomalous ones to test on.
+    tasks: names for ``benchmarks.load``, with the same train images. group: data sets that share images share it; what
+    is left out at a time when choices are validated, and independent in intervals and tests, is its ``family``.
+    image_size: px that classifiers see. largest: px beyond which a larger image would show no more, for kinds that see
+    more than classifiers; None: image_size. by_kind: every kind of anomaly is a task of its own. reduced: of its
+    thousands of images, some are used. used: how many to train on, and how many normal and anomalous ones to test on.
     generators: hyperparameters by name of the augmentations that make the anomalies of a controlled testbed.
     """
 
@@ -168,8 +171,13 @@ def _fashion(*classes: int) -> tuple[DataSet, ...]:
     return tuple(DataSet((f"fashion-mnist-{k}",), f"fashion-mnist-{k}", image_size=32, reduced=True) for k in classes)
 
 
-def _photo(name: str) -> DataSet:
-    return DataSet((name,), name.removesuffix("-shifted"), image_size=32, by_kind=True)  # tiles as large as they are
+def _photo(name: str, image_size: int = 32) -> DataSet:  # most tiles as large as they are
+    return DataSet((name,), name.removesuffix("-shifted"), image_size=image_size, by_kind=True)
+
+
+def _digits(*digits: int) -> tuple[DataSet, ...]:
+    names = [f"mnist5k-{k}" for k in digits]
+    return tuple(DataSet((name,), name, image_size=32, reduced=True, used=DIGIT_IMAGES) for name in names)
 
 
 def _cells(wafer: str) -> DataSet:
@@ -273,10 +281,21 @@ SUITES: Mapping[str, Suite] = {
             classifiers(ZOO),
         ),
         Suite(
-            "held-out",
-            "Run to report, never to tune: photo tiles in colour (one of them shifted) and six kinds of clothing.",
+            "seen",
+            "Held out once, but looked at: photo tiles in colour (one of them shifted) and six kinds of clothing.",
             (_photo("ihc"), _photo("hubble"), _photo("ihc-shifted"), *_fashion(2, 3, 4, 6, 7, 9)),
             classifiers(ZOO),
+        ),
+        Suite(
+            HELD_OUT,
+            "Run to report, never to tune: digits, faces, tiles of print, writing, coins, a cat, wood, ground, a leaf.",
+            (
+                *_digits(3, 5, 9),
+                DataSet(("faces",), "faces", image_size=32),
+                *map(_photo, ("page", "text", "coins", "cat", "wood", "ground")),
+                _photo("leaf", 64),
+            ),
+            auto.WITH_WEIGHTS,
         ),
         Suite(
             "alignment",

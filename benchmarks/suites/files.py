@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from augmentations import InputError
+from benchmarks.datasets.registry import family
 from detectors import files
 from selector import criteria
 from selector.evidence.evidence import EMBEDDINGS
@@ -31,7 +32,7 @@ SETTINGS_LOCK = Lock()  # from reading settings.json to writing it
 
 
 class ZooFolder(NamedTuple):
-    """The folder of a stored zoo, the data set and the group of data sets that it belongs to, and its seed."""
+    """The folder of a stored zoo, its data set, the group that this is independent of others in, and its seed."""
 
     path: Path
     data_set: str
@@ -61,7 +62,7 @@ def stored_zoos(out: Path) -> list[ZooFolder]:
     """
     frozen = load_settings(out)["frozen"]
     folders = [
-        ZooFolder(zoo_folder(out, data_set["tasks"][0], seed), data_set["tasks"][0], data_set["group"], seed)
+        ZooFolder(zoo_folder(out, data_set["tasks"][0], seed), data_set["tasks"][0], family(data_set["group"]), seed)
         for data_set in frozen["data_sets"]
         for seed in frozen["seeds"]
     ]

@@ -2,8 +2,6 @@
 
 import json
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -29,6 +27,7 @@ from benchmarks.suites.files import (
     write_table,
     zoo_folder,
 )
+from benchmarks.suites.source_tree import source_tree
 from benchmarks.tasks.task import Task
 from benchmarks.tasks.view import View
 from detectors import Classifier, ClassifierSettings, Preset, files
@@ -324,7 +323,7 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
             "suite": name,
             "description": description,
             "command": command,
-            "commit": _commit(),
+            "commit": str(source_tree()),
             "seconds": 0.0,
             "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in LIBRARIES},
             "tasks": {},
@@ -335,14 +334,3 @@ def _begin(suite: Suite, preset: Preset, out: Path, command: str) -> None:
 
 def _add_seconds(out: Path, seconds: float) -> None:
     update_settings(out, lambda settings: {"seconds": round(settings["seconds"] + seconds, 1)})
-
-
-def _commit() -> str:
-    """The commit of this source tree, where there is one."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    described = subprocess.run(
-        [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return described.stdout.strip()

@@ -154,7 +154,7 @@ def _place(candidates: Sequence[Candidate], evaluations: Mapping[str, Evaluation
     compared = [c for c in candidates if statuses[c.id] == "ok"]
     for comparison in rule.comparisons:
         readings = [evaluations[c.id].readings[comparison.name] for c in compared]
-        beside = comparison(readings, [c.training.detector for c in compared]) if readings else []
+        beside = comparison(readings, [c.training.detector for c in compared]) if readings else None
         column = pd.Series(beside, [c.id for c in compared], dtype=float)
         values[comparison.name], spread[comparison.name] = column, column * math.nan
     members = _configurations(candidates, statuses, values, trained, rule)

@@ -18,6 +18,7 @@ from selector.detection.detections import NO_PLACE
 from selector.detection.regions import map_threshold
 from selector.evidence.evidence import Evidence
 from selector.outcome import Outcome
+from selector.ranking.comparisons import Comparison
 from selector.ranking.cross_fit import Correction
 from selector.ranking.ranking import Ranking
 from selector.ranking.shift import ShiftTest
@@ -115,7 +116,7 @@ class Content:
     has_test: bool
     correction: Correction  # of the test images' p-values
     n_cross_fitted: int  # test images that other candidates than the recommended ones decide on
-    glossary: tuple[Criterion, ...]
+    glossary: tuple[Comparison | Criterion, ...]
     absent: Mapping[str, str]  # criteria that could not be computed, and why
 
 

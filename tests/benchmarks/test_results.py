@@ -5,18 +5,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.evaluation import judgements
 from benchmarks.evaluation.evaluate import COLUMNS
 from benchmarks.evaluation.label_oracle import LABEL_RESOLVABLE, labels_choose
 from benchmarks.leaderboard import write
 from benchmarks.leaderboard.result import read
 from benchmarks.studies import autoencoder_testbed, leave_one_dataset_out
 from benchmarks.studies.two_stage import tables
-from benchmarks.suites.definitions import SUITES
+from benchmarks.suites.definitions import HELD_OUT, SUITES
 from selector.verdict.sample_size import MIN_TEST_IMAGES, MIN_VALIDATION_IMAGES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-RAN = ("quick", "development", "held-out", "undecidable", "alignment", "alignment-autoencoder")
+RAN = ("quick", "development", "seen", "undecidable", "alignment", "alignment-autoencoder")
 BASELINES = {"average", "random", "trained_random", "oracle", "untrained", "pixels", "default", "half_label_oracle"}
 ENSEMBLES = {"ensemble", "ensemble_ranks", "max_all", "mean_rank_all", "random_members"}
 
@@ -49,6 +50,21 @@ def test_the_list_of_label_resolvable_data_sets_is_what_labels_say_of_the_stored
     assert {name for found in by_suite.values() for name in found} == set(LABEL_RESOLVABLE)
     assert all(by_suite["development"].values())
     assert not any(by_suite["undecidable"].values())
+
+
+def test_every_result_of_the_held_out_suite_has_a_judgement_before_it():
+    rows = judgements.read(HELD_OUT)
+    assert list(rows.columns) == judgements.COLUMNS
+    assert judgements.judgements_file(HELD_OUT).is_file()
+    assert len(rows) or not (RESULTS / HELD_OUT / "leaderboard.csv").exists()
+
+
+def test_what_was_held_out_says_how_often_it_was_judged():
+    rows = judgements.read("seen")
+    assert len(rows) == 4
+    assert rows.rule.str.partition(";")[0].nunique() == 3
+    assert "Judged 4 times" in (RESULTS / "seen" / "leaderboard.md").read_text("utf-8")
+    assert "Judged" not in (RESULTS / "development" / "leaderboard.md").read_text("utf-8")
 
 
 def test_there_are_no_weights(folder):

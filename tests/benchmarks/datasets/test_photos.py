@@ -7,6 +7,7 @@ import torch
 import benchmarks
 from augmentations import InputError
 from benchmarks.datasets import photos
+from benchmarks.datasets.synthetic_defects import GENERATORS
 
 pytest.importorskip("skimage", reason="the extra `benchmarks` is not installed")
 
@@ -46,6 +47,30 @@ def test_of_a_shifted_photo_the_top_is_trained_on_and_the_bottom_tested():
     assert all_found(task.train, tiles[:n])
     assert all_found(task.test[task.labels == 0], tiles[n:])
     assert not torch.equal(task.train, tiles[:n])  # in random order
+
+
+@pytest.mark.parametrize("name", ["page", "text", "coins", "cat", "wood", "ground", "leaf"])
+def test_no_tile_is_on_both_sides_or_twice(name):
+    photo = photos.PHOTOS[name]
+    if photo.package and not photo.package.folder.is_dir():
+        pytest.skip(f"Debian's package {photo.package.name} is not installed")
+    task = benchmarks.load(name, image_size=32)
+    normal = torch.cat([task.train, task.test[task.labels == 0]])
+    assert len({tile.numpy().tobytes() for tile in normal}) == len(normal)
+    n = sum(len(photos.cut(photos.pixels_of(file, photo.package), photo.side)) for file in photo.files)
+    assert len(task.train) == round(photos.TRAIN_SHARE * n)
+    assert len(task.train) + 2 * (task.labels == 0).sum() == pytest.approx(n, abs=1)
+    assert set(task.kinds) == {"", *GENERATORS}
+
+
+def test_a_debian_package_that_is_missing_or_ships_another_picture_is_named(tmp_path, monkeypatch):
+    leaf = photos.PHOTOS["leaf"]
+    monkeypatch.setitem(photos.PHOTOS, "leaf", leaf._replace(package=photos.Package("mate-backgrounds", tmp_path)))
+    with pytest.raises(InputError, match=r"Debian's package mate-backgrounds.*apt-get install mate-backgrounds"):
+        benchmarks.load("leaf")
+    (tmp_path / "Blinds.jpg").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"is not the picture of mate-backgrounds"):
+        benchmarks.load("leaf")
 
 
 def test_a_root_and_small_images_are_refused(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import rankdata, wilcoxon
 
 from benchmarks.leaderboard import tables
+from benchmarks.leaderboard.content import gather
 from benchmarks.leaderboard.published import AUC, STRATEGIES, average_ranks, our_ranks, ours
 from benchmarks.leaderboard.result import read
 
@@ -82,27 +83,35 @@ def test_only_rows_that_choose_are_ranked(result):
     assert set(tables.choosing(result)) == {"dsv", "mc", "rtm", "default"}
 
 
-def test_average_ranks_are_over_tasks_where_data_sets_are_too_few(result, summary, written):
-    assert tables.unit(result) == "task"
+def test_average_ranks_are_over_data_sets(result, summary, written):
+    assert tables.level(result) == "group"
     names = ["dsv", "mc", "rtm", "default"]
     lacking = (written[0]["task"], written[0]["seed"], written[0]["anomaly_ratio"])
     regret: dict[str, dict[str, list[float]]] = {}
     for row in written:
         if row["criterion"] in names and (row["task"], row["seed"], row["anomaly_ratio"]) != lacking:
-            regret.setdefault(row["task"], {}).setdefault(row["criterion"], []).append(row["regret"])
-    places = np.mean([rankdata([mean(task[name]) for name in names]) for task in regret.values()], axis=0)
+            regret.setdefault(row["task"][0], {}).setdefault(row["criterion"], []).append(row["regret"])
+    places = np.mean([rankdata([mean(each[name]) for name in names]) for each in regret.values()], axis=0)
     np.testing.assert_allclose(summary.average_rank[names].astype(float), places)
     found = tables.ranks(result)
-    assert found.blocks == 12
+    assert found.blocks == 3
     assert found.average.to_dict() == pytest.approx(dict(zip(names, places, strict=True)))
     assert found.names == tuple(found.average.sort_values().index)
 
 
-def test_enough_data_sets_are_the_unit(make_run):
-    tasks = {f"{i}-{j}": (f"set {i}", None) for i in range(10) for j in range(2)}
-    result = read(make_run(tasks, seeds=(0,), ratios=(0.1,)))  # 10 rows: 2 / 2^9 * 10 < .05
-    assert tables.unit(result) == "data_set"
-    assert len(tables.blocks(result, ["dsv", "default"])) == 10
+def test_classes_of_one_data_set_are_one_group(make_run):
+    classes = {f"fashion-mnist-{k}": (f"fashion-mnist-{k}", None) for k in range(4)}
+    result = read(make_run(classes | {"brick": ("brick", None)}, seeds=(0,), ratios=(0.1,)))
+    assert tables.level(result) == "group"
+    assert list(tables.blocks(result, ["dsv", "default"]).index) == ["brick", "fashion-mnist"]
+    assert set(result.rows.data_set) == {*classes, "brick"}
+
+
+def test_a_single_group_is_divided_and_the_page_warns(make_run):
+    result = read(make_run({f"mnist5k-{k}": (f"mnist5k-{k}", None) for k in range(4)}))
+    assert tables.level(result) == "task"
+    assert "over tasks are too small" in gather(result).caution
+    assert gather(read(make_run())).caution == ""
 
 
 def test_tests_against_default_are_scipys_corrected_for_their_number(result, summary, written):
@@ -111,7 +120,8 @@ def test_tests_against_default_are_scipys_corrected_for_their_number(result, sum
     assert set(found.second) == {"default"}
     lacking = (written[0]["task"], written[0]["seed"], written[0]["anomaly_ratio"])
     kept = [r for r in written if (r["task"], r["seed"], r["anomaly_ratio"]) != lacking]
-    table = pd.DataFrame(kept).pivot_table(index="task", columns="criterion", values="regret")
+    table = pd.DataFrame(kept).assign(group=lambda rows: rows.task.str[0])
+    table = table.pivot_table(index="group", columns="criterion", values="regret")
     p = wilcoxon(table.mc - table.default, zero_method="pratt").pvalue
     assert found.p_value["mc"] == pytest.approx(p)
     smallest = found.p_value.idxmin()

@@ -12,6 +12,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from augmentations import InputError
+from benchmarks.datasets import idx, photos
+from benchmarks.datasets.registry import family
 from benchmarks.evaluation.evaluate import COLUMNS, evaluate_folder, merge
 from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.suites import definitions as suites
@@ -19,7 +21,7 @@ from benchmarks.suites import files as suite_files
 from benchmarks.suites import run as suite_run
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.files import OF_EMBEDDINGS, read_table, stored_zoos
-from benchmarks.suites.run import run
+from benchmarks.suites.run import run, views
 from benchmarks.tasks.view import TRIALS, View
 from detectors import Classifier, get_preset
 from selector import criteria
@@ -35,6 +37,10 @@ def whole_run(suite, out):
         trained.append((zoo_run.data_set.name, zoo_run.seed))
     merge(out)
     return trained
+
+
+def images_of(images):
+    return {image.numpy().tobytes() for image in images}
 
 
 @pytest.fixture(scope="module")
@@ -316,9 +322,35 @@ class TestSuites:
             assert len(suite.seeds) >= 2
             assert suite.ratios == (0.05, 0.2, 0.5)
 
-    def test_development_and_held_out_share_no_data(self):
-        groups = [{d.group for d in suites.get(name).data_sets} for name in ("development", "held-out")]
-        assert not groups[0] & groups[1]
+    def test_the_held_out_suite_has_eight_data_sets_of_its_own(self):
+        families = {name: {family(d.group) for d in suite.data_sets} for name, suite in suites.SUITES.items()}
+        held_out = families.pop("held-out")
+        assert len(held_out) >= 8
+        assert not held_out & set().union(*families.values())
+
+    @pytest.mark.slow
+    def test_no_image_of_the_held_out_suite_is_in_another(self):
+        pytest.importorskip("mlxtend", reason="the extra `benchmarks` is not installed")
+        missing = [p.name for p in (photos.MATE, photos.TUX_RACER) if not p.folder.is_dir()]
+        if missing or not idx.INSTALLED["fashion-mnist"].is_dir():
+            pytest.skip(f"Debian's packages are not installed: {missing or 'dataset-fashion-mnist'}")
+        n_tasks, held_out = 0, set()
+        for data_set in suites.get("held-out").data_sets:
+            for task in data_set.load({}, 32):
+                assert len(task.train) <= 600
+                assert all((task.labels == label).sum() <= 300 for label in (0, 1))
+                train, test = images_of(task.train), images_of(task.test)
+                assert not train & test
+                assert len(train) == len(task.train)
+                assert not (train | test) & held_out or data_set.name.startswith("mnist5k")
+                held_out |= train | test
+                n_tasks += len(views(data_set, [task]))
+        assert n_tasks >= 12
+        for name in ("development", "development-auto", "undecidable", "seen"):
+            for data_set in suites.get(name).data_sets:
+                if not data_set.needs_root:
+                    for task in data_set.load({}, 32):
+                        assert not held_out & (images_of(task.train) | images_of(task.test)), data_set.name
 
     def test_an_unknown_suite_names_the_nearest(self):
         with pytest.raises(InputError, match="held-out"):
