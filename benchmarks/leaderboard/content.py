@@ -12,7 +12,6 @@ from benchmarks.leaderboard import meanings, published, tables
 from benchmarks.leaderboard.detector_kinds import DetectorKinds, by_detector_kind
 from benchmarks.leaderboard.gains import Gains, gains
 from benchmarks.leaderboard.result import Result
-from selector.ranking.rules import DEFAULT_MEMBERS
 
 ELSEWHERE = (
     "suite",
@@ -127,9 +126,9 @@ def on_resolvable(summary: pd.DataFrame, resolvable: tables.LabelResolvable) -> 
 
 
 def _mean_regrets(summary: pd.DataFrame, but: str = "") -> list[str]:
-    ensemble = f"the ensemble of its {DEFAULT_MEMBERS} best"
+    ensemble = "the recommended ensemble of its best"
     named = {"default": "default", "ensemble": ensemble, "random": "a random pick"}
-    named |= {"random_members": f"{DEFAULT_MEMBERS} at random", "always_frozen": "always_frozen", "dsv": "DSV"}
+    named |= {"random_members": "as many at random", "always_frozen": "always_frozen", "dsv": "DSV"}
     known = [name for name in named if name != but and name in summary.index and pd.notna(summary.mean_regret[name])]
     return [f"{named[name]} {summary.mean_regret[name]:.3f}" for name in known]
 

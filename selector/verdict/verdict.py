@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from augmentations.errors import first_few
+from detectors.ensemble import MAX, MEAN, combination
 from selector.ranking.bootstrap import RESAMPLES, TIED_SHARE
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import UNDER_SHIFT, Rule
@@ -20,8 +21,9 @@ def recommendation(ranking: Ranking, members: Sequence[Candidate]) -> list[str]:
     if len(members) < 2:
         return []
     others = first_few([ranking.descriptions[member.id] for member in members[1:]])
+    how = {MAX: "maximum", MEAN: "mean"}[combination(len(members))]
     return [
-        f"Recommended: the best {len(members)} together; the score of an image is the maximum of their normalised "
+        f"Recommended: the best {len(members)} together; the score of an image is the {how} of their normalised "
         f"scores. The others are {others}."
     ]
 
