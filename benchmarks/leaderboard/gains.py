@@ -51,7 +51,7 @@ def gains(result: Result) -> Gains | None:
     known = [name for name in AGAINST if name in auroc]
     if RECOMMENDED not in auroc or not known:
         return None
-    of_case = result.rows.drop_duplicates(CASE).assign(case=lambda rows: range(len(rows))).set_index(CASE)
+    of_case = result.rows.drop_duplicates(CASE).assign(case=lambda rows: range(len(rows))).set_index(CASE, drop=False)
     cluster = tables.level(result)
     rows = []
     for ratio in (*result.ratios, ALL_RATIOS):

@@ -199,7 +199,8 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     """The rows of ``leave_one_dataset_out`` beside those of the leaderboard, as Markdown."""
     fixed = evaluated.rows[evaluated.rows.criterion.isin(FIXED)]
     ratio_names = evaluated.rows.drop_duplicates("anomaly_ratio").set_index("anomaly_ratio").ratio
-    added = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set), ratio=rows.anomaly_ratio.map(ratio_names))
+    of_task = {name: rows.task.map(evaluated.tasks[name]) for name in ("data_set", "group")}
+    added = rows.assign(**of_task, ratio=rows.anomaly_ratio.map(ratio_names))
     numeric = {name: pd.to_numeric(added[name]) for name in ("rank", "spearman")}
     both = replace(evaluated, rows=pd.concat([fixed, added.assign(**numeric).drop(columns="rule")], ignore_index=True))
     resolvable = tables.label_resolvable(evaluated)

@@ -158,8 +158,8 @@ def test_the_tables_have_both_and_name_what_is_not_label_resolvable(given):
         regrets = {"default": 0.05, "random": 0.1, "average": 0.1, "dsv": 0.2, "half_label_oracle": half}
         fixed += [same | {"criterion": name, "regret": regret} for name, regret in regrets.items()]
     board = pd.DataFrame(fixed).assign(rank=np.nan, spearman=np.nan, ratio="20%")
-    board["data_set"] = board.task.str[0]
-    tasks = pd.DataFrame({"data_set": list("abc")}, index=[f"{name}-task" for name in "abc"])
+    board["data_set"] = board["group"] = board.task.str[0]
+    tasks = pd.DataFrame({"data_set": list("abc"), "group": list("abc")}, index=[f"{name}-task" for name in "abc"])
     tables = markdown(Result(board, pd.DataFrame({"task": []}), tasks, {"suite": "made"}), rows)
     both = tables.split("## ")[1:]
     assert [part.splitlines()[0] for part in both] == ["All data sets", "Label-resolvable data sets", "What was chosen"]

@@ -10,7 +10,7 @@ from augmentations.errors import InputError
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.evidence.pairwise import Pairwise
 
-EXPECTED_FIELDS = {*EMBEDDINGS, *SCORES, "score_is_distance"}
+EXPECTED_FIELDS = {*EMBEDDINGS, *SCORES, "score_is_distance", "pseudo_families"}
 
 
 def test_no_field_can_hold_a_label():

@@ -572,9 +572,9 @@ class TestSharedFeatures:
         counted = []
         computed = FrozenKind._computed
 
-        def counting(self, whole):
+        def counting(self, whole, *depth):
             counted.append(images_digest(whole))
-            return computed(self, whole)
+            return computed(self, whole, *depth)
 
         monkeypatch.setattr(FrozenKind, "_computed", counting)
         Zoo(store, frozen, CPU).train(Serial())
