@@ -220,7 +220,9 @@ class Pairwise:
         centre = self.centre(rows)
 
         def scatter() -> Tensor:
-            return torch.stack([deviations.T @ deviations for deviations in (piece - centre for piece in self.chunks(rows))]).sum(0)
+            return torch.stack(
+                [deviations.T @ deviations for deviations in (piece - centre for piece in self.chunks(rows))]
+            ).sum(0)
 
         # Through the scatter matrix it is twice the work at worst, and for every further draw a fraction.
         if width / n + width / m < 2:
