@@ -14,7 +14,7 @@ from selector.evidence.evidence import Evidence
 from selector.evidence.pairwise import Pairwise
 
 WIDTH = 16
-EXACT = {"mmd_linear", "alignment"}
+EXACT = {"mmd_linear", "alignment", "separability_clamped", "negative_separability_unclamped"}  # the gap is of few rows
 LIMIT = 256
 
 
@@ -71,7 +71,7 @@ def test_a_mean_over_a_sample_has_no_bias():
         found.append(float(Pairwise(rows, rows, rows, most_rows=10).mean("distance", "test", "test")))
     exact = float(torch.cdist(rows, rows).double().mean())
     assert np.mean(found) == pytest.approx(exact, abs=3 * np.std(found) / math.sqrt(200))
-    assert 3 * np.std(found) / math.sqrt(200) < 0.02 * exact  # a tenth of it is what pairs with itself would take away
+    assert 3 * np.std(found) / math.sqrt(200) < 0.02 * exact  # such pairs would take 7.5% of it away
 
 
 def test_time_is_linear_in_test_rows():
