@@ -220,9 +220,10 @@ class Pairwise:
         centre = self.centre(rows)
 
         def scatter() -> Tensor:
-            return torch.stack(
-                [deviations.T @ deviations for deviations in (piece - centre for piece in self.chunks(rows))]
-            ).sum(0)
+            total = directions.new_zeros(width, width)  # and not all of the chunks at once, 2 MB each
+            for piece in self.chunks(rows):
+                total = total + (piece - centre).T @ (piece - centre)
+            return total
 
         # Through the scatter matrix it is twice the work at worst, and for every further draw a fraction.
         if width / n + width / m < 2:
