@@ -3,7 +3,8 @@
 Published for L2-normalised embeddings, and computed here on embeddings as they come. Moments are population
 moments (n in the denominator). d(A, B) is the mean Euclidean distance over all pairs, halved; only
 ``negative_std`` takes distances that are not halved, as the released code of DSV does. All are
-differentiable in X, Y and Z.
+differentiable in X, Y and Z. Of more than MOST_ROWS rows of a set, distances and kernels are those between as many
+random ones of them (``standard_error``); means, projections and what is made of these alone take all.
 
 Known weaknesses: they compare candidates well within one augmentation and poorly across augmentations; with
 the halved distance the clamp of the separability bites at half its true bound, so that DSV often orders
@@ -12,13 +13,14 @@ augmentations that overshoot; ``alignment`` does not punish an encoder that mixe
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from selector.criteria.base import Criterion
 from selector.evidence.evidence import Evidence
-from selector.evidence.pairwise import Kind, Pairwise, Rows, safe_sqrt
+from selector.evidence.pairwise import SUBSAMPLES, Kind, Pairwise, Rows, safe_sqrt
 
 SETS: tuple[Rows, ...] = ("train", "augmented", "test")
 NEEDS: tuple[str, ...] = SETS
@@ -98,14 +100,20 @@ def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tenso
 
     def spread() -> Tensor:
         origin = pairwise.centre("train")
-        rays = pairwise.centred("augmented") - origin
-        rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
         offset = pairwise.centre("test") - origin
+        along_offset, squares = [], []
+        for piece in pairwise.chunks("augmented"):
+            rays = piece - origin
+            rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
+            along_offset.append(rays @ offset)
+            squares.append(len(rays) * pairwise.mean_squared_projection("test", rays))
         # The variance of the products in two parts that cannot cancel: that of the rays, and that of the test rows.
-        variance = ((rays - rays.mean(0)) @ offset).square().mean() + pairwise.mean_squared_projection("test", rays)
-        return safe_sqrt(variance) / (pairwise.mean("distance", "train", "augmented") / 2)
+        return safe_sqrt(
+            torch.cat(along_offset).var(correction=0) + torch.stack(squares).sum() / pairwise.size("augmented")
+        )
 
-    return pairwise.cached(("spread", "train", "augmented", "test"), spread).clamp_max(clamp)
+    std = pairwise.cached(("spread", "train", "augmented", "test"), spread)
+    return (std / (pairwise.mean("distance", "train", "augmented") / 2)).clamp_max(clamp)
 
 
 def negative_separability_unclamped(evidence: Evidence) -> Tensor:
@@ -132,10 +140,30 @@ def alignment(evidence: Evidence) -> Tensor:
     scale = torch.sqrt(rows / (squares - rows * mean.square().sum()))
 
     def to_mean(name: Rows) -> Tensor:
-        return torch.linalg.vector_norm(pairwise.centred("test") - pairwise.centre(name), dim=1).mean()
+        return pairwise.distances_to(pairwise.centre(name), "test").mean()
 
     to_train = pairwise.cached(("to mean", "train", "test"), lambda: to_mean("train"))
     return scale * (to_train + to_mean("augmented")) / 2
+
+
+@torch.no_grad()
+def standard_errors(evidence: Evidence, criteria: Sequence[Criterion]) -> dict[str, float]:
+    """What the sampling of rows adds to the values of criteria: standard errors, by name; 0 where all pairs count.
+
+    By random groups: the standard deviation of the values from each of the parts of the sampled rows, over the root of
+    their number, with the correction for a finite population. Too large, if anything, for a squared MMD near 0, which
+    falls faster than the root of the rows. Source: Wolter, Introduction to Variance Estimation, 2007, chapter 2.
+    """
+    if not evidence.has(NEEDS) or not evidence.pairwise.is_sampled:
+        return dict.fromkeys((criterion.name for criterion in criteria), 0.0)
+    parts = [evidence.with_pairwise(part) for part in evidence.pairwise.parts()]
+    scale = math.sqrt(evidence.pairwise.share_left_out / SUBSAMPLES)
+    return {
+        criterion.name: scale * float(torch.stack([criterion(part) for part in parts]).std())
+        if criterion in CRITERIA
+        else 0.0
+        for criterion in criteria
+    }
 
 
 # Kernels first: their pass over the pairs leaves the distances for those that follow.

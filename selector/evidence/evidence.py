@@ -124,6 +124,12 @@ class Evidence:
         train, augmented, test = self.require(("train", "augmented", "test"), by="a comparison of embeddings")
         return Pairwise(train, augmented, test)
 
+    def with_pairwise(self, pairwise: Pairwise) -> "Evidence":
+        """The same evidence with other pairs of its embeddings, such as one of ``Pairwise.parts``."""
+        other = replace(self)
+        vars(other)["pairwise"] = pairwise
+        return other
+
     def with_augmented(self, augmented: Tensor) -> "Evidence":
         """The same evidence with another draw of the augmented images (m,d); distances among the rest are shared."""
         other = replace(self, augmented=augmented)

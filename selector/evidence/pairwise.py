@@ -1,16 +1,24 @@
-"""Means over all pairs of rows of two sets, in float64, without all pairs in memory."""
+"""Means over all pairs of rows of two sets, in float64, without all pairs or a float64 copy of a large set in memory.
 
-from collections.abc import Callable, Hashable
+What has a closed form takes every row. What costs a step per pair takes the pairs of ``MOST_ROWS`` random rows of a
+larger set, the same ones for every candidate and draw, so that differences between candidates keep little of the error.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from augmentations.randomness import generator
+
 Rows = Literal["train", "augmented", "test"]
 Kind = Literal["distance", "rbf", "poly"]
 KERNELS: tuple[Kind, ...] = ("rbf", "poly")
 PAIRS_AT_ONCE = 2**19  # 4 MB per temporary, the fastest measured: 2^22 takes 1.6 times as long, 2^17 1.2 times
+MOST_ROWS = 8192  # of a set, that pairs are made of: 6.7e7 pairs of two sets, some seconds of one core at width 512
+SUBSAMPLES = 8  # parts of the sampled rows, whose values give the error: together an eighth more pairs
 Value = TypeVar("Value")
 
 
@@ -38,7 +46,13 @@ def origin(*sets: Tensor) -> Tensor:
     keeps identical rows at exactly zero: a collapsed embedding shows as 0/0 and not as rounding noise.
     """
     first = to_float64(sets[0][0])
-    return first + torch.stack([minus(rows, first).sum(0) for rows in sets]).sum(0) / sum(map(len, sets))
+    sums = [minus(piece, first).sum(0) for rows in sets for piece in rows.split(_step(rows))]
+    return first + torch.stack(sums).sum(0) / sum(map(len, sets))
+
+
+def _step(rows: Tensor, values_at_once: int = PAIRS_AT_ONCE) -> int:
+    """How many rows are of so many values."""
+    return max(1, values_at_once // max(1, rows.shape[1]))
 
 
 def squared_norms(rows: Tensor) -> Tensor:
@@ -66,13 +80,14 @@ def mean_nearest_distance(
         (q,), float64.
     """
     mean = origin(queries, references)
-    queries, references = minus(queries, mean), minus(references, mean)
-    query_square, reference_square = squared_norms(queries), squared_norms(references)
-    step = max(1, pairs_at_once // len(references))
+    references = minus(references, mean)
+    reference_square = squared_norms(references)
+    step = max(1, min(pairs_at_once // len(references), _step(queries, pairs_at_once)))
     count = min(count, len(references))
     means = []
-    for rows, square in zip(queries.split(step), query_square.split(step), strict=True):
-        squares = squared_distances(rows, references, square, reference_square)
+    for piece in queries.split(step):
+        rows = minus(piece, mean)
+        squares = squared_distances(rows, references, squared_norms(rows), reference_square)
         nearest = squares.topk(count, dim=1, largest=False, sorted=False).values
         means.append(nearest.clamp_min(0).sqrt().mean(1))
     return torch.cat(means)
@@ -82,34 +97,65 @@ class Pairwise:
     """Mean distances and kernels between train, augmented and test embeddings, each block computed once.
 
     distance: Euclidean. rbf: exp(-gamma |a-b|^2). poly: (gamma <a,b> + 1)^3, not centred. gamma = 1/d.
-    Memory: float64 copies and a few ``pairs_at_once`` doubles. Under autograd nothing is cached, and chunks are
-    recomputed in the backward pass.
+    Memory: a few ``pairs_at_once`` doubles and float64 copies of two sets, of ``most_rows`` at most. Under autograd
+    nothing is cached, and chunks are recomputed in the backward pass.
 
     Args:
         train: (n,d).
         augmented: (m,d).
         test: (k,d).
-        pairs_at_once: of a chunk.
+        pairs_at_once: of a chunk; as many values of a set are converted at once.
+        most_rows: of a set, that pairs are made of.
     """
 
-    def __init__(self, train: Tensor, augmented: Tensor, test: Tensor, pairs_at_once: int = PAIRS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        train: Tensor,
+        augmented: Tensor,
+        test: Tensor,
+        pairs_at_once: int = PAIRS_AT_ONCE,
+        most_rows: int = MOST_ROWS,
+    ) -> None:
         self._sets: dict[Rows, Tensor] = {"train": train, "augmented": augmented, "test": test}
-        self._pairs_at_once = pairs_at_once
+        self._pairs_at_once, self._most_rows = pairs_at_once, most_rows
         self._of_draw: dict[Hashable, Any] = {}
         self._of_all_draws: dict[Hashable, Any] = {}
+        self._part: int | None = None  # of the sampled rows; None: all of them
         self.gamma = 1 / train.shape[1]
 
     def with_augmented(self, augmented: Tensor) -> "Pairwise":
         """The same train and test rows beside other augmented ones: what lies among the former is computed once."""
-        other = Pairwise(self._sets["train"], augmented, self._sets["test"], self._pairs_at_once)
+        other = Pairwise(self._sets["train"], augmented, self._sets["test"], self._pairs_at_once, self._most_rows)
         other._of_all_draws = self._of_all_draws
         return other
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether pairs are those of a sample of the rows of a set."""
+        return any(self._sampled(rows) for rows in self._sets)
+
+    def parts(self) -> list["Pairwise"]:
+        """The same sets with pairs of each of ``SUBSAMPLES`` parts of the sampled rows; none where all pairs count."""
+        return [self._of_part(part) for part in range(SUBSAMPLES)] if self.is_sampled else []
+
+    @property
+    def share_left_out(self) -> float:
+        """Of the rows of the set that is sampled most sparsely, the share that no pair has."""
+        return max(1 - self._most_rows / len(rows) for rows in self._sets.values()) if self.is_sampled else 0.0
+
+    def _of_part(self, part: int) -> "Pairwise":
+        other = self.with_augmented(self._sets["augmented"])
+        other._of_draw, other._part = self._of_draw, part
+        return other
+
+    def _sampled(self, rows: Rows) -> bool:
+        return len(self._sets[rows]) > self._most_rows
 
     @property
     def _with_gradient(self) -> bool:
         return torch.is_grad_enabled() and any(rows.requires_grad for rows in self._sets.values())
 
-    def cached(self, key: tuple[str, ...], make: Callable[[], Value]) -> Value:
+    def cached(self, key: tuple[Hashable, ...], make: Callable[[], Value]) -> Value:
         """The value of ``make()``, computed once; ``key`` says what it is and names the sets that enter it."""
         # A cached graph could be walked backward only once, and one made under no_grad not at all.
         if self._with_gradient:
@@ -123,45 +169,74 @@ class Pairwise:
         """Number of rows of a set."""
         return len(self._sets[rows])
 
-    def centred(self, rows: Rows) -> Tensor:
-        """The rows of a set in float64, minus the mean of all train and test rows."""
+    @property
+    def _origin(self) -> Tensor:
         if "origin" not in self._of_all_draws:
             with torch.no_grad():  # distances know no origin, so neither do their gradients
                 self._of_all_draws["origin"] = origin(self._sets["train"], self._sets["test"])
-        return self.cached(("centred", rows), lambda: minus(self._sets[rows], self._of_all_draws["origin"]))
+        return self._of_all_draws["origin"]
+
+    def chunks(self, rows: Rows) -> Iterator[Tensor]:
+        """The rows of a set in float64, minus the mean of all train and test rows, some at a time."""
+        values = self._sets[rows]
+        step = len(values) if self._with_gradient else _step(values, self._pairs_at_once)
+        return (minus(piece, self._origin) for piece in values.split(step))
 
     def centre(self, rows: Rows) -> Tensor:
         """The mean (d,) of the centred rows of a set."""
-        return self.cached(("centre", rows), lambda: self.centred(rows).mean(0))
+
+        def mean() -> Tensor:
+            return torch.stack([piece.sum(0) for piece in self.chunks(rows)]).sum(0) / self.size(rows)
+
+        return self.cached(("centre", rows), mean)
 
     def squares(self, rows: Rows) -> Tensor:
         """The squared norm of each centred row of a set."""
-        return self.cached(("squares", rows), lambda: squared_norms(self.centred(rows)))
+        return self.cached(("squares", rows), lambda: torch.cat([squared_norms(piece) for piece in self.chunks(rows)]))
+
+    def distances_to(self, centre: Tensor, rows: Rows) -> Tensor:
+        """The distance of each centred row of a set to a point (d,)."""
+        return torch.cat([torch.linalg.vector_norm(piece - centre, dim=1) for piece in self.chunks(rows)])
 
     def mean_squared_distance(self, first: Rows, second: Rows) -> Tensor:
-        """Mean of |a-b|^2 over all pairs, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
-        product = self.centre(first) @ self.centre(second)
-        return self.squares(first).mean() + self.squares(second).mean() - 2 * product
+        """Mean of |a-b|^2 over the pairs of ``mean``, in closed form: mean |a|^2 + mean |b|^2 - 2 <mean a, mean b>."""
+        (a_centre, a_square), (b_centre, b_square) = self._moments(first), self._moments(second)
+        return a_square + b_square - 2 * (a_centre @ b_centre)
+
+    def _moments(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """The mean (d,) and the mean square of the rows that pairs are made of."""
+        if not self._sampled(rows):
+            return self.centre(rows), self.squares(rows).mean()
+
+        def moments() -> tuple[Tensor, Tensor]:
+            sample = minus(self._sample(rows), self._origin)
+            return sample.mean(0), squared_norms(sample).mean()
+
+        return self.cached(("moments", rows, self._part), moments)
 
     def mean_squared_projection(self, rows: Rows, directions: Tensor) -> Tensor:
         """Mean of <a - mean a, u>^2 over all rows a of a set and all directions u (m, d)."""
         n, (m, width) = self.size(rows), directions.shape
-
-        def deviations() -> Tensor:
-            return self.centred(rows) - self.centre(rows)
+        centre = self.centre(rows)
 
         def scatter() -> Tensor:
-            apart = deviations()
-            return apart.T @ apart
+            total = directions.new_zeros(width, width)  # and not all of the chunks at once, 2 MB each
+            for piece in self.chunks(rows):
+                total = total + (piece - centre).T @ (piece - centre)
+            return total
 
         # Through the scatter matrix it is twice the work at worst, and for every further draw a fraction.
         if width / n + width / m < 2:
             return ((directions @ self.cached(("scatter", rows), scatter)) * directions).sum() / (n * m)
-        pieces = deviations().split(max(1, self._pairs_at_once // m))
+        step = max(1, self._pairs_at_once // m)
+        pieces = (piece - centre for chunk in self.chunks(rows) for piece in chunk.split(step))
         return torch.stack([(piece @ directions.T).square().sum() for piece in pieces]).sum() / (n * m)
 
     def mean(self, kind: Kind, first: Rows, second: Rows) -> Tensor:
-        """Mean over all pairs (one row of each set, a row with itself included) of a distance or kernel."""
+        """Mean over all pairs (one row of each set, a row with itself included) of a distance or kernel.
+
+        Of a set of more than ``most_rows`` those of a sample of its rows, an unbiased estimate of it.
+        """
         low, high = sorted((first, second))
         if self._with_gradient:
             return self._block(low, high, (kind,))[0]
@@ -170,16 +245,29 @@ class Pairwise:
         if kind != "distance":
             kinds = KERNELS if low == high else ("distance", *KERNELS)
         cache = self._of_draw if "augmented" in (low, high) else self._of_all_draws
-        if (low, high, kind) not in cache:
+        if (low, high, self._part, kind) not in cache:
             for computed, value in zip(kinds, self._block(low, high, kinds), strict=True):
-                cache[low, high, computed] = value
-        return cache[low, high, kind]
+                cache[low, high, self._part, computed] = value
+        return cache[low, high, self._part, kind]
+
+    def _sample(self, rows: Rows) -> Tensor:
+        """The rows of a set, as they came, that pairs are made of: all, or the same random ones of every candidate."""
+        values = self._sets[rows]
+        if not self._sampled(rows):
+            return values
+        # Places are drawn for each set by itself: a row would else meet its own pseudo anomaly too often.
+        places = torch.randperm(len(values), generator=generator(0, "rows of pairs", rows))[: self._most_rows]
+        if self._part is not None:
+            places = places.tensor_split(SUBSAMPLES)[self._part]
+        return values[places.to(values.device)]
 
     def _block(self, first: Rows, second: Rows, kinds: tuple[Kind, ...]) -> Tensor:
-        a, b = self.centred(first), self.centred(second)
-        a_square, b_square = self.squares(first), self.squares(second)
-        a_raw, b_raw = (self._raw_squares(rows) if "poly" in kinds else self.squares(rows) for rows in (first, second))
         symmetric = first == second
+        samples = [self._sample(rows) for rows in ((first,) if symmetric else (first, second))]
+        rows_of = [minus(sample, self._origin) for sample in samples]
+        squares_of = [squared_norms(rows) for rows in rows_of]
+        raw_of = [squared_norms(to_float64(sample)) for sample in samples] if "poly" in kinds else squares_of
+        a, b, a_square, b_square, a_raw, b_raw = (of[i] for of in (rows_of, squares_of, raw_of) for i in (0, -1))
         step = max(1, self._pairs_at_once // len(b))
         total = a.new_zeros(len(kinds))
         # Memory that is freed and allocated again at every chunk costs as much as a pass over it.
@@ -196,10 +284,16 @@ class Pairwise:
             else:
                 sums = _sums(*arguments)
             total = total + sums
+        if symmetric and self._sampled(first):  # a row's pair with itself is rarer among all pairs than in a sample
+            own = torch.stack([self._with_itself(kind, a_raw) for kind in kinds])
+            return (total / len(a) - own) / (len(a) - 1) * (1 - 1 / self.size(first)) + own / self.size(first)
         return total / (len(a) * len(b))
 
-    def _raw_squares(self, rows: Rows) -> Tensor:
-        return self.cached(("raw squares", rows), lambda: squared_norms(to_float64(self._sets[rows])))
+    def _with_itself(self, kind: Kind, raw_squares: Tensor) -> Tensor:
+        """The mean over pairs of a row with itself."""
+        if kind == "poly":
+            return (1 + self.gamma * raw_squares).pow(3).mean()
+        return torch.full_like(raw_squares[0], float(kind == "rbf"))
 
 
 def _sums(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from augmentations.errors import first_few
 from selector import criteria
-from selector.criteria import Criterion, custom
+from selector.criteria import Criterion, custom, embedding
 from selector.evidence.auroc import probability_above
 from selector.evidence.evidence import Evidence
 from selector.ranking.comparisons import Comparison
@@ -30,7 +30,8 @@ class Evaluation:
 
     Args:
         values: of each criterion the mean over draws, nan where not finite or not supported by the evidence.
-        spread: of each the standard deviation over draws; nan where there is one draw only.
+        spread: of each the standard deviation over draws, and with it the standard error from a sample of the rows of a
+            large set, whose squares add up; nan where there is one draw only.
         status: "ok", "collapsed" or "failed".
         reason: why it has that status; of a candidate that is ok, why criteria have no value.
         is_trained: whether there is a detector.
@@ -70,8 +71,8 @@ def _over_draws(
 ) -> tuple[pd.Series, pd.Series, dict[str, str]]:
     """Mean and standard deviation of every criterion over the augmented draws, and what was wrong with a user's own.
 
-    The deviation is 0 where no draw enters and nan where one alone does; both are nan where the evidence does not
-    support a criterion.
+    All draws have the same sample of the test rows, so that its error is that of one of them. The deviation is 0 where
+    no draw enters and nan where one alone does; both are nan where the evidence does not support a criterion.
     """
     supported = [c for c in chosen if c not in rule.custom and draws[0].has(c.needs)]
     fixed = [criterion for criterion in supported if not criterion.uses_draws]
@@ -80,7 +81,8 @@ def _over_draws(
     once = pd.Series(criteria.evaluate(draws[0], fixed), dtype=float)
     columns = [criterion.name for criterion in chosen]
     mean = pd.concat([once, rows.mean(skipna=False)]).reindex(columns)
-    deviation = pd.concat([once * 0, rows.std(ddof=0, skipna=False)]).reindex(columns)
+    sampling = pd.Series(embedding.standard_errors(draws[0], drawn), dtype=float)
+    deviation = pd.concat([once * 0, np.hypot(rows.std(ddof=0, skipna=False), sampling)]).reindex(columns)
     trouble = {}
     for criterion in rule.custom:
         try:
