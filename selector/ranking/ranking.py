@@ -1,7 +1,6 @@
 """From evidence to an order of candidates, best first."""
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from detectors import ScorerSpec
 from selector import criteria
 from selector.criteria import Criterion
 from selector.evidence.evidence import Evidence
@@ -20,7 +18,7 @@ from selector.ranking.comparisons import Comparison
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
 from selector.ranking.rules import Rule, best_first, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
-from selector.zoo.candidates import Candidate, describe, kinds_in_words
+from selector.zoo.candidates import Candidate, columns, descriptions
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,7 @@ class Ranking:
     @cached_property
     def descriptions(self) -> Mapping[str, str]:
         """Every candidate of the table in a few words: its kind and scorer are named where they vary."""
-        varying = [column for column in ("detector", "scorer") if self.table[column].nunique() > 1]
-        words = {row["candidate"]: _words(row, varying) for row in self.table.to_dict("records")}
-        counts = Counter(words.values())
-        full = {row["candidate"]: _words(row, varying, in_full=True) for row in self.table.to_dict("records")}
-        return {i: text if counts[text] == 1 else full[i] for i, text in words.items()}
+        return descriptions(self.table.to_dict("records"))
 
     @property
     def criteria(self) -> tuple[Comparison | Criterion, ...]:
@@ -233,40 +227,18 @@ def _find(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
     return next(c for c in candidates if c.id == candidate_id)
 
 
-def _words(row: Mapping[str, Any], varying: Sequence[str], in_full: bool = False) -> str:
-    """A row in a few words, with what varies in brackets; ``in_full``: with the modules of classes from outside."""
-    text = describe(row["detector"], row["augmentation"], row["hyperparameters"], in_full)
-    others = [str(row[column]) if in_full else str(row[column]).rpartition(":")[2] for column in varying]
-    added = ", ".join(other for other in others if other != text)
-    return f"{text} [{added}]" if added else text
-
-
-def _scorers(candidates: Sequence[Candidate]) -> dict[ScorerSpec, str]:
-    """What scorers are called: with the module of the class where two would be called the same."""
-    specs = dict.fromkeys(candidate.scorer for candidate in candidates)
-    counts = Counter(spec.describe() for spec in specs)
-    return {spec: spec.describe(in_full=counts[spec.describe()] > 1) for spec in specs}
-
-
 def _table(candidates: Sequence[Candidate], places: _Places, tied: Collection[str]) -> pd.DataFrame:
-    ordered = [_find(candidates, i) for i in places.order]
-    kinds = kinds_in_words(candidates)
-    scorers = _scorers(candidates)
+    described = {row["candidate"]: row for row in columns(candidates)}
     rows = [
         {
             "rank": place,
-            "candidate": candidate.id,
-            "augmentation": candidate.augmentation,
-            "hyperparameters": candidate.hyperparameters,
-            "detector": kinds[candidate.id],
-            "scorer": scorers[candidate.scorer],
-            "seed": candidate.training.seed,
-            "criterion": places.deciding[candidate.id],
-            "status": places.statuses[candidate.id],
-            "reason": places.reasons[candidate.id],
-            **places.values.loc[candidate.id].to_dict(),
-            "tied": candidate.id in tied,
+            **described[i],
+            "criterion": places.deciding[i],
+            "status": places.statuses[i],
+            "reason": places.reasons[i],
+            **places.values.loc[i].to_dict(),
+            "tied": i in tied,
         }
-        for place, candidate in enumerate(ordered, start=1)
+        for place, i in enumerate(places.order, start=1)
     ]
     return pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from typing import Any
 from augmentations import Augmentation, InputError
 from augmentations.errors import first_few
 from selector.search.base import Judged, Proposal
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, columns, descriptions
 from selector.zoo.plan import Plan
 
 
@@ -46,9 +46,11 @@ class Grid:
 
     def resume(self, stored: Sequence[Proposal]) -> list[Proposal]:
         planned = {candidate.id for proposal in self.proposals for candidate in proposal.candidates}
-        others = [candidate for proposal in stored for candidate in proposal.candidates if candidate.id not in planned]
+        there = [candidate for proposal in stored for candidate in proposal.candidates]
+        others = [candidate for candidate in there if candidate.id not in planned]
         if others:
-            left_out = first_few([f"{other.describe()}, seed {other.training.seed}" for other in others])
+            words = descriptions(columns(there))
+            left_out = first_few([f"{words[other.id]}, seed {other.training.seed}" for other in others])
             raise InputError(
                 "this run",
                 f"has candidates that this call leaves out ({left_out})",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -116,10 +117,6 @@ class Candidate:
         augmentation = training.make_augmentation()
         return kind(training.settings, augmentation, scorer=self.scorer, seed=training.seed, device=device)
 
-    def describe(self) -> str:
-        """The augmentation and its hyperparameters in a few words; the kind where it takes none."""
-        return describe(self.training.detector, self.augmentation, self.hyperparameters)
-
     def to_json(self) -> dict[str, Any]:
         return {"training": self.training.to_json(), "scorer": self.scorer.to_json()}
 
@@ -157,6 +154,47 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("name", value))
     return " ".join(map(_in_words, value)) if isinstance(value, list) else f"{value}"
+
+
+def _scorers_in_words(candidates: Sequence[Candidate]) -> dict[ScorerSpec, str]:
+    """What scorers are called: with the module of the class where two would be called the same."""
+    specs = dict.fromkeys(candidate.scorer for candidate in candidates)
+    counts = Counter(spec.describe() for spec in specs)
+    return {spec: spec.describe(in_full=counts[spec.describe()] > 1) for spec in specs}
+
+
+def columns(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """What candidates are, as the columns of tables; kinds and scorers are called so that different ones differ."""
+    kinds, scorers = kinds_in_words(candidates), _scorers_in_words(candidates)
+    return [
+        {
+            "candidate": candidate.id,
+            "augmentation": candidate.augmentation,
+            "hyperparameters": candidate.hyperparameters,
+            "detector": kinds[candidate.id],
+            "scorer": scorers[candidate.scorer],
+            "seed": candidate.training.seed,
+        }
+        for candidate in candidates
+    ]
+
+
+def descriptions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Candidates in a few words, by id, from rows that have their ``columns``: kind and scorer are named where they
+    vary."""
+    varying = [column for column in ("detector", "scorer") if len({row[column] for row in rows}) > 1]
+    words = {row["candidate"]: _row_in_words(row, varying) for row in rows}
+    counts = Counter(words.values())
+    full = {row["candidate"]: _row_in_words(row, varying, in_full=True) for row in rows}
+    return {i: text if counts[text] == 1 else full[i] for i, text in words.items()}
+
+
+def _row_in_words(row: Mapping[str, Any], varying: Sequence[str], in_full: bool = False) -> str:
+    """A row in a few words, with what varies in brackets; ``in_full``: with the modules of classes from outside."""
+    text = describe(row["detector"], row["augmentation"], row["hyperparameters"], in_full)
+    others = [str(row[column]) if in_full else str(row[column]).rpartition(":")[2] for column in varying]
+    added = ", ".join(other for other in others if other != text)
+    return f"{text} [{added}]" if added else text
 
 
 def describe(detector: str, augmentation: str, hyperparameters: Mapping[str, Value], in_full: bool = False) -> str:

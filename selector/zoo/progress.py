@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, columns, descriptions
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
 
@@ -39,7 +39,7 @@ def display(zoo: Zoo, n_pending: Callable[[], int], enabled: bool) -> Iterator[C
 
         def report(candidate: Candidate) -> None:
             tally.done(candidate)
-            print(f"{tally.line()}: {candidate.describe()}{tally.trouble(candidate)}", file=sys.stderr, flush=True)
+            print(f"{tally.line()}: {tally.name(candidate)}{tally.trouble(candidate)}", file=sys.stderr, flush=True)
 
         yield report
         return
@@ -66,6 +66,7 @@ class _Tally:
         self.already = len(zoo.candidates) - len(zoo.unfinished())
         self.finished: set[str] = set()
         self.failed: set[str] = set()
+        self.names: dict[str, str] = {}
         self.started = time.monotonic()
 
     def done(self, candidate: Candidate) -> None:
@@ -76,6 +77,18 @@ class _Tally:
     def trouble(self, candidate: Candidate) -> str:
         record = self.store.record(candidate.id)
         return "" if record["status"] == "ok" else f", failed: {record['reason']}"
+
+    def name(self, candidate: Candidate) -> str:
+        """What tells a candidate from the others: its kind, scorer and seed where they vary."""
+        if len(self.names) < len(self.zoo.candidates):  # a search proposes candidates as it goes
+            rows = columns(self.zoo.candidates)
+            seeds_vary = len({row["seed"] for row in rows}) > 1
+            words = descriptions(rows)
+            self.names = {
+                row["candidate"]: words[row["candidate"]] + (f", seed {row['seed']}" if seeds_vary else "")
+                for row in rows
+            }
+        return self.names[candidate.id]
 
     @property
     def total(self) -> int:
@@ -100,7 +113,7 @@ class _Tally:
             if at is not None:
                 steps = getattr(candidate.training.settings, "steps", None)
                 where = f"step {at['step']:.0f}{f' of {steps}' if steps else ''}, loss {at['loss']:.3f}"
-                table.add_row(Text(where, style="dim"), Text(candidate.describe(), style="dim"))
+                table.add_row(Text(where, style="dim"), Text(self.name(candidate), style="dim"))
         return table
 
 

@@ -128,7 +128,10 @@ class Store:
         return stored.keys() == images.keys() and all(torch.equal(stored[name], images[name]) for name in stored)
 
     def _remove_candidates_in_part(self) -> None:
-        """Those that were trained and lack a file, as in a copy of a folder that was written to meanwhile."""
+        """Those that were trained and lack a file, their encoder's among them.
+
+        As in a copy of a folder that was written to meanwhile. What is there but damaged is not deleted unasked.
+        """
         for folder in self.root.glob("candidates/[!.]*"):
             if (folder / "record.json").is_file():
                 record = self.record(folder.name)
@@ -136,9 +139,15 @@ class Store:
                     continue
                 parts = (folder / f"{name}.safetensors" for name in PARTS)
                 weights = self._weights(Candidate.from_json(record["candidate"]).training_id)
-                if all(path.is_file() for path in (weights, *parts)):
+                if all(path.is_file() for path in (weights, *parts)) and not self._lacks_encoder(folder.name):
                     continue
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _lacks_encoder(self, candidate_id: str) -> bool:
+        with suppress(InputError):  # whoever loads the candidate is told
+            settings = files.read_settings(self._folder(candidate_id) / "scorer.safetensors")
+            return bool(settings.get("given")) and not encoder_file(self.root, settings["given"]).is_file()
+        return False
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -319,7 +328,9 @@ class Store:
         trained, _ = _read(self._weights(candidate.training_id), self._redo(candidate.id))
         fitted, settings = self._read(candidate.id, "scorer")
         if settings.get("given"):
-            trained |= _read(encoder_file(self.root, settings["given"]), self._redo(candidate.id))[0]
+            encoder = encoder_file(self.root, settings["given"])
+            # Its candidates are made again where it is missing, and it is not written again where it is there.
+            trained |= _read(encoder, f"delete it and {RUN_AGAIN}" if encoder.is_file() else RUN_AGAIN)[0]
         return detectors.get(candidate.training.detector).from_state(files.State(settings, trained, fitted), device)
 
     def _weights(self, training_id: str) -> Path:

@@ -52,9 +52,10 @@ def train_candidates(job: Job) -> None:
     store = Store(job.root)
     # Read here, because a damaged run folder is no candidate's failure.
     images, anomalies = store.images, store.validation_anomalies
+    shared = _shared_features(store, job.candidates[0], images, anomalies)
     for candidate in job.candidates:
         if store.is_finished(candidate):
-            _complete(store, candidate, anomalies, job.device)
+            _complete(store, candidate, anomalies, job.device, shared)
     todo = [candidate for candidate in job.candidates if not store.is_finished(candidate)]
     if not todo:
         return
@@ -62,8 +63,7 @@ def train_candidates(job: Job) -> None:
     def report(step: int, loss: float) -> None:
         store.report_progress(job.training_id, step, loss)
 
-    stored = _stored_training(store, job)
-    shared = _shared_features(store, todo[0], images, anomalies)
+    stored = _stored_training(store, job, shared)
     for result in train_and_evaluate(todo, images, anomalies, job.device, stored, report, shared):
         store.save(result)
 
@@ -131,7 +131,7 @@ def train_and_evaluate(
         weights = None
 
 
-def _stored_training(store: Store, job: Job) -> Kind | None:
+def _stored_training(store: Store, job: Job, shared: SharedFeatures | None) -> Kind | None:
     """The detector of a candidate that shares this training and finished before a stop, if any.
 
     Its scorer belongs to these very weights; training again need not give the same bits on every device.
@@ -140,18 +140,22 @@ def _stored_training(store: Store, job: Job) -> Kind | None:
         if store.is_finished(candidate) and (record := store.record(candidate.id))["status"] == "ok":
             with suppress(InputError):  # damaged weights are made again
                 detector = store.detector(candidate, torch.device(job.device))
+                detector.shared = shared
                 detector.losses = torch.tensor(record["losses"]) if record["losses"] else None
                 return detector
     return None
 
 
-def _complete(store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor], device: str) -> None:
+def _complete(
+    store: Store, candidate: Candidate, anomalies: Mapping[str, Tensor], device: str, shared: SharedFeatures | None
+) -> None:
     """Score the validation anomalies that joined the run after a candidate was finished."""
     record = store.record(candidate.id)
     missing = store.missing_families(candidate)
     if record["status"] != "ok" or not missing:
         return
     detector = store.detector(candidate, torch.device(device))
+    detector.shared = shared
     joining = {family: anomalies[family] for family in missing}
     try:
         scores = finite(_named(anomaly_scores(detector, joining, candidate.training.family)))

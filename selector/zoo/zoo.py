@@ -13,7 +13,7 @@ from detectors import Detector, Ensemble
 from detectors.ensemble import combine_normalized
 from selector.evidence.evidence import Evidence
 from selector.execution import Engine
-from selector.zoo.candidates import Candidate
+from selector.zoo.candidates import Candidate, columns, descriptions
 from selector.zoo.result import Result, failure
 from selector.zoo.store import Store, StoredEnsemble
 from selector.zoo.training import Job, gather_calibration, train_candidates
@@ -22,8 +22,8 @@ from selector.zoo.training import Job, gather_calibration, train_candidates
 class LostWorkError(RuntimeError):
     """An engine ended without working on all that it was given; what is finished is kept."""
 
-    def __init__(self, engine: Engine, lost: Sequence[Candidate]) -> None:
-        names = first_few([candidate.describe() for candidate in lost])
+    def __init__(self, engine: Engine, lost: Sequence[str]) -> None:
+        names = first_few(lost)
         super().__init__(
             f"the engine {type(engine).__name__} ended without a result of {len(lost)} candidates ({names}): an engine "
             "yields every item that it was given (selector.testing has its contract). The same call trains the rest"
@@ -94,7 +94,8 @@ class Zoo:
                         on_done(candidate)
         lost = [candidate for candidate in batch if not self._has_record(candidate)]
         if lost:
-            raise LostWorkError(engine, lost)
+            words = descriptions(columns(self.candidates))
+            raise LostWorkError(engine, [words[candidate.id] for candidate in lost])
         self.store.forget_progress()
 
     def _run(self, engine: Engine, jobs: Sequence[Job]) -> Iterator[tuple[Job, bool]]:

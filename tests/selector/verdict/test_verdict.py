@@ -9,7 +9,7 @@ from detectors import Classifier, ScorerSpec, get_preset
 from selector.ranking.ranking import Ranking
 from selector.ranking.rules import Rule
 from selector.verdict.verdict import recommendation
-from selector.zoo.candidates import Candidate, Training
+from selector.zoo.candidates import Candidate, Training, describe
 
 SETTINGS = Classifier.settings_for(get_preset("quick"))
 
@@ -37,7 +37,7 @@ def test_the_recommendation_names_the_first_few_of_its_members(count):
     members = [candidate(0.01 * place) for place in range(1, count + 1)]
     (message,) = recommendation(ranking(members), members)
     assert f"the best {count} together" in message
-    named = [member.describe() in message for member in members]
+    named = [describe("classifier", member.augmentation, member.hyperparameters) in message for member in members]
     assert named == [False, True, True, True, False, False][:count]
     assert (f"and {count - 4} more" in message) == (count > 4)
 

@@ -137,7 +137,7 @@ class TestWithoutAugmentation:
         assert self.ALONE.hyperparameters == {}
 
     def test_it_is_described_by_its_kind(self):
-        assert self.ALONE.describe() == "classifier"
+        assert describe("classifier", NO_AUGMENTATION, {}) == "classifier"
         assert describe("mine:Average", NO_AUGMENTATION, {}) == "Average"
 
     def test_json_and_back(self):
@@ -145,8 +145,7 @@ class TestWithoutAugmentation:
 
 
 def test_description_in_a_few_words():
-    candidate = planned({"cutout": [{"area": (0.02, 0.1), "aspect": 1}]})[0]
-    assert candidate.describe().startswith("cutout (area 0.02 to 0.1, aspect 1")
+    assert describe("classifier", "cutout", {"area": (0.02, 0.1), "aspect": 1}) == "cutout (area 0.02 to 0.1, aspect 1)"
     assert describe("classifier", "mine:Fog", {"blend": "mean"}) == "Fog (blend mean)"
     assert describe("classifier", "flip", {}) == "flip"
     assert interval((0.25, 0.25)) == "0.25"

@@ -8,7 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from detectors import Preset
 from selector.zoo import progress
+from selector.zoo.candidates import describe
+from selector.zoo.plan import Plan
 from selector.zoo.progress import display
 from selector.zoo.result import Result, failure
 from selector.zoo.store import Store
@@ -20,6 +23,10 @@ OK = {"status": "ok", "reason": ""}
 
 def shown(zoo, n_pending=0):
     return display(zoo, lambda: n_pending, enabled=True)
+
+
+def described(candidate):
+    return describe(candidate.training.detector, candidate.augmentation, candidate.hyperparameters)
 
 
 @pytest.fixture
@@ -52,9 +59,22 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_per_candidate(zoo, capfd, c
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"1 of 2 candidates, about 20 s left: {first.describe()}",
-        f"2 of 2 candidates after 4.0 min: {second.describe()}",
+        f"1 of 2 candidates, about 20 s left: {described(first)}",
+        f"2 of 2 candidates after 4.0 min: {described(second)}",
     ]
+
+
+def test_candidates_of_one_kind_are_told_apart(store, capfd):
+    kinds = {"frozen": [{"score": "pooled"}, {"score": "locations"}], "pixels": [{}]}
+    plan = Plan.of(("cutout",), kinds, ("gaussian", "knn"), Preset("small", 32, head=(8,), steps=2, batch=4))
+    zoo = Zoo(store, [*plan.candidates(0), *plan.candidates(1)], CPU)
+    with shown(zoo) as on_done:
+        for candidate in zoo.candidates:
+            store.save(Result(candidate, OK))
+            on_done(candidate)
+    names = [line.split(": ", 1)[1] for line in capfd.readouterr().err.splitlines()]
+    assert len(set(names)) == len(zoo.candidates) == 12
+    assert names[0] == "frozen (score pooled) [gaussian], seed 0"
 
 
 def test_a_line_is_there_at_once(zoo, capfd):
@@ -73,7 +93,7 @@ def test_candidates_of_an_earlier_run_are_no_measure_of_what_is_left(zoo, capfd,
         zoo.store.save(Result(second, OK))
         on_done(second)
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0] == f"1 of 2 candidates: {first.describe()}"
+    assert lines[0] == f"1 of 2 candidates: {described(first)}"
     assert lines[1].startswith("2 of 2 candidates after 30 s")
 
 

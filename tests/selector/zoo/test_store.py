@@ -435,8 +435,38 @@ class TestEncodersThatStayAsBuilt:
             fitted = candidate.make_detector("cpu").fit(images["train"])
             assert torch.equal(store.detector(candidate, CPU).score(images["test"]), fitted.score(images["test"]))
 
-    def test_one_that_is_lost_is_named_with_a_way_out(self, store, fixed):
+    @pytest.mark.parametrize(
+        ("damage", "words"),
+        [
+            (lambda file: file.unlink(), "does not exist; run the same command again"),
+            (lambda file: file.write_bytes(b"garbage"), "delete it and run the same command again"),
+        ],
+        ids=["lost", "damaged"],
+    )
+    def test_one_that_is_no_more_is_named_and_the_way_out_works(
+        self, store, fixed, candidates, description, images, damage, words
+    ):
+        """Whoever follows the advice has the same candidates again; the others stay."""
         Zoo(store, fixed, CPU).train(Serial())
-        next(store.root.glob("encoders/*.safetensors")).unlink()
-        with pytest.raises(InputError, match=r"encoders.*does not exist; delete .*candidates"):
+        before = store.detector(fixed[0], CPU).score(images["test"])
+        store.save(failed(candidates[0], "for its own reasons"))
+        encoder = next(store.root.glob("encoders/*.safetensors"))
+        damage(encoder)
+        with pytest.raises(InputError, match=rf"encoders.*{words}"):
+            store.detector(fixed[0], CPU)
+        encoder.unlink(missing_ok=True)
+        with store.locked():
+            store.create(description, images)
+            assert [store.is_finished(candidate) for candidate in (*fixed, candidates[0])] == [False, False, True]
+            Zoo(store, fixed, CPU).train(Serial())
+        assert torch.equal(store.detector(fixed[0], CPU).score(images["test"]), before)
+
+    def test_a_scorer_that_cannot_be_read_is_not_removed_with_its_candidate(self, store, fixed, description, images):
+        """A run folder that is only damaged is refused with a way out: nothing of it is deleted unasked."""
+        Zoo(store, fixed, CPU).train(Serial())
+        (store.root / "candidates" / fixed[0].id / "scorer.safetensors").write_bytes(b"garbage")
+        with store.locked():
+            store.create(description, images)
+        assert store.is_finished(fixed[0])
+        with pytest.raises(InputError, match=r"scorer\.safetensors.* delete .*candidates"):
             store.detector(fixed[0], CPU)

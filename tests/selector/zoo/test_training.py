@@ -8,7 +8,7 @@ import torch
 
 from augmentations import InputError
 from augmentations.randomness import generator
-from detectors import Classifier, Kind, Preset, get_preset
+from detectors import Classifier, Kind, Preset, ScorerSpec, get_preset
 from detectors.frozen_levels import FrozenKind
 from detectors.scorers import Gaussian
 from detectors.shared_features import images_digest
@@ -568,15 +568,20 @@ class TestSharedFeatures:
         preset = Preset("small", 32, head=(8,), steps=2, batch=4)
         return Plan.of(("cutout",), settings, ("gaussian",), preset).candidates(0)
 
-    def test_they_are_computed_once_and_change_nothing(self, store, frozen, images, monkeypatch):
-        counted = []
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """The digest of each set of images that passes an encoder."""
+        digests = []
         computed = FrozenKind._computed
 
-        def counting(self, whole, *depth):
-            counted.append(images_digest(whole))
-            return computed(self, whole, *depth)
+        def counting(self, whole, depth=None):
+            digests.append(images_digest(whole))
+            return computed(self, whole, depth)
 
         monkeypatch.setattr(FrozenKind, "_computed", counting)
+        return digests
+
+    def test_they_are_computed_once_and_change_nothing(self, store, frozen, images, counted):
         Zoo(store, frozen, CPU).train(Serial())
         assert all(store.record(candidate.id)["status"] == "ok" for candidate in frozen)
         assert len(set(counted)) == len(images) + len(store.families)
@@ -586,3 +591,21 @@ class TestSharedFeatures:
             assert torch.equal(store.evidence(candidate.id)[0].test_scores, alone.score(images["test"]))
         store.forget_features()
         assert not store.features.exists()
+
+    def test_a_training_that_is_resumed_uses_them(self, store, frozen, counted):
+        """Of two scorers of one training, one was finished before a stop."""
+        zoo = Zoo(store, [frozen[0], replace(frozen[0], scorer=ScorerSpec("knn"))], CPU)
+        Zoo(store, zoo.candidates[:1], CPU).train(Serial())
+        counted.clear()
+        zoo.train(Serial())
+        assert all(store.record(candidate.id)["status"] == "ok" for candidate in zoo.candidates)
+        assert not counted
+
+    def test_a_family_that_joins_passes_the_encoder_once(self, store, frozen, counted):
+        zoo = Zoo(store, frozen, CPU)
+        zoo.train(Serial())
+        counted.clear()
+        store.add_validation_anomalies({"late": store.images["validation"].flip(3)})
+        zoo.train(Serial())
+        assert all(store.is_complete(candidate) for candidate in frozen)
+        assert counted == [images_digest(store.validation_anomalies["late"])]
