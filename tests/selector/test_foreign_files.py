@@ -46,14 +46,15 @@ FILES = {
     "code.pth": pickled_code,
 }
 ENCODER = '{{"name": "torchvision/resnet18", "weights": "{}"}}'
+OUT = ("--out", "out")
 COMMANDS = {
-    "detect with it": lambda path: ["detect", path, path.parent],
-    "detect in it": lambda path: ["select", "--train", path],
+    "detect with it": lambda path: ["detect", path, path.parent, *OUT],
+    "images": lambda path: ["select", "--train", path, *OUT],
     "report": lambda path: ["report", path],
-    "export": lambda path: ["export", path, "--out", path.parent / "exported"],
+    "export": lambda path: ["export", path, *OUT],
     "a folder of it": lambda path: ["report", path.parent],
-    "grid": lambda path: ["select", "--train", path.parent, "--grid", path],
-    "encoder": lambda path: ["select", "--train", path.parent, "--encoder", ENCODER.format(path)],
+    "grid": lambda path: ["select", "--train", path.parent, "--grid", path, *OUT],
+    "encoder": lambda path: ["select", "--train", path.parent, "--encoder", ENCODER.format(path), *OUT],
 }
 
 
@@ -62,6 +63,7 @@ COMMANDS = {
 def test_a_command_refuses_it_in_one_sentence(name, arguments, tmp_path, monkeypatch, capfd):
     path = tmp_path / name
     FILES[name](path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ssad", *map(str, arguments(path))])
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(SystemExit) as stop:
@@ -117,11 +119,15 @@ FORGED = [
 ]
 
 
+def use(path, best):
+    loaded = selector.load(path)
+    loaded.zoo.calibration([best])
+    loaded.zoo.detector(best)
+
+
 @pytest.mark.parametrize("forge", FORGED)
 def test_a_forged_run_is_refused_in_one_sentence(forge, run, run_copy):
     best = run.best.id
     forge(run_copy, best)
     with pytest.raises(InputError, match=re.compile("^.+: .+; .+$")):
-        loaded = selector.load(run_copy)
-        loaded.zoo.calibration([best])
-        loaded.zoo.detector(best)
+        use(run_copy, best)
