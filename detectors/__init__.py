@@ -49,9 +49,13 @@ __all__ = [
 
 def load(path: str | Path, device: str | torch.device = "auto") -> Detector:
     """The detector that ``Detector.save`` wrote. Raises InputError when the file is missing or corrupt."""
-    tensors, settings = files.read(Path(path))
-    if "detector" not in settings:
-        raise InputError(str(path), "holds no detector", "name a file that Detector.save wrote")
+    remedy = "name a file that Detector.save wrote"
+    try:
+        tensors, settings = files.read(Path(path))
+    except InputError as error:
+        raise InputError(error.thing, error.rule, remedy) from error
+    if not isinstance(settings.get("detector"), str):
+        raise InputError(str(path), "holds no detector", remedy)
     state = files.State(settings, tensors, tensors)
     kind = Ensemble if settings["detector"] == Ensemble.name else get(settings["detector"])
     return kind.from_state(state, resolve_device(device))

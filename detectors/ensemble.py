@@ -340,7 +340,9 @@ class Ensemble(Detector):
             return cls(members, saved["combine"]).with_normalization(
                 saved["normalizations"], saved["map_normalizations"]
             )
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
             reason = f"is incomplete ({type(error).__name__}: {error})"
             raise InputError("a saved ensemble", reason, "make and save it again") from error
 

@@ -18,6 +18,13 @@ from torch import Tensor
 from augmentations import InputError
 from detectors.checksums import of_tensor, parse_json, with_checksum, without_checksum
 
+# How files of other formats begin, in which tensors are looked for by mistake. ONNX: a protobuf whose first field is
+# the version of its format, a small number.
+FORMATS = {
+    re.compile(rb"PK"): "a zip archive, such as torch.save writes",
+    re.compile(rb"\x80[\x00-\x05][^\x00]"): "a pickle",
+    re.compile(rb"\x08[\x01-\x1f][^\x00]"): "an ONNX model",
+}
 HEADER = "settings"  # the entry of the metadata that holds settings and checksums
 DRAFT = re.compile(r"\..+?\.(\d+)(\.\d+)?\.tmp")  # the name of a draft, with the id of the process that writes it
 
@@ -135,8 +142,16 @@ def _open(path: Path, take: Callable[[Any, Any], dict[str, Tensor]], is_own: boo
             settings, checksums = _settings(metadata, is_own)
             taken = take(file, checksums)
     except (SafetensorError, ValueError, OSError) as error:
-        raise _corrupt(path, error) from error
+        found = other_format(path)
+        raise _corrupt(path, f"it is {found}" if found else error) from error
     return taken, settings
+
+
+def other_format(path: Path) -> str:
+    """What a file is that could not be read as safetensors, by its first bytes; "" where they say nothing."""
+    with path.open("rb") as file:
+        start = file.read(3)
+    return next((name for pattern, name in FORMATS.items() if pattern.match(start)), "")
 
 
 def _utf8(path: Path, descriptor: int) -> str:

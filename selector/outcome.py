@@ -172,8 +172,13 @@ class Outcome:
             result = _ranking(saved)
             images = [CrossFitPValue(**image) for image in saved["cross_fit_p_values"]]
             zoo = Zoo(store, candidates, detectors.resolve_device(device))
-            for candidate_id in (*saved["members"], *result.table["candidate"]):
+            for candidate_id in saved["members"]:
                 zoo[candidate_id]  # of no candidate, it would be a path like any other
+            for row in result.table.to_dict("records"):
+                candidate = zoo[row["candidate"]]
+                own = (candidate.augmentation, candidate.hyperparameters, candidate.training.seed)
+                if (row["augmentation"], row["hyperparameters"], row["seed"]) != own:
+                    raise ValueError(f"its ranking says of {candidate.id} what its trials do not")
             return cls(zoo, result, saved["members"], images, Correction(**saved["correction"]))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             if isinstance(error, InputError):

@@ -1,8 +1,10 @@
 """Weights that the user has: read without running code, loaded strictly, and never downloaded."""
 
 import hashlib
+import mmap
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,12 +17,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from augmentations.errors import InputError, first_few
-from detectors.files import write_bytes
+from detectors.files import other_format, write_bytes
 
 RANDOM = "random"  # as weights: those that layers begin with
 SHORTEST_HASH = 8  # digits of a SHA-256 by which a file may be known
 WRAPPERS = ("state_dict", "model")  # under which checkpoints keep the tensors
 PICKLE, ZIP = b"\x80", b"P"  # how files that torch.save wrote begin
+# Of what torch's reader allows, the one thing that takes as much memory as a number in the file says; no weights do.
+BYTES_OF_ANY_SIZE = b"bytearray"
 _are_skipped: ContextVar[bool] = ContextVar("_are_skipped", default=False)
 
 
@@ -97,6 +101,10 @@ def _checked(path: Path, use: Any) -> Any:
                 f"holds pickled code{f' ({name[1]})' if name else ''}, which is never run",
                 "save the weights alone: model.state_dict(), best as safetensors",
             ) from error
+        found = other_format(path)
+        if found and not (is_pickle and path.suffix != ".safetensors"):
+            remedy = "save the weights alone: model.state_dict(), best as safetensors"
+            raise InputError(str(path), f"can't be read as weights (it is {found})", remedy) from error
         brief = (
             reason.partition(". ")[0][:120]
             if reason and (is_pickle or path.suffix == ".safetensors")
@@ -110,6 +118,7 @@ def _checked(path: Path, use: Any) -> Any:
 def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
+    _refuse_bombs(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -117,6 +126,24 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(str(path), "holds no tensors by name", "save model.state_dict()")
     return dict(content)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuse a file of torch.save that would take more memory than it has bytes. Raises InputError."""
+    with path.open("rb") as file:
+        if not (size := path.stat().st_size):
+            return
+        if file.read(1) == ZIP:
+            with zipfile.ZipFile(file) as archive:
+                parts = archive.infolist()
+            is_stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            if not is_stored or sum(part.file_size for part in parts) > size:
+                rule = "is a compressed archive, which is not unpacked: torch.save writes none"
+                raise InputError(str(path), rule, "save model.state_dict() again, best as safetensors")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(BYTES_OF_ANY_SIZE) >= 0:
+                rule = f"holds pickled code ({BYTES_OF_ANY_SIZE.decode()}), which is never run"
+                raise InputError(str(path), rule, "save the weights alone: model.state_dict(), best as safetensors")
 
 
 def load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, architecture: str) -> None:

@@ -44,6 +44,9 @@ from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
 PARTS = ("scorer", "evidence", "calibration")  # of a candidate that was trained, beside its record
+CALIBRATION = ("scores", "map_maxima", "maps")
+STATUSES = ("ok", "failed")
+RECORD = {"losses": list, "seconds": float, "families": list}  # types of what records may hold
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
 
@@ -256,7 +259,12 @@ class Store:
 
     def record(self, candidate_id: str) -> dict[str, Any]:
         """status ("ok" or "failed"), reason, retry (whether that is no result), losses, seconds, device, families."""
-        return self.read_json(f"candidates/{candidate_id}/record.json")
+        name = f"candidates/{candidate_id}/record.json"
+        record = self.read_json(name)
+        fits = record.get("status") in STATUSES and isinstance(record.get("reason"), str)
+        if not fits or any(not isinstance(record.get(key, kind()), kind) for key, kind in RECORD.items()):
+            raise InputError(str(self.root / name), "is no record of a candidate", self._redo(candidate_id))
+        return record
 
     def finished_at(self, candidate_id: str) -> float:
         """When a candidate was finished, in seconds since the epoch."""
@@ -322,7 +330,13 @@ class Store:
 
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """Of the calibration images ``scores`` (h,) and ``map_maxima`` (h,), and ``maps`` (q,), quantiles of maps."""
-        return self._read(candidate_id, "calibration")[0]
+        calibration = self._read(candidate_id, "calibration")[0]
+        shapes = {name: tuple(calibration[name].shape) for name in CALIBRATION if name in calibration}
+        scores = shapes.get("scores", ())
+        if len(scores) != 1 or scores != shapes.get("map_maxima") or len(shapes.get("maps", ())) != 1:
+            rule = f"is corrupt (tensors of other shapes: {shapes})"
+            raise InputError(f"calibration of {candidate_id}", rule, self._redo(candidate_id))
+        return calibration
 
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
         trained, _ = _read(self._weights(candidate.training_id), self._redo(candidate.id))
