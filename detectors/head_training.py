@@ -69,8 +69,8 @@ def train_head(
             features = features.add_(noise, alpha=settings.noise)
         return features, labels
 
-    def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+    def loss_of(logits: Tensor, classes: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.flatten(0, -2), classes.flatten())
 
     model = Logits(head)
     return optimize(

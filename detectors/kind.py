@@ -24,7 +24,6 @@ from detectors.shared_features import SharedFeatures
 
 ENCODER = "encoder."  # what the names of its tensors begin with, in files
 LOCATION_ROWS = 20_000  # rows that the map's scorer is fitted to, at most: as Sohn et al. cap theirs
-LARGEST_TRIED = 1024  # px of a side: the size that a file states may be any number
 
 
 class Kind(Detector):
@@ -306,7 +305,7 @@ class Kind(Detector):
         """The detector whose ``state`` this is.
 
         Raises:
-            InputError: when a part is missing or does not fit, which a blank image shows that it is given.
+            InputError: when a part is missing or does not fit.
         """
         saved = state.settings
         try:
@@ -328,7 +327,6 @@ class Kind(Detector):
                 tensors = {name: state.fitted[f"{part}.{name}"].to(detector.device) for name in known["tensors"]}
                 scorer = detector.make_scorer(per_location=known["per_location"])
                 setattr(detector, part, scorer.restore(tensors))
-            detector._try_blank_image()
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever parts make of settings and tensors that they did not write
@@ -337,12 +335,6 @@ class Kind(Detector):
                 "a saved detector", f"is incomplete ({type(error).__name__}: {reason})", "fit and save it again"
             ) from error
         return detector
-
-    def _try_blank_image(self) -> None:
-        """Score one, so that tensors which do not fit each other are found here and not at a user's images."""
-        side = self.settings.image_size * self.reduction
-        if side <= LARGEST_TRIED:
-            self.score_and_map(torch.zeros(1, self.channels, side, side))
 
     # Parts ---------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ from selector.inputs.files import FileList, escaped, printable
 from selector.inputs.limits import resolve_limit
 from selector.inputs.reader import Images, files_of
 from selector.inputs.splits import first_folder
-from selector.ranking.rules import DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
 from selector.zoo.disk import StorageError, as_storage_error, disk_errors
@@ -98,11 +97,7 @@ def select(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings per configuration; criteria are means over them.")] = 1,
     members: Annotated[
-        int | None,
-        typer.Option(
-            help="How many of the best candidates form the recommended detector; 1: the best alone. "
-            f"[default: {DEFAULT_MEMBERS}; {DEFAULT_MEMBERS_ACROSS_KINDS} of several kinds]"
-        ),
+        int | None, typer.Option(help="Candidates in the recommended detector. [default: 8; of several kinds 3]")
     ] = None,
     search: Annotated[
         str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")

@@ -90,8 +90,8 @@ def _placed(name: str, part: str, shapes: Tensor) -> Tensor:
     n, side = len(shapes), shapes.shape[-1]
     zoom = side / SHAPE * uniform(*ZOOM, n, source)  # the larger, the smaller the shape
     turn = uniform(*TURN, n, source)
-    room = (SIDE - SHAPE / ZOOM[0]) / 2 * zoom  # px of the shape's picture, that its middle may be off
-    centres = (side - 1) / 2 + room[:, None] * uniform(-1, 1, (n, 2), source)
+    margin = (SIDE - SHAPE / ZOOM[0]) / 2 * zoom  # px of the shape's picture, that its middle may be off
+    centres = (side - 1) / 2 + margin[:, None] * uniform(-1, 1, (n, 2), source)
     shown = DARK + (BRIGHT - DARK) * resample(shapes, centres, zoom, turn)
     return (shown + NOISE * torch.randn(shown.shape, generator=source)).clamp(0, 1)
 

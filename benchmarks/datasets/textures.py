@@ -90,9 +90,9 @@ def _seen(
     turn = fault.turn + uniform(*TURN, n, source)
     # So far from the middle of its block that an image turned by the most lies within it.
     across = SIDE * texture.zoom * ZOOM[1] * (1 + np.sin(np.deg2rad(TURN[1])))
-    room = (texture.block - across) / 2 - REACH
+    margin = (texture.block - across) / 2 - REACH
     chosen = centres[torch.randint(len(centres), (n,), generator=source)]
-    middles = chosen + uniform(-room, room, (n, 2), source)
+    middles = chosen + uniform(-margin, margin, (n, 2), source)
     blurred = ndimage.gaussian_filter(picture, fault.blur * texture.zoom) if fault.blur else picture
     sources = torch.from_numpy(blurred).float().expand(n, 1, -1, -1)
     return resample(sources, middles, zoom, turn)

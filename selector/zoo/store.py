@@ -22,7 +22,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,28 +34,18 @@ from augmentations import InputError
 from detectors import Kind, files
 from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.evidence.evidence import Evidence
+from selector.zoo import result as results
 from selector.zoo.candidates import Candidate, ensemble_id
 from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
 from selector.zoo.drafts import remove_drafts
-from selector.zoo.result import PSEUDO_SCORES, Result, nan_to_none
-from selector.zoo.stored_encoders import encoder_file, save_encoder
+from selector.zoo.result import PSEUDO_SCORES, Result, StoredEnsemble, nan_to_none
+from selector.zoo.stored_encoders import encoder_file, lacks_encoder, save_encoder
 from selector.zoo.validation_anomalies import RESAMPLED
 
 SPLITS = ("train", "validation", "calibration", "test")
 PARTS = ("scorer", "evidence", "calibration")  # of a candidate that was trained, beside its record
-CALIBRATION = ("scores", "map_maxima", "maps")
-STATUSES = ("ok", "failed")
-RECORD = {"losses": list, "seconds": float, "families": list}  # types of what records may hold
 FORMAT = 1  # of run folders; others are refused
 LONGEST_DIFFERENCE = 80  # characters of a message; a fingerprint or a list of candidates says nothing to a reader
-
-
-@dataclass(frozen=True, eq=False)
-class StoredEnsemble:
-    """normalizations: by candidate, those of its scores and of its maps; calibration: as of a candidate."""
-
-    normalizations: Mapping[str, Sequence[Sequence[float]]]
-    calibration: dict[str, Tensor]
 
 
 class Store:
@@ -142,15 +131,9 @@ class Store:
                     continue
                 parts = (folder / f"{name}.safetensors" for name in PARTS)
                 weights = self._weights(Candidate.from_json(record["candidate"]).training_id)
-                if all(path.is_file() for path in (weights, *parts)) and not self._lacks_encoder(folder.name):
+                if all(path.is_file() for path in (weights, *parts)) and not lacks_encoder(self.root, folder):
                     continue
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _lacks_encoder(self, candidate_id: str) -> bool:
-        with suppress(InputError):  # whoever loads the candidate is told
-            settings = files.read_settings(self._folder(candidate_id) / "scorer.safetensors")
-            return bool(settings.get("given")) and not encoder_file(self.root, settings["given"]).is_file()
-        return False
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -260,11 +243,7 @@ class Store:
     def record(self, candidate_id: str) -> dict[str, Any]:
         """status ("ok" or "failed"), reason, retry (whether that is no result), losses, seconds, device, families."""
         name = f"candidates/{candidate_id}/record.json"
-        record = self.read_json(name)
-        fits = record.get("status") in STATUSES and isinstance(record.get("reason"), str)
-        if not fits or any(not isinstance(record.get(key, kind()), kind) for key, kind in RECORD.items()):
-            raise InputError(str(self.root / name), "is no record of a candidate", self._redo(candidate_id))
-        return record
+        return results.require_record(self.read_json(name), str(self.root / name), self._redo(candidate_id))
 
     def finished_at(self, candidate_id: str) -> float:
         """When a candidate was finished, in seconds since the epoch."""
@@ -331,12 +310,7 @@ class Store:
     def calibration(self, candidate_id: str) -> dict[str, Tensor]:
         """Of the calibration images ``scores`` (h,) and ``map_maxima`` (h,), and ``maps`` (q,), quantiles of maps."""
         calibration = self._read(candidate_id, "calibration")[0]
-        shapes = {name: tuple(calibration[name].shape) for name in CALIBRATION if name in calibration}
-        scores = shapes.get("scores", ())
-        if len(scores) != 1 or scores != shapes.get("map_maxima") or len(shapes.get("maps", ())) != 1:
-            rule = f"is corrupt (tensors of other shapes: {shapes})"
-            raise InputError(f"calibration of {candidate_id}", rule, self._redo(candidate_id))
-        return calibration
+        return results.require_calibration(calibration, f"calibration of {candidate_id}", self._redo(candidate_id))
 
     def detector(self, candidate: Candidate, device: torch.device) -> Kind:
         trained, _ = _read(self._weights(candidate.training_id), self._redo(candidate.id))

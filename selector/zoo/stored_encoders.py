@@ -1,10 +1,12 @@
 """The encoders of a run that stay as they were built: on disk once, whatever number of candidates has them."""
 
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor
 
+from augmentations import InputError
 from detectors import files
 
 
@@ -21,6 +23,14 @@ def save_encoder(root: Path, tensors: dict[str, Tensor]) -> str:
 def encoder_file(root: Path, digest: str) -> Path:
     """Where an encoder lies in a run folder."""
     return root / "encoders" / f"{digest}.safetensors"
+
+
+def lacks_encoder(root: Path, folder: Path) -> bool:
+    """Whether the encoder of the candidate of a folder is not in the run folder."""
+    with suppress(InputError):  # who loads the candidate gets the reason
+        settings = files.read_settings(folder / "scorer.safetensors")
+        return bool(settings.get("given")) and not encoder_file(root, settings["given"]).is_file()
+    return False
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -14,8 +14,8 @@ from detectors.ensemble import combine_normalized
 from selector.evidence.evidence import Evidence
 from selector.execution import Engine
 from selector.zoo.candidates import Candidate, columns, descriptions
-from selector.zoo.result import Result, failure
-from selector.zoo.store import Store, StoredEnsemble
+from selector.zoo.result import Result, StoredEnsemble, failure
+from selector.zoo.store import Store
 from selector.zoo.training import Job, gather_calibration, train_candidates
 
 

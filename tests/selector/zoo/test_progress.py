@@ -64,7 +64,7 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_per_candidate(zoo, capfd, c
     ]
 
 
-def test_candidates_of_one_kind_are_told_apart(store, capfd):
+def test_candidates_of_one_kind_can_be_distinguished(store, capfd):
     kinds = {"frozen": [{"score": "pooled"}, {"score": "locations"}], "pixels": [{}]}
     plan = Plan.of(("cutout",), kinds, ("gaussian", "knn"), Preset("small", 32, head=(8,), steps=2, batch=4))
     zoo = Zoo(store, [*plan.candidates(0), *plan.candidates(1)], CPU)

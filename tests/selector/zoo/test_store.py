@@ -21,8 +21,8 @@ from detectors.checksums import with_checksum, without_checksum
 from selector.execution import Serial
 from selector.zoo.candidates import Candidate, Training
 from selector.zoo.disk import StorageError
-from selector.zoo.result import Result, failure
-from selector.zoo.store import FORMAT, Store, StoredEnsemble
+from selector.zoo.result import Result, StoredEnsemble, failure
+from selector.zoo.store import FORMAT, Store
 from selector.zoo.zoo import Zoo
 
 CPU = torch.device("cpu")
