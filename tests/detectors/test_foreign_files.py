@@ -139,20 +139,6 @@ def saved(tmp_path_factory):
         return opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 
-def shortened(settings, tensors):
-    for name, tensor in tensors.items():
-        tensors[name] = tensor.flatten()[:3].clone()
-
-
-def unlisted(settings, tensors):
-    settings["fitted"]["scorer"]["tensors"] = []
-
-
-def other_type(settings, tensors):
-    for name, tensor in tensors.items():
-        tensors[name] = tensor.to(torch.int64)
-
-
 def set_to(*places, value):
     def change(settings, tensors):
         for place in places[:-1]:
@@ -163,11 +149,6 @@ def set_to(*places, value):
 
 
 FORGED = {
-    "tensors that do not fit": shortened,
-    "a scorer without its tensors": unlisted,
-    "tensors of another type": other_type,
-    "no number of channels": set_to("channels", value="3"),
-    "an absurd number of channels": set_to("channels", value=2**70),
     "no size": set_to("settings", "image_size", value="ok"),
     "no kind": set_to("detector", value=None),
     "no list of parts": set_to("fitted", value=3),

@@ -104,18 +104,11 @@ def calibration_of_another_shape(run, best):
     files.write(path, {**tensors, "scores": tensors["scores"][:1]}, settings)
 
 
-def scorer_of_another_shape(run, best):
-    path = run / "candidates" / best / "scorer.safetensors"
-    tensors, settings = files.read_own(path)
-    files.write(path, {name: tensor.flatten()[:3] for name, tensor in tensors.items()}, settings)
-
-
 FORGED = [
     other_hyperparameters,
     no_status,
     losses_of_another_type,
     calibration_of_another_shape,
-    scorer_of_another_shape,
 ]
 
 
