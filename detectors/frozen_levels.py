@@ -61,10 +61,11 @@ class FrozenKind(Kind):
     def levels(self, images: Images) -> Iterator[Levels]:
         """The encoder's levels of images, in batches of bounded size, shared where ``shared`` has them."""
         whole = as_images(images)
-        if self.shared is None or not self.shared.keeps(whole):
-            return self._computed(whole, self.depth)
         self.require_channels(whole)
-        return self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
+        kept = None
+        if self.shared is not None:
+            kept = self.shared.levels(self.encoder, whole, lambda: self._computed(whole), self.device)
+        return self._computed(whole, self.depth) if kept is None else kept
 
     @property
     def depth(self) -> int | None:

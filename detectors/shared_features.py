@@ -33,13 +33,9 @@ class SharedFeatures:
         """Keep the features of these images (N,C,H,W), whichever encoder computes them."""
         self._kept.add(images_digest(images))
 
-    def keeps(self, images: Tensor) -> bool:
-        """Whether the features of these images are worth keeping."""
-        return images_digest(images) in self._kept
-
     def levels(
         self, encoder: nn.Module, images: Tensor, compute: Callable[[], Iterator[Levels]], device: torch.device
-    ) -> Iterator[Levels]:
+    ) -> Iterator[Levels] | None:
         """The levels of images in batches, from disk where they are, and else from ``compute``.
 
         Args:
@@ -48,9 +44,11 @@ class SharedFeatures:
             compute: a pass over all images; gives batches of contiguous levels (n,d,h,w), fine to coarse.
             device: where the levels are wanted.
         Returns:
-            The batches that ``compute`` gives, bit for bit.
+            The batches that ``compute`` gives, bit for bit; None for images whose features are not kept.
         """
         digest = images_digest(images)
+        if digest not in self._kept:
+            return None
         path = self.folder / self._encoder_digest(encoder, device) / digest
         arrays = self._open(path) or self._fill(path, len(images), compute)
         return compute() if arrays is None else _batches(arrays, device)
