@@ -31,4 +31,6 @@ class CutAvg(PatchAugmentation):
 
     def _transform(self, images: Tensor, parameters: Parameters) -> Tensor:
         alpha = coverage(parameters, *frame(parameters, images.shape[-2:]))
-        return torch.lerp(images, weighted_mean(images, alpha), alpha)
+        # Of what the image has above its own mean, which is small, so that a constant image keeps its value.
+        centre = images.mean((2, 3), keepdim=True)
+        return torch.lerp(images, centre + weighted_mean(images - centre, alpha), alpha)
