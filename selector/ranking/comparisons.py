@@ -63,8 +63,8 @@ def aurocs_by_family(evidence: Evidence) -> dict[str, float]:
     """The AUROC of each family's pseudo anomalies against held-out normal images; the candidate's own are not there."""
     normal, pseudo = evidence.require(("validation_scores", "pseudo_scores"), by="a comparison by family")
     families = evidence.pseudo_families or ("",)
-    blocks = pseudo.chunk(len(families))
-    return {f: probability_above(normal, block).item() for f, block in zip(families, blocks, strict=True)}
+    blocks = pseudo.reshape(len(families), -1)
+    return dict(zip(families, probability_above(normal.expand(len(blocks), -1), blocks).tolist(), strict=True))
 
 
 def adjusted_for_family(
