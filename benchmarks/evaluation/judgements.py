@@ -4,10 +4,11 @@ A suite that was looked at is no longer held out: choices follow what it said, a
 say how often that was, at which state of the code and by which rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +46,7 @@ def is_held_out(groups: Iterable[str]) -> bool:
 
 
 def record(out: Path, judged: str) -> None:
-    """Record the judgement that is about to be made of a run, where it is of held-out data.
+    """Record the judgement that is about to be made of a run, where its data is held out, or was.
 
     Args:
         out: folder of the run.
@@ -54,9 +55,10 @@ def record(out: Path, judged: str) -> None:
     Raises:
         StorageError: where the row can't be written.
     """
-    if not is_held_out(data_set["group"] for data_set in load_settings(out)["frozen"]["data_sets"]):
+    suite = _recorded(load_settings(out))
+    if suite is None:
         return
-    path, code = judgements_file(HELD_OUT), source_tree()
+    path, code = judgements_file(suite), source_tree()
     row = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": code.commit,
@@ -64,13 +66,20 @@ def record(out: Path, judged: str) -> None:
         "judged": judged,
         "rule": rule_in_words(),
     }
-    table = pd.concat([read(HELD_OUT), pd.DataFrame([row])], ignore_index=True)
+    table = pd.concat([read(suite), pd.DataFrame([row])], ignore_index=True)
     with disk_errors(path.parent, kept="nothing was evaluated"):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = StringIO()
         table.to_csv(text, columns=COLUMNS, index=False, lineterminator="\n")
         files.write_bytes(path, text.getvalue().encode())
     print(f"judgement    {len(table)}, {path}", flush=True)
+
+
+def _recorded(settings: Mapping[str, Any]) -> str | None:
+    """Under which suite a judgement of a run is recorded: the held-out one by its data, one that was by its name."""
+    if is_held_out(data_set["group"] for data_set in settings["frozen"]["data_sets"]):
+        return HELD_OUT
+    return settings["suite"] if judgements_file(settings["suite"]).is_file() else None
 
 
 def require(groups: Iterable[str], zoo: Path) -> None:

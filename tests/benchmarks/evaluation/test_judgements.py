@@ -65,6 +65,18 @@ def test_evaluating_writes_a_row_each_time(held_out):
     assert pd.to_datetime(rows().date).is_monotonic_increasing
 
 
+def test_a_suite_that_was_held_out_once_goes_on_counting(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(judgements, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(judgements, "source_tree", lambda: SourceTree("abc1234", ""))
+    judgements.record(trained, "by hand")
+    assert not judgements.judgements_file("tiny").exists()  # which no one said was held out
+    judgements.judgements_file("tiny").parent.mkdir(parents=True)
+    judgements.judgements_file("tiny").write_text(",".join(judgements.COLUMNS) + "\n")
+    judgements.record(trained, "by hand")
+    assert list(judgements.read("tiny").judged) == ["by hand"]
+    assert rows().empty
+
+
 def test_a_run_is_one_judgement_after_all_of_its_training(held_out):
     words = ("run", "tiny", "--out", held_out, "--jobs", 1, "--device", "cpu")
     assert str(held_out / "index.html") in call(*words)
