@@ -181,6 +181,9 @@ def kinds_table() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
     "development": _leaderboard("development"),
+    "across-kinds": _leaderboard("development-auto"),
+    "across-kinds-gains": _leaderboard("development-auto", "## Against no choice"),
+    "across-kinds-best": _leaderboard("development-auto", "## By kind of detector"),
     "seen": _leaderboard("seen"),
     "seen-label-resolvable": _leaderboard("seen", "## Label-resolvable data sets"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
