@@ -62,7 +62,8 @@ def test_every_result_of_the_held_out_suite_has_a_judgement_before_it():
 def test_what_was_held_out_says_how_often_it_was_judged():
     rows = judgements.read("seen")
     assert len(rows) == 5
-    assert rows.rule.str.partition(";")[0].nunique() == 3
+    # Four names of three rules: the criteria of the fourth row were renamed before the fifth was judged.
+    assert rows.rule.str.partition(";")[0].nunique() == 4
     assert "Judged 5 times" in (RESULTS / "seen" / "leaderboard.md").read_text("utf-8")
     assert "Judged" not in (RESULTS / "development" / "leaderboard.md").read_text("utf-8")
 
