@@ -176,7 +176,7 @@ def select_best(
         n_members = members or default_members(count_kinds(zoo.candidates))
         affected = _affected(zoo, ranking, decision, seed, n_members, study.proposed_first)
         correction = cross_fit.correction_of(decision, has_test, searched.learns)
-        selection = Selection(zoo, ranking, ranking.first(n_members), affected, correction)
+        selection = Selection(zoo, ranking, ranking.members(n_members), affected, correction)
         selection.temporary_folder, selection.engine = temporary, engine
         study.save(selection.ranking)
         selection.save()
@@ -295,7 +295,7 @@ def _affected(
     test = store.images["test"]
     groups = store.groups("calibration")
     kinds = {candidate.id: candidate.kind_of_scores for candidate in zoo.candidates}
-    return cross_fit.affected_images(ranking.first(members), selections, test, evidence, calibration, kinds, groups)
+    return cross_fit.affected_images(ranking.members(members), selections, test, evidence, calibration, kinds, groups)
 
 
 def _records_and_evidence(zoo: Zoo) -> tuple[dict[str, dict[str, Any]], StoredEvidence]:

@@ -23,7 +23,14 @@ from benchmarks.tasks.view import View
 from detectors import files
 from detectors.ensemble import MAX
 from selector import criteria
-from selector.ranking.rules import Decision, Rule, best_first, default_members, resolve_decision
+from selector.ranking.rules import (
+    Decision,
+    Rule,
+    best_first,
+    chosen_members,
+    default_members,
+    resolve_decision,
+)
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 FLOAT = "%.6g"
@@ -161,7 +168,9 @@ def _trial(
             chosen = usable[value[usable].argmax()]
             rows.append(_row(name, auroc[chosen], trained, place[chosen], _spearman(value[usable], auroc[usable])))
         if name == "default":
-            members = order.sort_values(ascending=False, kind="stable").index[: default_members(n_kinds)]
+            ranked = values.loc[order.sort_values(ascending=False, kind="stable").index].rename_axis("candidate")
+            table = ranked.reset_index().assign(status="ok")
+            members = chosen_members(table, default_members(n_kinds), deciding.complement)
             rows.append(_row("ensemble", ensembles.normalized(members), trained))
             rows.append(_row("ensemble_ranks", ensembles.mean_rank(members), trained))
     return rows

@@ -110,10 +110,12 @@ def _changes(code: SourceTree) -> str:
 def rule_in_words() -> str:
     """What decides where nothing is named."""
     decision = resolve_decision("auto", MIN_IMAGES_FOR_NPD)
+    across_kinds = f"{decision.across_kinds.describe()}, {DEFAULT_MEMBERS_ACROSS_KINDS} members"
+    if complement := decision.across_kinds.complement:
+        across_kinds += f", every second one by {complement.name}"
     return (
         f"{decision.normal.describe()}; under shift {decision.under_shift.describe()}; "
-        f"ensemble of {DEFAULT_MEMBERS} members; across kinds {decision.across_kinds.describe()}, "
-        f"{DEFAULT_MEMBERS_ACROSS_KINDS} members"
+        f"ensemble of {DEFAULT_MEMBERS} members; across kinds {across_kinds}"
     )
 
 

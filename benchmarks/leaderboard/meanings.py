@@ -2,7 +2,7 @@
 
 from benchmarks.evaluation.ensembles import DRAWS
 from selector import consensus, criteria
-from selector.ranking.rules import DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS
+from selector.ranking.rules import COMPLEMENT, DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS
 
 BASELINES = {
     "average": "The mean over all candidates that were trained, also those that a guard strikes out.",
@@ -29,7 +29,8 @@ STRATEGIES = {
     "default": "What select_best does by default.",
     "ensemble": "What select_best recommends: of candidates of one kind the maximum over the scores of the "
     f"{DEFAULT_MEMBERS} that default ranks highest, of several kinds the mean over those of "
-    f"{DEFAULT_MEMBERS_ACROSS_KINDS}, each normalised by its scores of held-out normal images.",
+    f"{DEFAULT_MEMBERS_ACROSS_KINDS}, half of which are the best of the others by {COMPLEMENT}, each normalised by its "
+    "scores of held-out normal images.",
     "ensemble_ranks": "The mean rank of a test image over these candidates; it depends on all test images.",
     "borda": "The candidate of the best mean rank over a few criteria of different sorts.",
 }

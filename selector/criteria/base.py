@@ -19,6 +19,9 @@ def scores_of(evidence: Evidence, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.where(scores.isfinite().all(), scores, torch.nan) for scores in precise)
 
 
+OfImages = Callable[[Tensor], Tensor]  # from which test images count (k, bool) to the value of a criterion
+
+
 @dataclass(frozen=True)
 class Criterion:
     """A pure function of a candidate's evidence, with what a ranking and a report must know about it.
@@ -30,6 +33,8 @@ class Criterion:
         source: the paper, or "score contrast".
         compute: evidence -> 0-d tensor; never normalises, guards or guesses; degenerate input gives nan or inf.
         description: one sentence for a reader who sees the name in a report.
+        of_images: evidence -> the value as a function of which test images count, from what each adds to it; None:
+            it has to be computed again.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Criterion:
     source: str
     compute: Callable[[Evidence], Tensor]
     description: str
+    of_images: Callable[[Evidence], OfImages] | None = None
 
     @property
     def uses_draws(self) -> bool:

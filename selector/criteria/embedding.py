@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from selector.criteria.base import Criterion
+from selector.criteria.base import Criterion, OfImages
 from selector.evidence.evidence import Evidence
 from selector.evidence.pairwise import SUBSAMPLES, Kind, Pairwise, Rows, safe_sqrt
 
@@ -103,8 +103,7 @@ def separability(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tenso
         offset = pairwise.centre("test") - origin
         along_offset, squares = [], []
         for piece in pairwise.chunks("augmented"):
-            rays = piece - origin
-            rays = rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
+            rays = _unit_rays(piece, origin)
             along_offset.append(rays @ offset)
             squares.append(len(rays) * pairwise.mean_squared_projection("test", rays))
         # The variance of the products in two parts that cannot cancel: that of the rays, and that of the test rows.
@@ -123,8 +122,46 @@ def negative_separability_unclamped(evidence: Evidence) -> Tensor:
 
 def dsv(evidence: Evidence, clamp: float = SEPARABILITY_BOUND) -> Tensor:
     """L_d - L_s / L_d, L_s clamped as in ``separability``. Source: DSV, its validation loss."""
-    overlap = discordance(evidence)
-    return overlap - separability(evidence, clamp) / overlap
+    return _dsv(discordance(evidence), separability(evidence, clamp))
+
+
+def _dsv(overlap: Tensor, separated: Tensor) -> Tensor:
+    return overlap - separated / overlap
+
+
+@torch.no_grad()
+def dsv_of_images(evidence: Evidence) -> OfImages:
+    """DSV as a function of which test images count (k, bool): means over them of three numbers that each image has.
+
+    They are the mean distance of z to X u Y, and over y the mean of <z - mean X, u_y> and of its square.
+    """
+    pairwise = evidence.pairwise
+    train, augmented = (pairwise.mean_distances("test", rows) for rows in ("train", "augmented"))
+    to_both = _pooled(pairwise, train, augmented) / 2
+    origin, m = pairwise.centre("train"), pairwise.size("augmented")
+    ray, scatter = torch.zeros_like(origin), origin.new_zeros(len(origin), len(origin))
+    for piece in pairwise.chunks("augmented"):
+        rays = _unit_rays(piece, origin)
+        ray, scatter = ray + rays.sum(0) / m, scatter + rays.T @ rays / m
+    along, squares = [], []
+    for piece in pairwise.chunks("test"):
+        offset = piece - origin
+        along.append(offset @ ray)
+        squares.append(((offset @ scatter) * offset).sum(1))
+    mean, square = torch.cat(along), torch.cat(squares)
+    gap = pairwise.mean("distance", "train", "augmented") / 2
+
+    def value(counts: Tensor) -> Tensor:
+        overlap = to_both[counts].nanmean() / (gap + DISCORDANCE_OFFSET)
+        std = safe_sqrt(square[counts].mean() - mean[counts].mean().square())
+        return _dsv(overlap, (std / gap).clamp_max(SEPARABILITY_BOUND))
+
+    return value
+
+
+def _unit_rays(rows: Tensor, origin: Tensor) -> Tensor:
+    rays = rows - origin
+    return rays / torch.linalg.vector_norm(rays, dim=1, keepdim=True)
 
 
 def alignment(evidence: Evidence) -> Tensor:
@@ -203,6 +240,7 @@ CRITERIA = (
     Criterion(
         "dsv", False, NEEDS, DSV, dsv,
         "Low where test embeddings lie, well spread, between train images and pseudo anomalies.",
+        of_images=dsv_of_images,
     ),
     Criterion(
         "alignment", False, NEEDS, ST_SSAD, alignment,

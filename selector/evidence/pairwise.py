@@ -250,16 +250,31 @@ class Pairwise:
                 cache[low, high, self._part, computed] = value
         return cache[low, high, self._part, kind]
 
+    def mean_distances(self, of: Rows, to: Rows) -> Tensor:
+        """(rows of ``of``,) the mean distance of each row of a set to those of another; nan of a row without a pair.
+
+        Their mean, without those that are nan, is ``mean("distance", of, to)``.
+        """
+        a, b = (minus(self._sample(rows), self._origin) for rows in (of, to))
+        b_square = squared_norms(b)
+        step = max(1, self._pairs_at_once // len(b))
+        means = [
+            safe_sqrt(squared_distances(piece, b, squared_norms(piece), b_square)).mean(1) for piece in a.split(step)
+        ]
+        if not self._sampled(of):
+            return torch.cat(means)
+        return a.new_full((self.size(of),), torch.nan).index_copy(0, self._places(of).to(a.device), torch.cat(means))
+
     def _sample(self, rows: Rows) -> Tensor:
         """The rows of a set, as they came, that pairs are made of: all, or the same random ones of every candidate."""
         values = self._sets[rows]
-        if not self._sampled(rows):
-            return values
-        # Places are drawn for each set by itself: a row would else meet its own pseudo anomaly too often.
-        places = torch.randperm(len(values), generator=generator(0, "rows of pairs", rows))[: self._most_rows]
-        if self._part is not None:
-            places = places.tensor_split(SUBSAMPLES)[self._part]
-        return values[places.to(values.device)]
+        return values[self._places(rows).to(values.device)] if self._sampled(rows) else values
+
+    def _places(self, rows: Rows) -> Tensor:
+        """Where in its set the sampled rows are."""
+        # Drawn for each set by itself: a row would else meet its own pseudo anomaly too often.
+        places = torch.randperm(self.size(rows), generator=generator(0, "rows of pairs", rows))[: self._most_rows]
+        return places if self._part is None else places.tensor_split(SUBSAMPLES)[self._part]
 
     def _block(self, first: Rows, second: Rows, kinds: tuple[Kind, ...]) -> Tensor:
         symmetric = first == second

@@ -6,6 +6,7 @@ same ones. Images are left out in folds, identical
 ones together.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from augmentations.randomness import generator
 from detectors.ensemble import combine_normalized, normalizations
+from selector.criteria import Criterion
 from selector.detection.conformal import p_values, without_rounding
 from selector.evidence.evidence import EMBEDDINGS, SCORES, Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking.evaluation import comparable_scores, evaluate_candidate
-from selector.ranking.ranking import first, provisional_table
-from selector.ranking.rules import Decision
+from selector.ranking.ranking import provisional_table
+from selector.ranking.rules import Decision, chosen_members
 from selector.ranking.shift import shift_test
 from selector.zoo.candidates import Candidate, count_kinds, ensemble_id
 
@@ -107,13 +109,19 @@ def selections_without_fold(
     """
     if not decision.required_fields <= set(SCORES):
         return []
+    n_kinds = count_kinds(candidates)
+    complement = decision.given(is_shifted=False, n_kinds=n_kinds).complement
+    name = complement.name if complement else ""
     # One after another, and without their embeddings, so that those of one alone are in memory.
     no_embeddings: dict[str, Any] = dict.fromkeys(EMBEDDINGS)
-    scores = {i: replace(draws[0], **no_embeddings) for i, draws in evidence.items()}
+    scores, complements = {}, {}
+    for i, draws in evidence.items():
+        scores[i] = replace(draws[0], **no_embeddings)
+        if complement and draws[0].has(complement.needs):
+            complements[i] = _over_draws(complement, draws)
     compared = comparable_scores(([e] for i, e in scores.items() if tested is None or i in tested), groups)
     k = max(0 if e.test_scores is None else len(e.test_scores) for e in scores.values())
     numbers: dict[Hashable, int] = {}
-    n_kinds = count_kinds(candidates)
     image_of = torch.tensor([numbers.setdefault(image, len(numbers)) for image in copies or range(k)])
     order = torch.randperm(len(numbers), generator=generator(seed, "jackknife"))
     selections: list[tuple[str, ...]] = [()] * k
@@ -126,10 +134,24 @@ def selections_without_fold(
             c.id: evaluate_candidate(records[c.id], [without[c.id]] if c.id in without else [], rule.criteria, rule)
             for c in candidates
         }
-        chosen = first(provisional_table(candidates, evaluations, rule), members)
+        for i, value in complements.items():
+            evaluations[i].values[name] = value(rest)
+        chosen = chosen_members(provisional_table(candidates, evaluations, rule), members, complement)
         for row in (~rest).nonzero()[:, 0].tolist():
             selections[row] = chosen
     return selections
+
+
+def _over_draws(criterion: Criterion, draws: Sequence[Evidence]) -> Callable[[Tensor], float]:
+    """The mean over draws of a criterion, as a function of which test images count."""
+    assert criterion.of_images is not None
+    of_draws = [criterion.of_images(draw) for draw in draws]
+
+    def value(counts: Tensor) -> float:
+        mean = torch.stack([of_draw(counts) for of_draw in of_draws]).mean().item()
+        return mean if math.isfinite(mean) else math.nan
+
+    return value
 
 
 def affected_images(

@@ -16,7 +16,7 @@ from selector.execution.threads import in_threads
 from selector.ranking.bootstrap import uncertainty
 from selector.ranking.comparisons import Comparison
 from selector.ranking.evaluation import STATUSES, Evaluation, evaluate_candidate, missing_fields
-from selector.ranking.rules import Rule, best_first, deciding_values
+from selector.ranking.rules import Rule, best_first, chosen_members, deciding_values
 from selector.ranking.shift import NOT_COMPARED, ShiftTest
 from selector.zoo.candidates import Candidate, columns, descriptions
 
@@ -34,9 +34,9 @@ class Ranking:
     absent: Mapping[str, str] = field(default_factory=dict)  # criteria without a column, and why
     comparison: ShiftTest = NOT_COMPARED
 
-    def first(self, count: int) -> tuple[str, ...]:
-        """The ids of the best trusted candidates, ``count`` at most; where none can be trusted, of the first."""
-        return first(self.table, count)
+    def members(self, count: int) -> tuple[str, ...]:
+        """The ids of the candidates that form the recommended detector, ``count`` at most."""
+        return chosen_members(self.table, count, self.rule.complement)
 
     @cached_property
     def descriptions(self) -> Mapping[str, str]:
@@ -120,12 +120,6 @@ def provisional_table(
 ) -> pd.DataFrame:
     """The table of ``rank`` without the bootstrap: nothing in it is tied."""
     return _table(candidates, _place(candidates, evaluations, rule), tied=())
-
-
-def first(table: pd.DataFrame, count: int) -> tuple[str, ...]:
-    """The ids of the best trusted candidates of a ranking, ``count`` at most; where none is trusted, of the first."""
-    trusted = table.candidate[table.status == "ok"]
-    return tuple(trusted[:count]) or (table.candidate[0],)
 
 
 @dataclass(frozen=True)

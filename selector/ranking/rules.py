@@ -33,9 +33,12 @@ GOES_BY = {
     "agreement_across_kinds": "agreement with other kinds of detectors",
 }
 BY_USER = "chosen by the user"
+# By it every second member is chosen from several kinds: pseudo anomalies say who detects in general, and it says whose
+# pseudo anomalies the test images resemble. On `development-auto` both together lose a good half of what either does.
+COMPLEMENT = "dsv"
 # Of an ensemble. Of one kind: with fewer it lost more on `development` where 5% of the images are anomalous. Of
 # several: with more it lost more on `development-auto`.
-DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS = 8, 3
+DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS = 8, 4
 MIN_IMAGES_FOR_NPD = 20  # validation images; with fewer it is too noisy to decide with pseudo_auc alone
 COLUMNS = (  # of a ranking, beside those of criteria: names that no criterion of a user's may have
     *("rank", "candidate", "augmentation", "hyperparameters", "detector", "scorer", "seed"),
@@ -49,18 +52,21 @@ CriterionChoice = str | Criterion | custom.Function | Sequence[str | Criterion] 
 class Rule:
     """What decides: one criterion by its value, or several by Borda (mean share of candidates beaten).
 
-    criteria: of one candidate each. comparisons: of a candidate beside the others, which vote first.
+    criteria: of one candidate each. comparisons: of a candidate beside the others, which vote first. complement: has no
+    part in the order, and chooses every second member of the recommended detector; it must have ``of_images``.
     """
 
     criteria: tuple[Criterion, ...]
     reason: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    complement: Criterion | None = None
 
     @classmethod
-    def of(cls, *names: str, reason: str = "") -> "Rule":
+    def of(cls, *names: str, reason: str = "", complement: str | None = None) -> "Rule":
         """The rule of built-in criteria and comparisons of these names. Raises InputError for an unknown one."""
         compared = tuple(COMPARISONS[name] for name in names if name in COMPARISONS)
-        return cls(tuple(criteria.get(name) for name in names if name not in COMPARISONS), reason, compared)
+        of_one = tuple(criteria.get(name) for name in names if name not in COMPARISONS)
+        return cls(of_one, reason, compared, criteria.get(complement) if complement else None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +119,8 @@ class Rule:
             f"{_listed(sorted(missing))})"
         )
         compared = tuple(column for column in shared if isinstance(column, Comparison))
-        return Rule(tuple(column for column in shared if isinstance(column, Criterion)), reason, compared)
+        of_one = tuple(column for column in shared if isinstance(column, Criterion))
+        return Rule(of_one, reason, compared, self.complement)
 
     @property
     def required_fields(self) -> frozenset[str]:
@@ -129,7 +136,12 @@ class Rule:
 
     def to_json(self) -> dict[str, Any]:
         """What is saved; of a user's criteria all but the functions."""
-        return {"names": self.names, "reason": self.reason, "custom": [custom.to_json(c) for c in self.custom]}
+        return {
+            "names": self.names,
+            "reason": self.reason,
+            "custom": [custom.to_json(c) for c in self.custom],
+            "complement": self.complement.name if self.complement else None,
+        }
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Rule":
@@ -138,7 +150,8 @@ class Rule:
         built_in = cls.of(*(name for name in saved["names"] if name not in of_user))
         chosen = iter(built_in.criteria)
         own = (of_user.get(name) or next(chosen) for name in saved["names"] if name not in COMPARISONS)
-        return cls(tuple(own), saved["reason"], built_in.comparisons)
+        complement = saved.get("complement")  # which runs of before it did not write
+        return cls(tuple(own), saved["reason"], built_in.comparisons, criteria.get(complement) if complement else None)
 
     def describe(self) -> str:
         """Its name in a sentence."""
@@ -204,8 +217,30 @@ def resolve_decision(criterion: CriterionChoice, n_validation: int, has_test: bo
             reason="auto: validation images do not resemble the normal test images, so only criteria decide that "
             "do not compare the levels of their scores",
         ),
-        Rule.of(*ACROSS_KINDS, reason=_auto_reason(ACROSS_KINDS)),
+        Rule.of(*ACROSS_KINDS, reason=_auto_reason(ACROSS_KINDS), complement=COMPLEMENT),
     )
+
+
+def chosen_members(table: pd.DataFrame, count: int, complement: Criterion | None = None) -> tuple[str, ...]:
+    """The ids of the candidates that form the recommended detector, ``count`` at most.
+
+    They are the best trusted ones; with a complement, of every two the second is the best by it that is left, the first
+    ones of the ranking leading. Where none can be trusted it is the first alone.
+
+    Args:
+        table: a ranking, best first, with candidate, status, and the column of the complement.
+        count: how many.
+        complement: the criterion of every second one, of those that have a value.
+    """
+    trusted = table[table.status == "ok"].set_index("candidate")
+    ranked = list(trusted.index)
+    if complement is None or complement.name not in trusted:
+        return tuple(ranked[:count]) or (table.candidate.iloc[0],)
+    leading = ranked[: (count + 1) // 2]
+    by_it = trusted[complement.name].drop(leading).dropna()
+    by_it = by_it.sort_values(ascending=not complement.higher_is_better, kind="stable")
+    chosen = dict.fromkeys([*leading, *by_it.index[: count // 2], *ranked])
+    return tuple(chosen)[:count] or (table.candidate.iloc[0],)
 
 
 def default_members(n_kinds: int) -> int:

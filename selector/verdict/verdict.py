@@ -22,9 +22,14 @@ def recommendation(ranking: Ranking, members: Sequence[Candidate]) -> list[str]:
         return []
     others = first_few([ranking.descriptions[member.id] for member in members[1:]])
     how = {MAX: "maximum", MEAN: "mean"}[combination(len(members))]
+    leading = sum(member.id == i for member, i in zip(members, ranking.table.candidate, strict=False))
+    best = f"the best {len(members)}"
+    if ranking.rule.complement is not None and leading < len(members):
+        others_by = f"{len(members) - leading} best of the others by {ranking.rule.complement.name}"
+        best = f"the first {leading} of the ranking and the {others_by}"
     return [
-        f"Recommended: the best {len(members)} together; the score of an image is the {how} of their normalised "
-        f"scores. The others are {others}."
+        f"Recommended: {best} together; the score of an image is the {how} of their normalised scores. The others are "
+        f"{others}."
     ]
 
 

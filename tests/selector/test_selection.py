@@ -66,7 +66,7 @@ class TestImagesThatTookPart:
     @pytest.fixture
     def doubtful(self, run, data):
         images = (CrossFitPValue(3, image_digest(data[1][3]), 0.125),)
-        return selector.Selection(run.zoo, run.result, run.result.first(DEFAULT_MEMBERS), images, run.correction)
+        return selector.Selection(run.zoo, run.result, run.result.members(DEFAULT_MEMBERS), images, run.correction)
 
     def test_its_p_value_is_the_others_and_no_other_image_changes(self, run, doubtful, data):
         expected = run.detect(data[1][:6]).p_values.clone()

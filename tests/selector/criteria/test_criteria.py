@@ -279,6 +279,18 @@ def test_the_clamp_can_be_moved():
     assert float(embedding.negative_separability_unclamped(evidence)) == -bare
 
 
+@pytest.mark.parametrize("name", [name for name, criterion in criteria.CRITERIA.items() if criterion.of_images])
+def test_a_value_of_some_images_is_that_of_evidence_with_these_alone(name):
+    criterion = criteria.get(name)
+    for seed in range(4):
+        evidence = make(seed, unit=seed % 2 == 0)
+        some = torch.rand(len(evidence.test), generator=torch.Generator().manual_seed(seed)) < 0.6
+        of_images = criterion.of_images(evidence)
+        assert float(of_images(some)) == pytest.approx(float(criterion(evidence.subset(test=some))), rel=1e-9)
+        assert float(of_images(torch.ones_like(some))) == pytest.approx(float(criterion(evidence)), rel=1e-9)
+        assert float(of_images(some)) != pytest.approx(float(criterion(evidence)), rel=1e-6)
+
+
 def test_the_published_clamp_bites_at_half_the_bound_for_clean_clusters():
     rng = np.random.default_rng(0)
     tight = 1e-3 * rng.normal(size=(80, 4))

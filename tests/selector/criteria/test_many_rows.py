@@ -49,6 +49,17 @@ def test_a_sample_is_as_far_from_all_rows_as_its_standard_error_says():
         assert 0.1 < size < 2, name
 
 
+def test_a_value_of_some_images_takes_those_of_the_sample():
+    evidence = make(2000)
+    sample = sampled(evidence)
+    of_images = embedding.dsv_of_images(sample)
+    assert float(of_images(torch.ones(2000, dtype=torch.bool))) == pytest.approx(float(embedding.dsv(sample)), rel=1e-9)
+    near = sample.pairwise.mean_distances("test", "train")
+    assert int(near.isfinite().sum()) == LIMIT
+    kept = evidence.subset(test=near.isfinite())
+    assert torch.allclose(near[near.isfinite()], torch.cdist(kept.test.double(), kept.train.double()).mean(1))
+
+
 def test_up_to_the_limit_all_rows_count():
     evidence = make(LIMIT)
     assert values(sampled(evidence)) == values(evidence)

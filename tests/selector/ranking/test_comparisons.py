@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from augmentations.randomness import generator
 from detectors import ScorerSpec
 from detectors.frozen import FrozenSettings
 from selector.evidence.evidence import Evidence
 from selector.ranking import comparisons
 from selector.ranking.comparisons import COMPARISONS, adjusted_for_family, agreement_across_kinds
-from selector.ranking.cross_fit import selections_without_fold
+from selector.ranking.cross_fit import FOLDS, selections_without_fold
 from selector.ranking.ranking import rank
 from selector.ranking.rules import ACROSS_KINDS, Rule, resolve_decision
 from selector.zoo.candidates import Candidate, Training
@@ -141,13 +142,30 @@ def test_a_candidate_that_lacks_what_is_compared_fails(zoo):
     assert table.reason.iloc[-1] == "family_adjusted_auc needs pseudo_scores"
 
 
-def test_the_choice_is_repeated_without_test_images(zoo):
+@pytest.mark.parametrize("members", [1, 3, 4])
+def test_the_choice_is_repeated_without_test_images(zoo, members):
+    """As it is made where these images are not there, in the order and by the complement, over several draws."""
+    evidence = {c.id: with_embeddings(e[0], c) for c, e in zoo.items()}
     records = {c.id: {"status": "ok", "reason": ""} for c in zoo}
-    evidence = {c.id: e for c, e in zoo.items()}
-    chosen = selections_without_fold(list(zoo), records, evidence, resolve_decision("auto", 30), 0, 3)
+    chosen = selections_without_fold(list(zoo), records, evidence, resolve_decision("auto", 30), 0, members)
     assert len(chosen) == 80
-    assert set(map(len, chosen)) == {3}
-    assert ranking(zoo).first(3) in chosen
+    folds = generator(0, "jackknife")
+    order = torch.randperm(80, generator=folds)
+    for fold in range(FOLDS):
+        rest = ~torch.isin(torch.arange(80), order[fold::FOLDS])
+        without = {i: [e.subset(test_scores=rest, test=rest) for e in draws] for i, draws in evidence.items()}
+        expected = ranking({c: without[c.id] for c in zoo}).members(members)
+        assert {chosen[row] for row in (~rest).nonzero()[:, 0].tolist()} == {expected}
+    assert (len(set(chosen)) > 1) == (members > 1)  # the first is the same, whoever is left out
+
+
+def with_embeddings(evidence, candidate):
+    """Two draws with embeddings, nearly the same of all candidates: a few test images decide whose dsv is lower."""
+    common, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(int(candidate.id[:8], 16))
+    train, test = torch.randn(20, 5, generator=common), torch.randn(80, 5, generator=common) * 1.5
+    test = test + 0.02 * torch.randn(80, 5, generator=own)
+    draws = [torch.randn(20, 5, generator=common) + 1 for _ in range(2)]
+    return [replace(evidence, train=train, test=test, augmented=augmented) for augmented in draws]
 
 
 def test_a_rule_with_comparisons_comes_back_from_a_file():

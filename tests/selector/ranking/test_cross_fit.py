@@ -65,7 +65,7 @@ def selections(evidence_of, criterion, members):
 
 
 def best(evidence_of, criterion, members):
-    return rank(CANDIDATES, RECORDS, evidence_of, resolve_decision(criterion, 30).normal, seed=0).first(members)
+    return rank(CANDIDATES, RECORDS, evidence_of, resolve_decision(criterion, 30).normal, seed=0).members(members)
 
 
 @pytest.mark.parametrize(

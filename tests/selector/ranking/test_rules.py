@@ -9,7 +9,16 @@ import pytest
 
 from augmentations import InputError
 from selector.criteria import Criterion, get
-from selector.ranking.rules import ACROSS_KINDS, AUTO, GOES_BY, UNDER_SHIFT, borda, resolve_decision
+from selector.ranking.cross_fit import correction_of
+from selector.ranking.rules import (
+    ACROSS_KINDS,
+    AUTO,
+    GOES_BY,
+    UNDER_SHIFT,
+    borda,
+    chosen_members,
+    resolve_decision,
+)
 
 
 def spread_of_tests(evidence):
@@ -49,6 +58,36 @@ def test_several_that_are_no_names_are_refused(several):
 def test_several_of_which_one_needs_test_images_are_refused_without_them():
     with pytest.raises(InputError, match=r"'rtm'.*test images"):
         resolve_decision(("pseudo_auc", "rtm"), 30, has_test=False)
+
+
+def table_of(values, statuses=None):
+    statuses = statuses or ["ok"] * len(values)
+    return pd.DataFrame({"candidate": list("abcdefgh")[: len(values)], "status": statuses, "dsv": values})
+
+
+def test_every_second_member_is_the_best_of_the_others_by_the_complement():
+    table = table_of([5.0, 1.0, math.nan, 4.0, 0.5, 0.0], ["ok"] * 5 + ["collapsed"])
+    chosen = {count: chosen_members(table, count, get("dsv")) for count in range(1, 9)}
+    assert chosen[1] == ("a",)
+    assert chosen[2] == ("a", "e")
+    assert chosen[3] == ("a", "b", "e")
+    assert chosen[4] == ("a", "b", "e", "d")
+    assert chosen[5] == ("a", "b", "c", "e", "d")
+    assert chosen[8] == ("a", "b", "c", "d", "e")
+    assert chosen_members(table, 3) == ("a", "b", "c")
+    assert chosen_members(table.drop(columns="dsv"), 2, get("dsv")) == ("a", "b")
+    assert chosen_members(table_of([math.nan] * 3), 2, get("dsv")) == ("a", "b")
+    assert chosen_members(table_of([1.0, 2.0], ["collapsed"] * 2), 2, get("dsv")) == ("a",)
+
+
+def test_only_the_rule_between_kinds_has_a_complement_and_it_leaves_the_order_alone():
+    decision = resolve_decision("auto", 30)
+    assert decision.across_kinds.complement is get("dsv")
+    assert "dsv" not in decision.across_kinds.names
+    assert decision.normal.complement is decision.under_shift.complement is None
+    assert resolve_decision("auto", 30, has_test=False).across_kinds.complement is None
+    assert resolve_decision("rtm", 30).across_kinds.complement is None
+    assert correction_of(decision, has_test=True, search_learns=False).is_corrected
 
 
 def test_borda_shares_are_those_counted_pair_by_pair():

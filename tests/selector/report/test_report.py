@@ -46,7 +46,7 @@ def with_table(selection, table, **changes):
     """The same selection, as if its ranking had been this table."""
     table = table.reset_index(drop=True).assign(rank=range(1, len(table) + 1))
     result = replace(selection.result, table=table, **changes)
-    return Selection(selection.zoo, result, result.first(DEFAULT_MEMBERS), (), selection.correction)
+    return Selection(selection.zoo, result, result.members(DEFAULT_MEMBERS), (), selection.correction)
 
 
 def without_values(table, row, status, reason):
