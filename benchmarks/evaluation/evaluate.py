@@ -137,11 +137,7 @@ def _choices(
 ) -> list[dict[str, Any]]:
     """The results of every criterion's choice at each ratio, the mean over trials."""
     names = list(ensembles.scores)
-    of_embeddings = zoo.of_embeddings[zoo.of_embeddings.task == view.task]
-    by_trial = {
-        trial: rows.pivot(index="candidate", columns="criterion", values="value")
-        for trial, rows in of_embeddings.groupby(["anomaly_ratio", "trial"])
-    }
+    by_trial = zoo.embedding_criteria(view.task)
     rows = []
     n_kinds = zoo.kinds[names].nunique()
 

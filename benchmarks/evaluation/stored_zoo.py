@@ -144,6 +144,14 @@ class StoredZoo:
         scores = dict(zip(names, map(torch.tensor, test), strict=True))
         return Ensembles(scores, validation, distances, kinds, view.labels)
 
+    def embedding_criteria(self, task: str) -> dict[tuple[float, int], pd.DataFrame]:
+        """Criteria of embeddings by anomaly ratio and trial of a task: one row per candidate."""
+        rows = self.of_embeddings[self.of_embeddings.task == task]
+        return {
+            (float(ratio), int(trial)): values.pivot(index="candidate", columns="criterion", values="value")
+            for (ratio, trial), values in rows.groupby(["anomaly_ratio", "trial"])
+        }
+
     def score_criteria(self, rows: torch.Tensor, names: list[str]) -> pd.DataFrame:
         """Criteria of scores in a trial whose test images are ``rows``: one row per candidate."""
         values = {}

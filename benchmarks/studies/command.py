@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.studies import false_alarms, learning_curves, leave_one_dataset_out
+from benchmarks.studies import across_kinds, false_alarms, learning_curves, leave_one_dataset_out
 from benchmarks.studies.autoencoder_testbed import autoencoder_testbed
 from benchmarks.studies.contamination import contamination
 from benchmarks.studies.localization import localization
@@ -34,6 +34,15 @@ def leave_one_out(out: Folder) -> None:
     Example: ssad benchmark study leave-one-dataset-out runs/development
     """
     print(f"tables       {leave_one_dataset_out.write(out)}")
+
+
+@app.command("across-kinds")
+def choice_across_kinds(out: Folder) -> None:
+    """Choose how to choose between kinds on all data sets of an evaluated run but one, and evaluate it on that one.
+
+    Example: ssad benchmark study across-kinds runs/development-auto
+    """
+    print(f"tables       {across_kinds.write(out)}")
 
 
 @app.command("learning-curves")

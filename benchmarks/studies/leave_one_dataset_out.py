@@ -7,7 +7,7 @@ part in which Borda decides on it. Two things are the default's, and not chosen 
 shift, and how many members an ensemble has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -197,13 +197,7 @@ def _of_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> list[Case]
 
 def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     """The rows of ``leave_one_dataset_out`` beside those of the leaderboard, as Markdown."""
-    fixed = evaluated.rows[evaluated.rows.criterion.isin(FIXED)]
-    ratio_names = evaluated.rows.drop_duplicates("anomaly_ratio").set_index("anomaly_ratio").ratio
-    of_task = {name: rows.task.map(evaluated.tasks[name]) for name in ("data_set", "group")}
-    added = rows.assign(**of_task, ratio=rows.anomaly_ratio.map(ratio_names))
-    numeric = {name: pd.to_numeric(added[name]) for name in ("rank", "spearman")}
-    both = replace(evaluated, rows=pd.concat([fixed, added.assign(**numeric).drop(columns="rule")], ignore_index=True))
-    resolvable = tables.label_resolvable(evaluated)
+    both = with_rows(evaluated, rows)
     lines = [
         f"# Each data set left out: {text.markdown_escaped(evaluated.settings['suite'])}",
         "",
@@ -211,12 +205,9 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
         f"over one of {len(LEVELS)} levels of the test scores, one of {len(SHAPES)} shapes of their distribution and "
         f"both criteria of pseudo anomalies; and of these {len(OF_SCORES)} criteria alone. The other rows are the "
         "leaderboard's.",
-        *_table("All data sets", both),
+        *regret_tables(both, CHOSEN),
     ]
-    if resolvable.is_mixed:
-        lines += _table("Label-resolvable data sets", both.restrict(resolvable.names))
-        lines += ["", text.markdown_escaped(unresolved(resolvable))]
-    unique = added.drop_duplicates(["data_set", "criterion"])
+    unique = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set)).drop_duplicates(["data_set", "criterion"])
     chosen = unique.pivot(index="data_set", columns="criterion", values="rule").reset_index()
     chosen["Borda"] = chosen.chosen_borda.str.replace(" ", ", ")
     chosen = chosen.rename(columns={"data_set": "data set", "chosen_single": "single criterion"})
@@ -224,9 +215,28 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     return "\n".join([*lines, "", "## What was chosen", "", markdown_table(shown), ""])
 
 
-def _table(title: str, shown: result.Result) -> list[str]:
+def with_rows(evaluated: result.Result, rows: pd.DataFrame) -> result.Result:
+    """The rows FIXED of a run, and those of a study, whose column ``rule`` is left out."""
+    fixed = evaluated.rows[evaluated.rows.criterion.isin(FIXED)]
+    ratio_names = evaluated.rows.drop_duplicates("anomaly_ratio").set_index("anomaly_ratio").ratio
+    of_task = {name: rows.task.map(evaluated.tasks[name]) for name in ("data_set", "group")}
+    added = rows.assign(**of_task, ratio=rows.anomaly_ratio.map(ratio_names))
+    numeric = {name: pd.to_numeric(added[name]) for name in ("rank", "spearman")}
+    return replace(evaluated, rows=pd.concat([fixed, added.assign(**numeric).drop(columns="rule")], ignore_index=True))
+
+
+def regret_tables(both: result.Result, titles: Mapping[str, str]) -> list[str]:
+    """The regrets over all data sets and over the label-resolvable ones as lines of Markdown, rows named by titles."""
+    lines, resolvable = _table("All data sets", both, titles), tables.label_resolvable(both)
+    if resolvable.is_mixed:
+        lines += _table("Label-resolvable data sets", both.restrict(resolvable.names), titles)
+        lines += ["", text.markdown_escaped(unresolved(resolvable))]
+    return lines
+
+
+def _table(title: str, shown: result.Result, titles: Mapping[str, str]) -> list[str]:
     summary = tables.summary(shown)
-    names = {name: CHOSEN.get(str(name), text.markdown_escaped(str(name))) for name in summary.index}
+    names = {name: titles.get(str(name), text.markdown_escaped(str(name))) for name in summary.index}
     regrets = {"mean regret": "mean_regret"} | {f"at {ratio}": f"regret_at_{ratio}" for ratio in shown.ratios}
     columns = {
         title: summary[column].map(text.decimals)
