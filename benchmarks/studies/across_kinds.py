@@ -24,11 +24,11 @@ from benchmarks.leaderboard.markdown import markdown_table
 from benchmarks.studies.leave_one_dataset_out import best_on_others, regret_tables, with_rows
 from benchmarks.suites.files import load_settings, stored_zoos
 from detectors import files
-from detectors.ensemble import COMBINATIONS
+from detectors.ensemble import COMBINATIONS, MEAN
 from selector import criteria
 from selector.ranking.borda import borda
 from selector.ranking.comparisons import COMPARISONS
-from selector.ranking.rules import AUTO
+from selector.ranking.rules import AUTO, COMPLEMENT, default_members
 
 # What ranks, as votes by criterion: comparisons between kinds, in other shares, and what ranks candidates of one kind.
 RANKINGS: tuple[dict[str, int], ...] = (
@@ -41,7 +41,7 @@ RANKINGS: tuple[dict[str, int], ...] = (
 COMPLEMENTS = ("dsv", "mmd_rbf", "alignment")  # the criteria of embeddings that papers select by
 MOST = 4  # members that the ranking, or a complement, chooses
 CHOSEN = "chosen_across_kinds"
-CSV, MARKDOWN = "across_kinds.csv", "across_kinds.md"
+CSV, CHOICES_CSV, MARKDOWN = "across_kinds.csv", "across_kinds_choices.csv", "across_kinds.md"
 
 
 class Choice(NamedTuple):
@@ -67,6 +67,13 @@ class Choice(NamedTuple):
         return f"{self.first} by {votes}{others}{shifted}; {self.combine}"
 
 
+DEFAULT = Choice(
+    0,
+    first=default_members(len(RANKINGS)) // 2,
+    complement=COMPLEMENT,
+    others=default_members(len(RANKINGS)) // 2,
+    combine=MEAN,
+)
 CHOICES: tuple[Choice, ...] = tuple(
     Choice(ranking, first, *others, combine)
     for ranking, first in product(range(len(RANKINGS)), range(1, MOST + 1))
@@ -158,6 +165,16 @@ def leave_one_out(all_cases: Sequence[Case]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=[*COLUMNS, "rule"])
 
 
+def by_choice(all_cases: Sequence[Case]) -> pd.DataFrame:
+    """One row per choice, with its fields, its name in words, and its mean regret over all cases, and by ratio; found
+    on these very cases."""
+    regrets = pd.DataFrame([case.best - case.aurocs for case in all_cases])
+    by_ratio = regrets.groupby([case.ratio for case in all_cases]).mean()
+    columns = {"mean_regret": regrets.mean()} | {f"regret_at_{ratio:g}": row for ratio, row in by_ratio.iterrows()}
+    words = [choice.in_words() for choice in CHOICES]
+    return pd.DataFrame(CHOICES, columns=Choice._fields).assign(words=words, **columns)
+
+
 def write(out: Path) -> Path:
     """Leave every data set of an evaluated run of several kinds out once, and write the rows, across_kinds.csv, and the
     tables, across_kinds.md; returns the path of the latter.
@@ -167,9 +184,11 @@ def write(out: Path) -> Path:
     evaluated = result.read(out)
     ratios = tuple(load_settings(out)["frozen"]["ratios"])
     parts = Parallel(n_jobs=-1)(delayed(_of_folder)(zoo.path, zoo.seed, ratios) for zoo in stored_zoos(out))
-    rows = leave_one_out([case for part in parts for case in part])
-    files.write_bytes(out / CSV, rows.to_csv(index=False, float_format=FLOAT).encode())
-    files.write_bytes(out / MARKDOWN, markdown(evaluated, pd.read_csv(out / CSV, keep_default_na=False)).encode())
+    all_cases = [case for part in parts for case in part]
+    for name, table in ((CSV, leave_one_out(all_cases)), (CHOICES_CSV, by_choice(all_cases))):
+        files.write_bytes(out / name, table.to_csv(index=False, float_format=FLOAT).encode())
+    rows, choices = (pd.read_csv(out / name, keep_default_na=False) for name in (CSV, CHOICES_CSV))
+    files.write_bytes(out / MARKDOWN, markdown(evaluated, rows, choices).encode())
     return out / MARKDOWN
 
 
@@ -177,8 +196,8 @@ def _of_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> list[Case]
     return list(cases(StoredZoo.read(folder, seed), ratios))
 
 
-def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
-    """The rows of ``leave_one_out`` beside those of the leaderboard, as Markdown."""
+def markdown(evaluated: result.Result, rows: pd.DataFrame, choices: pd.DataFrame) -> str:
+    """The rows of ``leave_one_out`` beside those of the leaderboard, and the neighbours of the default, as Markdown."""
     both = with_rows(evaluated, rows)
     chosen = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set)).drop_duplicates("data_set")
     shown = chosen[["data_set", "rule"]].rename(columns={"data_set": "data set", "rule": "chosen on the others"})
@@ -194,5 +213,24 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
         "",
         markdown_table(shown.map(text.markdown_escaped)),
         "",
+        "## One part of the default changed",
+        "",
+        "Mean regret on all data sets, on which the default was chosen:",
+        "",
+        markdown_table(_neighbours(choices)),
+        "",
     ]
     return "\n".join(lines)
+
+
+def _neighbours(choices: pd.DataFrame) -> pd.DataFrame:
+    """The default, and the choices that differ from it in one part; no others counts as one."""
+    default = choices.iloc[CHOICES.index(DEFAULT)]
+    of_others = ["complement", "others", "under_shift"]
+    parts = choices[["ranking", "first", "combine"]].ne(default[["ranking", "first", "combine"]]).sum(axis=1)
+    changed = choices[of_others].ne(default[of_others]).sum(axis=1)
+    near = choices[parts + changed.where(choices.others > 0, 1) <= 1]
+    regrets = {name: name.replace("regret_at_", "at ").replace("_", " ") for name in near if "regret" in name}
+    shown = near.sort_values("mean_regret", kind="stable")
+    cells = {title: shown[name].map(text.decimals) for name, title in regrets.items()}
+    return pd.DataFrame({"chosen": shown.words.map(text.markdown_escaped)} | cells)

@@ -9,8 +9,18 @@ import torch
 
 from benchmarks.evaluation.evaluate import evaluate
 from benchmarks.studies import across_kinds
-from benchmarks.studies.across_kinds import CHOICES, COMPLEMENTS, RANKINGS, Case, Choice, cases, choose, leave_one_out
-from selector.ranking.rules import ACROSS_KINDS, COMPLEMENT, default_members, resolve_decision
+from benchmarks.studies.across_kinds import (
+    CHOICES,
+    COMPLEMENTS,
+    DEFAULT,
+    RANKINGS,
+    Case,
+    Choice,
+    cases,
+    choose,
+    leave_one_out,
+)
+from selector.ranking.rules import ACROSS_KINDS, default_members, resolve_decision
 
 
 @pytest.fixture
@@ -38,8 +48,8 @@ def test_the_default_is_one_of_the_choices_and_has_what_the_leaderboard_says(mad
     rule = resolve_decision("auto", 30).across_kinds
     assert RANKINGS[0] == {c.name: c.votes for c in rule.comparisons}
     assert tuple(RANKINGS[0]) == ACROSS_KINDS
-    half = default_members(2) // 2
-    place = CHOICES.index(Choice(0, half, COMPLEMENT, half, under_shift=True, combine="mean"))
+    assert rule.complement.name == DEFAULT.complement
+    place = CHOICES.index(DEFAULT)
     zoo = made()
     table, _ = evaluate(zoo, (0.2, 0.5))
     expected = table[table.criterion == "ensemble"].set_index("anomaly_ratio").auroc
@@ -88,4 +98,16 @@ def test_labels_of_a_data_set_have_no_part_in_what_decides_on_it(made):
 
 def test_choices_differ_in_words():
     assert len({choice.in_words() for choice in CHOICES}) == len(CHOICES) == len(set(CHOICES))
+
+
+def test_neighbours_of_the_default_differ_in_one_part(made):
+    table = across_kinds.by_choice(list(cases(made(), (0.2, 0.5))))
+    assert list(table.words) == [choice.in_words() for choice in CHOICES]
+    assert np.allclose(table.mean_regret, table[["regret_at_0.2", "regret_at_0.5"]].mean(axis=1))
+    shown = list(across_kinds._neighbours(table).chosen.str.replace("\\", ""))
+    assert DEFAULT.in_words() in shown
+    assert DEFAULT._replace(combine="max").in_words() in shown
+    assert DEFAULT._replace(combine="max", first=1).in_words() not in shown
+    assert Choice(0, 2, combine="mean").in_words() in shown
+    assert len(shown) == 1 + (len(RANKINGS) - 1) + 3 + 2 + 3 + 1 + 1 + 1
     assert default_members(2) // 2 <= across_kinds.MOST
