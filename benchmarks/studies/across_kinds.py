@@ -21,7 +21,7 @@ from benchmarks.evaluation.evaluate import COLUMNS, FLOAT
 from benchmarks.evaluation.stored_zoo import StoredZoo, aurocs
 from benchmarks.leaderboard import result, text
 from benchmarks.leaderboard.markdown import markdown_table
-from benchmarks.studies.leave_one_dataset_out import best_on_others, regret_tables, with_rows
+from benchmarks.studies.leave_one_dataset_out import best_on_others, regret_tables
 from benchmarks.suites.files import load_settings, stored_zoos
 from detectors import files
 from detectors.ensemble import COMBINATIONS, MEAN
@@ -198,7 +198,6 @@ def _of_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> list[Case]
 
 def markdown(evaluated: result.Result, rows: pd.DataFrame, choices: pd.DataFrame) -> str:
     """The rows of ``leave_one_out`` beside those of the leaderboard, and the neighbours of the default, as Markdown."""
-    both = with_rows(evaluated, rows)
     chosen = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set)).drop_duplicates("data_set")
     shown = chosen[["data_set", "rule"]].rename(columns={"data_set": "data set", "rule": "chosen on the others"})
     lines = [
@@ -207,7 +206,7 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame, choices: pd.DataFrame
         f"On each data set the choice decides that has the smallest mean regret on the others: of {len(CHOICES)}, of "
         f"{len(RANKINGS)} rankings, 1 to {MOST} of the first, up to {MOST} of the others by {', '.join(COMPLEMENTS)} "
         "or none, these also under a shift or not, and the maximum or the mean. The other rows are the leaderboard's.",
-        *regret_tables(both, {CHOSEN: "ensemble, chosen on the others"}),
+        *regret_tables(evaluated, rows, {CHOSEN: "ensemble, chosen on the others"}),
         "",
         "## What was chosen",
         "",

@@ -197,7 +197,6 @@ def _of_folder(folder: Path, seed: int, ratios: tuple[float, ...]) -> list[Case]
 
 def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     """The rows of ``leave_one_dataset_out`` beside those of the leaderboard, as Markdown."""
-    both = with_rows(evaluated, rows)
     lines = [
         f"# Each data set left out: {text.markdown_escaped(evaluated.settings['suite'])}",
         "",
@@ -205,7 +204,7 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
         f"over one of {len(LEVELS)} levels of the test scores, one of {len(SHAPES)} shapes of their distribution and "
         f"both criteria of pseudo anomalies; and of these {len(OF_SCORES)} criteria alone. The other rows are the "
         "leaderboard's.",
-        *regret_tables(both, CHOSEN),
+        *regret_tables(evaluated, rows, CHOSEN),
     ]
     unique = rows.assign(data_set=rows.task.map(evaluated.tasks.data_set)).drop_duplicates(["data_set", "criterion"])
     chosen = unique.pivot(index="data_set", columns="criterion", values="rule").reset_index()
@@ -215,7 +214,7 @@ def markdown(evaluated: result.Result, rows: pd.DataFrame) -> str:
     return "\n".join([*lines, "", "## What was chosen", "", markdown_table(shown), ""])
 
 
-def with_rows(evaluated: result.Result, rows: pd.DataFrame) -> result.Result:
+def _with_rows(evaluated: result.Result, rows: pd.DataFrame) -> result.Result:
     """The rows FIXED of a run, and those of a study, whose column ``rule`` is left out."""
     fixed = evaluated.rows[evaluated.rows.criterion.isin(FIXED)]
     ratio_names = evaluated.rows.drop_duplicates("anomaly_ratio").set_index("anomaly_ratio").ratio
@@ -225,9 +224,11 @@ def with_rows(evaluated: result.Result, rows: pd.DataFrame) -> result.Result:
     return replace(evaluated, rows=pd.concat([fixed, added.assign(**numeric).drop(columns="rule")], ignore_index=True))
 
 
-def regret_tables(both: result.Result, titles: Mapping[str, str]) -> list[str]:
-    """The regrets over all data sets and over the label-resolvable ones as lines of Markdown, rows named by titles."""
-    lines, resolvable = _table("All data sets", both, titles), tables.label_resolvable(both)
+def regret_tables(evaluated: result.Result, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
+    """The regrets of FIXED and of the rows of a study over all data sets and over the label-resolvable ones, as lines
+    of Markdown; rows are named by titles."""
+    both, resolvable = _with_rows(evaluated, rows), tables.label_resolvable(evaluated)
+    lines = _table("All data sets", both, titles)
     if resolvable.is_mixed:
         lines += _table("Label-resolvable data sets", both.restrict(resolvable.names), titles)
         lines += ["", text.markdown_escaped(unresolved(resolvable))]
