@@ -3,7 +3,8 @@
 from selector.outcome import Outcome
 from selector.verdict.contamination import contamination_of
 from selector.verdict.explanation import Explanation, explain
-from selector.verdict.sample_size import sample_size_warnings
+from selector.verdict.sample_size import sample_size_warnings, sampled_pairs
+from selector.verdict.untrained import worth_of_training
 from selector.verdict.verdict import recommendation, sentences
 
 
@@ -15,8 +16,10 @@ def answer(outcome: Outcome) -> list[str]:
     warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few, *contamination_of(outcome))]
     return [
         *sentences(outcome.result, outcome.best, second),
+        *worth_of_training(outcome.result, {i: outcome.zoo[i] for i in outcome.ranking.candidate}),
         *recommendation(outcome.result, outcome.members),
         *warnings,
+        *sampled_pairs({split: len(store.names(split)) for split in ("train", "test")}),
         *store.run.get("advice", []),
     ]
 

@@ -43,3 +43,18 @@ def test_a_default_of_fewer_criteria_does_not_silence_them_and_claims_no_more_th
 
 def test_nothing_is_said_of_a_criterion_that_the_user_named():
     assert sample_size.sample_size_warnings(resolve_decision("rtm", 3).normal, 3, 2) == []
+
+
+def test_between_kinds_nothing_is_claimed_that_was_measured_of_one_kind_alone():
+    rule = resolve_decision("auto", 3).given(is_shifted=False, n_kinds=2)
+    assert all(
+        "between candidates of one kind" in sentence for sentence in sample_size.sample_size_warnings(rule, 3, 2)
+    )
+
+
+def test_a_sample_of_the_pairs_is_said_with_its_size():
+    assert sample_size.sampled_pairs({"train": 8192, "test": 8192}) == []
+    (sentence,) = sample_size.sampled_pairs({"train": 400, "test": 100_000})
+    assert "8,192 random ones of the 100,000 test images" in sentence
+    (sentence,) = sample_size.sampled_pairs({"train": 9_000, "test": 100_000})
+    assert "9,000 train and of the 100,000 test images" in sentence
