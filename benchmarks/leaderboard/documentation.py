@@ -18,7 +18,7 @@ from benchmarks.evaluation.judgements import RESULTS
 from benchmarks.leaderboard.text import decimals, markdown_escaped
 from detectors import get_preset
 from selector import consensus, criteria
-from selector.ranking.rules import DEFAULT_MEMBERS
+from selector.ranking.rules import DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS
 
 BLOCK = re.compile(r"(<!-- generated: ssad benchmark docs ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADLINE = ("development", "seen", "undecidable")
@@ -29,6 +29,15 @@ CHOSEN = {
     "default": ("best by the default rule", "random"),
     "random_members": (f"{DEFAULT_MEMBERS} at random", ""),
     "ensemble": ("the recommended ensemble", "random_members"),
+}
+# Of zoos of several kinds.
+ACROSS_KINDS = {
+    "random": "one at random",
+    "always_frozen": "always the frozen encoder (PaDiM-like)",
+    "dsv": "the best by DSV (Yoo et al., 2023)",
+    "random_members": f"{DEFAULT_MEMBERS_ACROSS_KINDS} at random",
+    "ensemble": "**the recommended ensemble**",
+    "left out": "the same, all of the choice made without the data set",
 }
 
 
@@ -96,6 +105,24 @@ def _regret(regrets: pd.Series, name: str) -> str:
     against = CHOSEN[name][1]
     share = regrets.get(name, np.nan) / regrets.get(against, np.nan) if against else np.nan
     return decimals(regrets.get(name, np.nan)) + (f" ({share:.0%})" if np.isfinite(share) else "")
+
+
+def regrets_across_kinds() -> str:
+    """Regret and AUROC where candidates are of several kinds, of what chooses and of what could be taken without."""
+    summary = _summary("development-auto")
+    ratios = [name for name in summary if name.startswith("regret_at_")]
+    left_out = pd.read_csv(RESULTS / "development-auto" / "across_kinds.csv")
+    by_ratio = left_out.groupby("anomaly_ratio").regret.mean()  # in the order of the columns: ratios ascend
+    summary.loc["left out", ["mean_regret", "mean_auroc", *ratios]] = [
+        *(left_out.regret.mean(), left_out.auroc.mean()),
+        *by_ratio,
+    ]
+    rows = [
+        [title, *(decimals(summary.loc[name, column]) for column in ("mean_regret", *ratios, "mean_auroc"))]
+        for name, title in ACROSS_KINDS.items()
+    ]
+    at = [name.replace("regret_at_", "at ") for name in ratios]
+    return _table(["what is taken", "mean regret", *at, "mean AUROC"], rows, numbers=True)
 
 
 def _part(path: Path, heading: str | None) -> str:
@@ -180,6 +207,11 @@ def kinds_table() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "regrets": regrets,
+    "regrets-across-kinds": regrets_across_kinds,
+    "across-kinds-left-out": lambda: _part(RESULTS / "development-auto" / "across_kinds.md", None),
+    "across-kinds-changed": lambda: _part(
+        RESULTS / "development-auto" / "across_kinds.md", "## One part of the default changed"
+    ),
     "development": _leaderboard("development"),
     "across-kinds": _leaderboard("development-auto"),
     "across-kinds-gains": _leaderboard("development-auto", "## Against no choice"),
