@@ -463,7 +463,7 @@ CUT = {
 
 @pytest.mark.parametrize("suffix", CUT)
 def test_the_reason_of_a_file_that_was_cut_anywhere_is_in_our_words(tmp_path, suffix, capfd, recwarn):
-    """Libraries call it "decoder error -2" or a number, or write to the terminal, as libtiff does without JPEG tables."""
+    """Libraries call it "decoder error -2" or a number, or write to the terminal (as libtiff still does)."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     path = tmp_path / f"a.{suffix}"
     (noise.convert("P") if suffix == "gif" else noise).save(path, **CUT[suffix])
