@@ -25,7 +25,7 @@ def parse_json(content: bytes | str) -> Any:
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with the checksum of its content."""
     plain = {name: item for name, item in json.loads(json.dumps(value, allow_nan=False)).items() if name != CHECKSUM}
-    return {**plain, CHECKSUM: _of_json(plain)}
+    return {**plain, CHECKSUM: of_json(plain)}
 
 
 def without_checksum(value: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def without_checksum(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or CHECKSUM not in value:
         raise ValueError("no checksum in it")
     content = {name: item for name, item in value.items() if name != CHECKSUM}
-    if value[CHECKSUM] != _of_json(content):
+    if value[CHECKSUM] != of_json(content):
         raise ValueError("its checksum does not match")
     return content
 
@@ -45,5 +45,6 @@ def of_tensor(tensor: Tensor) -> str:
     return f"{zlib.crc32(values.data, start):08x}"
 
 
-def _of_json(value: Mapping[str, Any]) -> str:
+def of_json(value: Mapping[str, Any]) -> str:
+    """The checksum of a JSON object's content, whatever the order of its names."""
     return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"

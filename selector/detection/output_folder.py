@@ -3,7 +3,8 @@
 result.json        the request: detector, train images, false-alarm rate, calibration; where the images are; and, when
                    the result is complete, what was noticed about them together
 detections.jsonl   one line per image, as soon as its pictures are written, with the size, times and digest of its file:
-                   an image that changed is detected again, and its last line counts
+                   an image that changed is detected again, and its last line counts. A line that was copied for
+                   another name counts where the file of that name has the content that the line is of
 heatmaps/, masks/  one PNG per image; masks of anomalous images only
 detections.csv     the same rows, written last: where it exists, the result is complete
 
@@ -22,16 +23,18 @@ import pandas as pd
 
 from augmentations import InputError
 from detectors import files
-from detectors.checksums import parse_json, with_checksum, without_checksum
+from detectors.checksums import CHECKSUM, of_json, parse_json, with_checksum, without_checksum
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
-from selector.detection.image_file import ImageFile
+from selector.detection.image_file import ImageFile, image_files
+from selector.detection.watch import files_now
 from selector.inputs.files import printable
 from selector.inputs.reader import Images
 from selector.inputs.remarks import resizing, summary
 from selector.zoo.disk import lock_folder
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
+VALUES = "values_crc32"  # the checksum of a row without its name
 OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
 
 
@@ -59,6 +62,7 @@ class DetectionFolder:
             raise InputError(str(root), "is where the images are", "choose a folder of its own for the result")
         self.root = root
         self.request = request
+        self._images = source
         self.source = printable(images)
         self._is_begun = False
         self.rows_path = root / "detections.jsonl"
@@ -96,8 +100,7 @@ class DetectionFolder:
             )
         self.is_same_source = self._stored().get("images") == self.source
         files.remove_drafts(root)
-        self._n_lines = 0
-        self._rows = {row["name"]: row for row in self._complete_rows()}
+        self._read_rows()
 
     def _clear(self) -> None:
         for name in OURS:
@@ -111,8 +114,26 @@ class DetectionFolder:
             return {}
         return stored if isinstance(stored, dict) else {}
 
-    def _complete_rows(self) -> list[dict[str, Any]]:
-        """The rows on disk; a line that was cut short is removed, and its image is detected again."""
+    def _read_rows(self) -> None:
+        """The rows on disk; one that is not as it was written is left out, and its image is detected again."""
+        self._rows: dict[str, dict[str, Any]] = {}
+        copies: dict[str, dict[str, Any]] = {}
+        for stored in map(_stored_row, self._complete_lines()):
+            if stored is not None:
+                row, is_whole = stored
+                (self._rows if is_whole else copies)[row["name"]] = row
+        confirmed = {
+            file.name: copies[file.name] | {"file": list(file.state)}
+            for file in (image_files(files_now(self._images)) if copies else ())
+            if file.name in copies and file.name not in self._rows and _is_of(copies[file.name], file)
+        }
+        if confirmed:
+            self._rows |= confirmed
+            self._rewrite()
+
+    def _complete_lines(self) -> list[bytes]:
+        """The lines of rows on disk; one that was cut short is removed."""
+        self._n_lines = 0
         if not self.rows_path.is_file():
             return []
         lines = self.rows_path.read_bytes().splitlines(keepends=True)
@@ -120,8 +141,7 @@ class DetectionFolder:
         if len(complete) < len(lines):
             files.write_bytes(self.rows_path, b"".join(complete))
         self._n_lines = len(complete)
-        rows = map(_row_or_none, complete)
-        return [row for row in rows if row is not None]
+        return complete
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -136,7 +156,7 @@ class DetectionFolder:
         row = self._rows.get(file.name)
         if row is None or not row.get("sha256"):
             return False
-        return row.get("file") == list(file.state) or row["sha256"] == file.digest()
+        return row.get("file") == list(file.state) or _is_of(row, file)
 
     def drop(self, names: Collection[str]) -> None:
         """Remove the rows and pictures of these images."""
@@ -272,14 +292,34 @@ def no_formula(text: str) -> str:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(with_checksum(row), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    content = with_checksum({**row, VALUES: _values_checksum(row)})
+    return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
-def _row_or_none(line: bytes) -> dict[str, Any] | None:
-    """A row; None for what is none, whose image is then detected again."""
+def _stored_row(line: bytes) -> tuple[dict[str, Any], bool] | None:
+    """A row, and whether it is as it was written or only without its name; None for any other line."""
     try:
-        row = without_checksum(parse_json(line))
+        value = parse_json(line)
     except ValueError:
         return None
-    is_row = isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("name", "verdict"))
-    return row if is_row else None
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("name", "verdict")):
+        return None
+    row = _without(value, VALUES, CHECKSUM)
+    try:
+        without_checksum(value)
+    except ValueError:
+        return (row, False) if value.get(VALUES) == _values_checksum(row) else None
+    return row, True
+
+
+def _is_of(row: Mapping[str, Any], file: ImageFile) -> bool:
+    """Whether a row is of the content that a file has now."""
+    return bool(row.get("sha256")) and row["sha256"] == file.digest()
+
+
+def _values_checksum(row: Mapping[str, Any]) -> str:
+    return of_json(_without(row, "name"))
+
+
+def _without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}

@@ -72,15 +72,18 @@ def read_png(data: bytes) -> Container:
 
 
 def read_jpeg(data: bytes) -> Container:
-    """The segments that make the pixels of a JPEG; content that is damaged is left to the decoder."""
+    """The segments that make the pixels of a JPEG; content that is damaged is left to the decoder.
+
+    Raises:
+        UnreadableError: The file ends before its pixels.
+    """
     kept = [data[:2]]
     orientation, has_frames = 1, False
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:  # a segment of a wrong length: the next marker follows somewhere
             position = data.find(b"\xff", position)
-            if position < 0:
-                break
+            position = len(data) if position < 0 else position
             continue
         marker = data[position + 1]
         if marker in (0x00, 0x01, 0xFF, _JPEG_START):
@@ -100,6 +103,8 @@ def read_jpeg(data: bytes) -> Container:
         elif marker == 0xE2 and body.startswith(b"MPF\0"):
             has_frames = (_tag(body[4:], _NUMBER_OF_IMAGES) or 1) > 1
         position += 2 + max(length, 2)
+    else:
+        raise UnreadableError("truncated: the JPEG file ends before its picture; copy or save it again")
     return Container(b"".join(kept), orientation, has_frames)
 
 

@@ -24,7 +24,7 @@ from selector.inputs import containers, netpbm, tiff
 from selector.inputs.containers import JPEG_SIGNATURE, PNG_SIGNATURE, Container, orientation_of
 from selector.inputs.limits import SizeCheck, is_large, one_large_at_a_time, resolve_limit
 from selector.inputs.raster import FINE, FRAMES, REDUCED, TRANSPARENT, BlockMeans, Raster, alpha_remarks
-from selector.inputs.unreadable import UnreadableError, describe_kind
+from selector.inputs.unreadable import UnreadableError, describe_damage, describe_kind
 
 SMALLEST_SIDE = 2
 _BAND = 2**20  # pixels converted at a time
@@ -118,12 +118,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except UnreadableError:
         raise
     except OSError as error:
-        raise UnreadableError(error.strerror or f"damaged: {error}") from error
+        raise UnreadableError(error.strerror or describe_damage(path, error)) from error
     except MemoryError as error:
         raise UnreadableError("more memory is needed to decode it than there is: cut or shrink it") from error
     # Damaged content makes the libraries' readers raise nearly anything (SyntaxError, struct.error, ...).
     except Exception as error:
-        raise UnreadableError(f"damaged: {error or type(error).__name__}") from error
+        raise UnreadableError(describe_damage(path, error)) from error
 
 
 def _peek(stream: IO[bytes]) -> bytes:

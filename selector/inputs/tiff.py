@@ -53,6 +53,8 @@ def read(stream: IO[bytes], check_size: SizeCheck, wanted: int | None = None) ->
         if page.photometric in _FOR_PILLOW or page.compression in _NEEDS_PILLOW:
             check_size(*size, n_samples * depth)
             _require_pillow_reads(page)
+            if page.compression != _OLD_JPEG:  # whose strips are not where the tags say
+                _require_whole(file, page)
             return None
         colours = 3 if page.photometric == _RGB else 1
         alpha = _alpha(page, n_samples - colours)
@@ -146,6 +148,10 @@ def _require_pillow_reads(page: tifffile.TiffPage) -> None:
 def _require_whole(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
     """Refuse what the library would fill with zeroes: parts that are left out, or lie beyond the end."""
     size = file.filehandle.size
+    file.filehandle.seek(page.offset)
+    n_tags = int.from_bytes(file.filehandle.read(file.tiff.tagnosize), "big" if file.byteorder == ">" else "little")
+    if page.offset + file.tiff.tagnosize + n_tags * file.tiff.tagsize + file.tiff.offsetsize > size:
+        raise UnreadableError("truncated: the TIFF file ends before its description does; copy or save it again")
     parts = zip(page.dataoffsets, page.databytecounts, strict=False)
     if any(count == 0 or offset + count > size for offset, count in parts):
         raise UnreadableError("truncated: parts of the picture are missing in the TIFF file; copy or save it again")

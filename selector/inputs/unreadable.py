@@ -1,5 +1,8 @@
 """Why a file is refused: in words that say what it is and what to save instead."""
 
+import os
+from contextlib import suppress
+
 SAVE_AS = "save it as PNG, TIFF or JPEG"
 _ISO_BRANDS = {b"avif": "an AVIF picture", b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"mif1": "a HEIF photo"}
 _BEGINNINGS = {
@@ -31,6 +34,8 @@ _BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, whose content was not fetched",
 }
 _DICOM_AT = 128
+_RIFF_HEADER = 8  # bytes, of which the last four hold the length of what follows
+_CUT_SHORT = "truncated: the file ends before its picture does; copy or save it again"
 
 
 class UnreadableError(Exception):
@@ -50,3 +55,17 @@ def describe_kind(start: bytes) -> str:
     if start and not start.strip(b"\0"):
         return "not an image: the file begins with zeroes, as after a copy that was cut short; copy it again"
     return f"not an image, or of a kind that cannot be read: {SAVE_AS}"
+
+
+def describe_damage(path: str | os.PathLike[str], error: Exception) -> str:
+    """Why the content of a picture can't be decoded; a library's own words may be a number or name one of its parts."""
+    is_cut_short = isinstance(error, EOFError) or "truncated" in str(error).lower() or _is_short_webp(path)
+    return _CUT_SHORT if is_cut_short else "damaged: its picture can't be decoded; copy or save it again"
+
+
+def _is_short_webp(path: str | os.PathLike[str]) -> bool:
+    with suppress(OSError), open(path, "rb") as stream:
+        start = stream.read(_RIFF_HEADER)
+        length = int.from_bytes(start[4:], "little")
+        return start.startswith(b"RIFF") and os.stat(path).st_size < _RIFF_HEADER + length
+    return False

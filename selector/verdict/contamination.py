@@ -30,20 +30,25 @@ def contamination_warnings(
     scores: Mapping[str, Tensor],
     test_scores: Tensor | None = None,
     groups: Mapping[str, Sequence[int]] | None = None,
+    member_scores: Sequence[Tensor] = (),
 ) -> list[str]:
     """A sentence that names held-out normal images whose scores are far out, and one for groups, without a full stop.
+
+    An image is named that is far out by the recommended detector or by one of its members: in a mean over members one
+    that sees nothing hides what another one sees.
 
     Args:
         names: The images' names by split: validation and calibration.
         scores: Their scores (n,) by the recommended detector.
         test_scores: Its scores (k,) of the test images, if any: how many would be flagged without the named ones.
         groups: The group of each image, likewise by split, if any. A group's score is the median of its images'.
+        member_scores: Of each member, the scores of the validation images and then the calibration images.
     """
     splits = ("validation", "calibration")
     listed = [name for split in splits for name in names[split]]
     values = torch.cat([scores[split] for split in splits])
     is_calibration = torch.arange(len(values)) >= len(names["validation"])
-    odd = far_out(values)
+    odd = torch.stack([far_out(each) for each in (values, *member_scores)]).any(0)
     sentences = []
     if odd.any():
         odd_names = [listed[i] for i in odd.nonzero()[:, 0].tolist()]
@@ -100,12 +105,20 @@ def contamination_of(outcome: Outcome) -> list[str]:
     if outcome.ranking.status[0] != "ok":
         return []
     members = [member.id for member in outcome.members]
-    evidence = outcome.zoo.scores(members)
-    if evidence.validation_scores is None:
-        return []
     splits = ("validation", "calibration")
     groups = {split: numbers for split in splits if (numbers := store.groups(split)) is not None}
-    scores = {"validation": evidence.validation_scores, "calibration": outcome.zoo.calibration(members)["scores"]}
-    return contamination_warnings(
-        {split: store.names(split) for split in splits}, scores, evidence.test_scores, groups or None
-    )
+    names = {split: store.names(split) for split in splits}
+    scores = _held_out_scores(outcome, members)
+    if scores is None:
+        return []
+    by_member = [_held_out_scores(outcome, [member]) for member in members if len(members) > 1]
+    member_scores = [torch.cat([each[split] for split in splits]) for each in by_member if each is not None]
+    return contamination_warnings(names, scores, outcome.zoo.scores(members).test_scores, groups or None, member_scores)
+
+
+def _held_out_scores(outcome: Outcome, members: Sequence[str]) -> dict[str, Tensor] | None:
+    """Scores by split of the detector that these members make; None where validation images have none."""
+    validation = outcome.zoo.scores(members).validation_scores
+    if validation is None:
+        return None
+    return {"validation": validation, "calibration": outcome.zoo.calibration(members)["scores"]}

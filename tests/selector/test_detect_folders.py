@@ -13,7 +13,7 @@ from PIL import Image
 
 from selector import command
 from selector.detection import watch
-from selector.detection.output_folder import no_formula
+from selector.detection.output_folder import DetectionFolder, no_formula
 
 
 def save(path, image):
@@ -226,3 +226,78 @@ class TestKilled:
         assert "is in use by another detection" in err
         assert {path.name for path in result.iterdir()} == {".lock"}
         assert detect(folder, "--out", result)[0] == 0
+
+
+class TestCopiedRows:
+    """Rows under other names than they were written with, with the checksum that they were written with."""
+
+    @pytest.fixture
+    def copies(self, detect, folder, tmp_path):
+        """A result of one image whose rows were copied for links to it, as people join results; names of the links."""
+        result, names = tmp_path / "result", [f"copy {i}.png" for i in range(6)]
+        for name in ("1.png", "2.png"):
+            (folder / name).unlink()
+        assert detect(folder, "--out", result)[0] == 0
+        (result / "detections.csv").unlink()
+        (row,) = rows(result)
+        with (result / "detections.jsonl").open("a") as file:
+            for name in names:
+                os.link(folder / "0.png", folder / name)
+                file.write(json.dumps(row | {"name": name}) + "\n")
+        return names
+
+    @pytest.fixture
+    def detected(self, monkeypatch):
+        """Names of the images that were detected, as they are written."""
+        names, add = [], DetectionFolder.add
+
+        def spy(results, detections, *rest):
+            names.extend(detections.names)
+            add(results, detections, *rest)
+
+        monkeypatch.setattr(DetectionFolder, "add", spy)
+        return names
+
+    @pytest.mark.parametrize("option", [[], ["--watch"]])
+    def test_one_whose_file_has_its_content_counts(self, detect, folder, tmp_path, copies, detected, option):
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result, *option, events=[nothing] * 3)[0] == 0
+        assert detected == []
+        assert [row["name"] for row in table(result)] == ["0.png", *copies]
+        assert len({(row["score"], row["p_value"]) for row in table(result)}) == 1
+
+    @pytest.mark.parametrize("option", [[], ["--watch"]])
+    def test_one_of_another_content_is_detected_again(
+        self, detect, folder, tmp_path, copies, detected, option, scratched
+    ):
+        (folder / copies[0]).unlink()
+        save(folder / copies[0], scratched(1, 9)[0])
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result, *option, events=[nothing] * 3)[0] == 0
+        assert detected == [copies[0]]
+        scores = {row["name"]: row["score"] for row in table(result)}
+        assert scores[copies[0]] != scores["0.png"] == scores[copies[1]]
+
+    @pytest.mark.parametrize("option", [[], ["--watch"]])
+    def test_one_whose_values_were_changed_is_detected_again(self, detect, folder, tmp_path, copies, detected, option):
+        result = tmp_path / "result"
+        lines = (result / "detections.jsonl").read_text().splitlines()
+        changed = json.loads(lines[1]) | {"p_value": 0.123}
+        lines[1] = json.dumps(changed)
+        (result / "detections.jsonl").write_text("\n".join(lines) + "\n")
+        assert detect(folder, "--out", result, *option, events=[nothing] * 3)[0] == 0
+        assert detected == [copies[0]]
+        assert len({(row["score"], row["p_value"]) for row in table(result)}) == 1
+
+    def test_one_of_no_file_is_gone_and_hides_no_other(self, detect, folder, tmp_path, copies, detected):
+        """A name that was damaged: that of no file, or that of an image that was moved away and keeps its row."""
+        result = tmp_path / "result"
+        assert detect(folder, "--out", result, "--watch", events=[nothing] * 3)[0] == 0
+        (folder / copies[1]).unlink()
+        lines = (result / "detections.jsonl").read_text().splitlines()
+        lines[1] = lines[1].replace(copies[0], "copy q.png", 1)
+        lines[3] = lines[3].replace(copies[2], copies[1], 1)
+        (result / "detections.jsonl").write_text("\n".join(lines) + "\n")
+        assert detect(folder, "--out", result, "--watch", events=[nothing] * 3)[0] == 0
+        assert sorted(detected) == [copies[0], copies[2]]
+        assert [row["name"] for row in table(result)] == ["0.png", *copies]

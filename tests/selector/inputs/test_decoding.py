@@ -1,6 +1,7 @@
 """Each file is written with known values, which must come back as fractions of the file's own range."""
 
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -445,3 +446,30 @@ def test_a_refusal_of_the_system_keeps_its_words(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     assert reason(Path(path)) == "Permission denied"
+
+
+OURS = re.compile(r"(truncated|damaged): [a-zA-Z0-9 ,']+; copy or save it again|not an image.*")
+CUT = {
+    "jpg": {},
+    "png": {},
+    "bmp": {},
+    "webp": {},
+    "gif": {},
+    "tif": {},
+    "jpeg.tif": {"compression": "jpeg"},
+    "ppm": {},
+}
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_the_reason_of_a_file_that_was_cut_anywhere_is_in_our_words(tmp_path, suffix, capfd, recwarn):
+    """Libraries call it "decoder error -2" or a number, or write to the terminal (as libtiff still does)."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    path = tmp_path / f"a.{suffix}"
+    (noise.convert("P") if suffix == "gif" else noise).save(path, **CUT[suffix])
+    whole = path.read_bytes()
+    for cut in range(1, 50):
+        path.write_bytes(whole[: len(whole) * cut // 50])
+        said = reason(path)
+        assert OURS.fullmatch(said), said
+    assert suffix == "jpeg.tif" or (not recwarn.list and capfd.readouterr() == ("", ""))

@@ -31,6 +31,29 @@ def test_ordinary_images_are_not_named():
     assert named <= 0.05 * 500
 
 
+def test_an_image_that_one_member_puts_far_out_is_named_though_the_mean_of_members_hides_it():
+    blurred = {split: torch.linspace(0, 1, 6) for split in NAMES}
+    sharp = torch.cat(list(scores(c5=9.0).values()))
+    test = torch.linspace(0.85, 0.95, 6)
+    assert contamination_warnings(NAMES, blurred, test) == []
+    (sentence,) = contamination_warnings(NAMES, blurred, test, member_scores=[torch.cat(list(blurred.values())), sharp])
+    assert sentence.startswith("1 held-out normal image scores far above the others and may not be normal: c5")
+    assert "without them, 6 test images would be flagged" in sentence
+    assert "with them 0 are" in sentence
+
+
+def test_ordinary_images_are_seldom_named_by_several_members():
+    source = torch.Generator().manual_seed(0)
+    named = 0
+    for _ in range(500):
+        common = torch.randn(12, generator=source)
+        members = [common + torch.randn(12, generator=source) for _ in range(3)]
+        mean = torch.stack(members).mean(0)
+        split = {"validation": mean[:6], "calibration": mean[6:]}
+        named += bool(contamination_warnings(NAMES, split, member_scores=members))
+    assert named <= 0.1 * 500
+
+
 @pytest.mark.parametrize("n_bad", [1, 3, 5])
 def test_up_to_nearly_half_of_the_images_may_be_bad(n_bad):
     values = torch.cat([1 + 0.01 * torch.arange(12.0 - n_bad), torch.full((n_bad,), 5.0)])
