@@ -23,6 +23,15 @@ def small_zoos():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_job():
+    """Where a test names no number of jobs it works in its own process, as with one core: workers that import
+    torch first cost more than what they do here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOKY_MAX_CPU_COUNT", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """What a test draws without a generator of its own is the same in every run, so that none fails by chance."""

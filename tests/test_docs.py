@@ -66,6 +66,7 @@ class TestExamples:
         assert len(self.FILES) >= 4
         assert max(text.count("\n") for _, text in self.FILES) <= 40
 
+    @pytest.mark.slow
     def test_they_pass_their_own_tests(self, tmp_path):
         for name, text in self.FILES:
             (tmp_path / name).write_text(text, "utf-8")

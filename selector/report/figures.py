@@ -208,7 +208,8 @@ def agreement(table: pd.DataFrame, deciding: Collection[str]) -> tuple[Markup, i
         for row, column in zip(*map(np.ndarray.tolist, is_shown.nonzero()), strict=True):
             tau = float(taus[row, column])
             colour = AGREEMENT((tau + 1) / 2)
-            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
+            # ``add_patch`` would look for the limits of the axes again with every cell.
+            axes.add_artist(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
             ink = "white" if _is_dark(colour) else TEST
             axes.text(column + 0.5, row + 0.5, _short(tau), ha="center", va="center", fontsize=8.5, color=ink)
         axes.set_xlim(0, count)

@@ -1,8 +1,8 @@
 import collections
-import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,8 +83,9 @@ def test_a_local_class_has_no_reference():
         reference_of(Local)
 
 
-def test_a_class_of_the_running_script_has_no_reference():
-    script = "from augmentations.references import reference_of\nclass Mine: pass\nreference_of(Mine)"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "class Mine: is defined in the script that runs" in run.stderr
-    assert "put it into a module" in run.stderr
+@pytest.mark.parametrize("script", ["__main__", "__mp_main__"])
+def test_a_class_of_the_running_script_has_no_reference(monkeypatch, script):
+    mine = type("Mine", (), {"__module__": script})
+    monkeypatch.setitem(sys.modules, script, SimpleNamespace(Mine=mine))
+    with pytest.raises(InputError, match=r"class Mine: is defined in the script that runs.*put it into a module"):
+        reference_of(mine)

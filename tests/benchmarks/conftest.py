@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import benchmarks
+from benchmarks.command import app
 from benchmarks.evaluation.stored_zoo import StoredZoo
 from benchmarks.suites.baselines import BASELINES
 from benchmarks.suites.definitions import SUITES, DataSet, Suite, classifiers
@@ -34,6 +36,16 @@ def tiny_suite(tiny, stripes, scratched):
     del SUITES["tiny"]
     for name in names:
         del benchmarks.LOADERS[name]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_suite, tmp_path_factory):
+    """The folder of the suite's run and what the command said of it. Not to be changed."""
+    out = tmp_path_factory.mktemp("suites") / "tiny"
+    words = ["run", "tiny", "--out", str(out), "--jobs", "1", "--device", "cpu"]
+    ended = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return out, ended.output
 
 
 @pytest.fixture(scope="session")

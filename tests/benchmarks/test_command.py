@@ -25,9 +25,8 @@ def call(*words):
 
 
 @pytest.fixture(scope="module")
-def done(tiny_suite, tmp_path_factory):
-    out = tmp_path_factory.mktemp("command") / "tiny"
-    output = call("run", "tiny", "--out", out, "--jobs", 1, "--device", "cpu")
+def done(tiny_run):
+    out, output = tiny_run
     assert "plain, seed 0: 3 candidates" in output
     assert str(out / "index.html") in output
     return out
@@ -39,7 +38,9 @@ def test_a_run_leaves_rows_and_a_leaderboard(done):
     assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
 
 
-def test_evaluating_again_gives_the_same_rows(done, tmp_path):
+@pytest.mark.slow
+def test_evaluating_again_in_worker_processes_gives_the_same_rows(done, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     copy = shutil.copytree(done, tmp_path / "copy")
     shutil.rmtree(copy / "training")
     (copy / "leaderboard.csv").unlink()

@@ -49,21 +49,21 @@ def test_augmentations(name, channels, size):
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("image_size", [64, 128])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_features_scores_and_maps(name, channels, image_size, size):
+def test_features_scores_and_maps(name, channels, image_size):
     d = ENCODERS[name].width
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
             encoder = ENCODERS[name].build(channels, image_size).eval()
-        images = on_device(2, channels, size).contiguous(memory_format=torch.channels_last)
-        features = encoder(images)
-        embeddings = pool(features)
-        scores = gaussian(d).score(embeddings)
-        maps = upsample(gaussian(d).score(locations(features)), size)
-    for tensor, shape in ((embeddings, (2, d)), (scores, (2,)), (maps, (2, *size))):
-        assert tensor.device.type == "cuda"
-        assert tensor.dtype == torch.float32
-        assert tensor.shape == shape
+        for size in SIZES:
+            images = on_device(2, channels, size).contiguous(memory_format=torch.channels_last)
+            features = encoder(images)
+            embeddings = pool(features)
+            scores = gaussian(d).score(embeddings)
+            maps = upsample(gaussian(d).score(locations(features)), size)
+            for tensor, shape in ((embeddings, (2, d)), (scores, (2,)), (maps, (2, *size))):
+                assert tensor.device.type == "cuda"
+                assert tensor.dtype == torch.float32
+                assert tensor.shape == shape, size
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -320,6 +320,7 @@ class TestSharedEncoders:
         assert torch.equal(loaded.score(images), ensemble.score(images))
         assert loaded.save(tmp_path / "again").read_bytes() == (tmp_path / "ensemble").read_bytes()
 
+    @pytest.mark.slow
     def test_exported_programs_hold_it_once_and_run_it_once(self, sharing):
         onnx = pytest.importorskip("onnx")
         ensemble, images, _ = sharing

@@ -550,7 +550,11 @@ class TestDetector:
 
     @pytest.mark.parametrize(
         ("name", "patch", "stride", "channels", "width"),
-        [("small", 16, 8, 1, 128), ("resnet18", 16, 16, 3, 1024), ("unpadded", 20, 6, 1, 112)],
+        [
+            ("small", 16, 8, 1, 128),
+            pytest.param("resnet18", 16, 16, 3, 1024, marks=pytest.mark.slow),
+            ("unpadded", 20, 6, 1, 112),
+        ],
     )
     def test_any_encoder_with_a_patch_of_ones_own(self, name, patch, stride, channels, width, tmp_path):
         settings = dataclasses.replace(BRIEF, encoder=name, patch=patch, stride=stride)

@@ -10,6 +10,7 @@ import torch
 import detectors
 from augmentations import InputError
 from selector import load, select_best
+from selector.selection import Selection
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text("utf-8")
 EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
@@ -79,8 +80,14 @@ def test_it_is_reported_and_explained(run, tmp_path):
     assert "RandomFeatures" in " ".join(run.why().preferred.description) or run.why().summary
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_the_program_scores_alike(run, tmp_path, stripes):
+    """With its own scorer, beside one of ours: each further member would only be exported like these."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    table = run.ranking
+    own = table[table.detector.str.startswith("random_features:") & table.scorer.str.startswith("Nearest")]
+    two = [own.candidate.iloc[0], table[table.detector == "classifier"].candidate.iloc[0]]
+    run = Selection(run.zoo, run.result, two, (), run.correction)
     folder = run.export(tmp_path / "exported")
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     images = stripes(3, 9)

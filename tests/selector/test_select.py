@@ -115,6 +115,7 @@ def test_the_order_of_test_images_changes_nothing(named, way):
         assert getattr(other.result, number) == pytest.approx(getattr(plain.result, number), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_selection_works_the_same_without_the_benchmarks(run, data, options, tmp_path):
     for package in ("augmentations", "detectors", "selector"):
         shutil.copytree(ROOT / package, tmp_path / package)

@@ -12,12 +12,18 @@ elpv_dataset = pytest.importorskip("elpv_dataset.utils", reason="the extra `benc
 
 
 @pytest.fixture(scope="module")
+def cells():
+    """Images, defect probabilities and wafer types, as the package gives them."""
+    return elpv_dataset.load_dataset()
+
+
+@pytest.fixture(scope="module")
 def mono():
     return benchmarks.load("elpv-mono", image_size=16)
 
 
-def test_sizes_follow_the_defect_probabilities(mono):
-    _, probabilities, types = elpv_dataset.load_dataset()
+def test_sizes_follow_the_defect_probabilities(mono, cells):
+    _, probabilities, types = cells
     normal = ((probabilities == 0) & (types == "mono")).sum()
     defective = ((probabilities == 1) & (types == "mono")).sum()
     n_train = round(0.7 * normal)
@@ -26,9 +32,9 @@ def test_sizes_follow_the_defect_probabilities(mono):
     assert mono.labels.sum() == min(normal - n_train, defective)
 
 
-def test_images_are_cells_in_range_and_labels_match_them(mono):
+def test_images_are_cells_in_range_and_labels_match_them(mono, cells):
     """Every test image is found again among the cells of its label."""
-    images, probabilities, types = elpv_dataset.load_dataset()
+    images, probabilities, types = cells
     assert mono.train.shape[1:] == (1, 16, 16)
     assert mono.train.dtype == torch.float32
     assert mono.train.min() >= 0

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,17 @@ from benchmarks.suites.source_tree import SourceTree
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_suite, tmp_path_factory):
+def one_zoo(tiny_suite):
+    """The tiny suite with one zoo: what is judged here is the whole run, however many there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(
+            SUITES, "tiny", replace(tiny_suite, data_sets=tiny_suite.data_sets[:1], seeds=(0,), ratios=(0.5,))
+        )
+        yield SUITES["tiny"]
+
+
+@pytest.fixture(scope="module")
+def trained(one_zoo, tmp_path_factory):
     """A run of a suite that is not held out, trained and evaluated."""
     out = tmp_path_factory.mktemp("judgements") / "tiny"
     call("run", "tiny", "--out", out, "--jobs", 1, "--device", "cpu")
@@ -32,11 +43,11 @@ def trained(tiny_suite, tmp_path_factory):
 
 
 @pytest.fixture
-def held_out(trained, tiny_suite, tmp_path, monkeypatch):
+def held_out(trained, one_zoo, tmp_path, monkeypatch):
     """The same run without its evaluation, of data sets that are held out now."""
     monkeypatch.setattr(judgements, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(judgements, "source_tree", lambda: SourceTree("abc1234", ""))
-    monkeypatch.setitem(SUITES, HELD_OUT, tiny_suite)
+    monkeypatch.setitem(SUITES, HELD_OUT, one_zoo)
     out = shutil.copytree(trained, tmp_path / "out")
     for path in (*out.glob("*.csv"), *out.glob("zoos/*/*.csv")):
         path.unlink()

@@ -1,6 +1,7 @@
 """A suite is trained once, is resumed where it stopped, and keeps failures as rows."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -44,10 +45,16 @@ def images_of(images):
 
 
 @pytest.fixture(scope="module")
-def done(tiny_suite, tmp_path_factory):
-    out = tmp_path_factory.mktemp("suites") / "tiny"
-    assert whole_run(tiny_suite, out) == [(name, seed) for seed in (0, 1) for name in ("plain", "kinds")]
+def done(tiny_run):
+    out, output = tiny_run
+    trained = re.findall(r"^(\w+), seed (\d): 3 candidates", output, re.MULTILINE)
+    assert trained == [(name, seed) for seed in "01" for name in ("plain", "kinds")]
     return out
+
+
+@pytest.fixture(scope="module")
+def one_zoo(tiny_suite):
+    return replace(tiny_suite, data_sets=tiny_suite.data_sets[:1], seeds=(0,))
 
 
 @pytest.fixture
@@ -159,7 +166,7 @@ def _training_of(store, candidate_id):
     return next(c.training_id for c in candidates if c.id == candidate_id)
 
 
-def test_failures_are_rows(tiny_suite, tmp_path, monkeypatch):
+def test_failures_are_rows(one_zoo, tmp_path, monkeypatch):
     """All candidates of one augmentation diverge, and a baseline fails: both are reported with their reason."""
     train = Classifier.train
 
@@ -170,7 +177,7 @@ def test_failures_are_rows(tiny_suite, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Classifier, "train", failing)
     out = tmp_path / "out"
-    whole_run(tiny_suite, out)
+    whole_run(one_zoo, out)
     candidates = pd.read_csv(out / "candidates.csv", keep_default_na=False)
     failed = candidates[candidates.augmentation == "cutpaste"]
     assert set(failed.status) == {"failed"}
@@ -180,9 +187,9 @@ def test_failures_are_rows(tiny_suite, tmp_path, monkeypatch):
     assert (rows[rows.criterion == "default"].auroc != "").all()
 
 
-def test_nothing_trained_is_a_row_too(tiny_suite, tmp_path, monkeypatch):
+def test_nothing_trained_is_a_row_too(one_zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(Classifier, "train", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("diverged")))
-    whole_run(tiny_suite, tmp_path / "out")
+    whole_run(one_zoo, tmp_path / "out")
     rows = pd.read_csv(tmp_path / "out" / "leaderboard.csv", keep_default_na=False).set_index("criterion")
     assert rows.loc["default"].reason.str.contains("no candidate").all()
 

@@ -89,6 +89,7 @@ def test_features_do_not_change_with_batch_size_or_memory_format(encoder):
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.slow
 def test_features_do_not_change_with_export(encoder, channels):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime comes with the extra `export`")
     pytest.importorskip("onnxscript", reason="onnxscript comes with the extra `export`")

@@ -309,6 +309,7 @@ def test_an_error_names_the_thing_the_rule_and_the_remedy(scores, options, messa
 # Speed
 
 
+@pytest.mark.slow
 def test_two_hundred_candidates_on_two_thousand_images():
     scores = make(k=2000, m=200)
     start = time.process_time()  # of all threads: what one core would take

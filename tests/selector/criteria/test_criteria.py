@@ -444,11 +444,18 @@ for first in ("selector.criteria", "selector.evidence.evidence", "selector.evide
     importlib.import_module(first)
     for name in [name for name in sys.modules if name.split(".")[0] == "selector"]:
         del sys.modules[name]
+print("all imported")
 """
 
 
-def test_any_module_can_be_imported_first():
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+@pytest.fixture(scope="module")
+def fresh():
+    """What a new interpreter says of importing and, after that, of speed and memory: it takes long to start."""
+    return subprocess.run([sys.executable, "-c", IMPORTS + MEASURE], capture_output=True, text=True, check=False)
+
+
+def test_any_module_can_be_imported_first(fresh):
+    assert fresh.stdout.startswith("all imported\n"), fresh.stderr
 
 
 # Speed and memory
@@ -470,20 +477,22 @@ criteria.evaluate(make(64, 512))
 seconds = []
 evidence = make(2000, 512)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for attempt in range(3):
+for attempt in range(3):  # until one took less than what is allowed
     start = time.process_time()
     assert len(criteria.evaluate(evidence)) == len(criteria.names())
     seconds.append(time.process_time() - start)
     if attempt == 0:
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    if seconds[-1] < 2:
+        break
     evidence = Evidence(**dict(evidence.items()))
 print(min(seconds), grown / (2**20 if sys.platform == "darwin" else 2**10))
 """
 
 
-def test_all_criteria_of_2000_rows_take_2_seconds_and_200_megabytes():
-    done = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True)
-    seconds, megabytes = map(float, done.stdout.split())
+def test_all_criteria_of_2000_rows_take_2_seconds_and_200_megabytes(fresh):
+    assert fresh.returncode == 0, fresh.stderr
+    seconds, megabytes = map(float, fresh.stdout.splitlines()[1].split())
     assert seconds < 2
     assert megabytes < 200
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,15 @@ def colour(stripes, scratched):
     return make
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "small, gray",
+        pytest.param("resnet18, colour", marks=pytest.mark.drill),
+        pytest.param("patches, colour", marks=pytest.mark.slow),
+        pytest.param("ensemble, gray", marks=pytest.mark.slow),
+    ],
+)
 def case(request, colour, tmp_path_factory):
     """A selection, its exported folder, and its number of channels."""
     detector, preset_name, channels, n, augmentations = CASES[request.param]
@@ -165,14 +174,13 @@ def test_nothing_exported_is_pickled_or_names_this_machine(case):
             assert place.encode() not in content
 
 
-@pytest.mark.parametrize("size", [(32, 32), (50, 41)], ids=["trained size", "another size"])
-def test_the_script_says_what_detect_says_without_torch(case, colour, tmp_path, size):
+def test_the_script_says_what_detect_says_without_torch(case, colour, tmp_path):
     selection, folder, _ = case
     paths = []
-    for kind in (1, 3):
+    for kind, size in product((1, 3), [(32, 32), (50, 41)]):  # the trained size, and another
         pixels = nn.functional.interpolate(colour(kind, 3, 2, seed=30), size)
         for i, image in enumerate((255 * pixels).round().byte().permute(0, 2, 3, 1).numpy()):
-            paths.append(tmp_path / f"{kind}-{i}.png")
+            paths.append(tmp_path / f"{kind}-{size[0]}-{i}.png")
             Image.fromarray(image.squeeze()).save(paths[-1])
     alone = (
         "import sys, runpy\n"

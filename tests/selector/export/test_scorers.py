@@ -10,6 +10,8 @@ from torch import nn
 from augmentations.randomness import generator
 from detectors import scorers
 
+pytestmark = pytest.mark.slow
+
 
 class All(nn.Module):
     """All registered scorers side by side."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,6 @@ from selector.zoo.result import Result, failure
 from selector.zoo.store import Store
 from selector.zoo.zoo import Zoo
 
-ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 
 
@@ -30,11 +30,6 @@ def snapshot(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
-
-
-def python(code, *arguments, **options):
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
 
 
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO]
@@ -100,28 +95,21 @@ class TestDisk:
         assert zoo.unfinished() == []
         assert before.items() <= snapshot(store.root / "candidates").items()
 
-    LIMITED = """
-import resource, sys, torch
-from types import SimpleNamespace
-from selector.zoo.disk import StorageError
-from selector.zoo.result import Result
-from selector.zoo.store import Store
-store = Store(sys.argv[1])
-store.create({"settings": {"seed": 0}}, {"train": torch.zeros(100)})
-soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-try:
-    store.save(Result(SimpleNamespace(training_id="abc"), {}, {"weights": torch.zeros(100_000)}))
-except StorageError as error:
-    print(error)
-"""
+    @pytest.fixture
+    def files_of_20_kb(self):
+        """No file of this process may grow beyond that: the system itself says no, half way through a write."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        yield
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def test_files_that_may_not_grow(self, tmp_path):
-        """RLIMIT_FSIZE: the system itself says no, half way through a write."""
-        done = python(self.LIMITED, tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert os.strerror(errno.EFBIG) in done.stdout
-        assert "free space" in done.stdout
+    def test_files_that_may_not_grow(self, tmp_path, files_of_20_kb):
+        store = Store(tmp_path)
+        store.create({"settings": {"seed": 0}}, {"train": torch.zeros(100)})
+        large = Result(SimpleNamespace(training_id="abc"), {}, {"weights": torch.zeros(100_000)})
+        with pytest.raises(StorageError, match=os.strerror(errno.EFBIG)) as error:
+            store.save(large)
+        assert "free space" in str(error.value)
         assert sorted(snapshot(tmp_path)) == ["images.safetensors", "run.json"]
         assert list((tmp_path / "trained").iterdir()) == []
 
