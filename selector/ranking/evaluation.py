@@ -74,6 +74,8 @@ def _over_draws(
     All draws have the same sample of the test rows, so that its error is that of one of them. The deviation is 0 where
     no draw enters and nan where one alone does; both are nan where the evidence does not support a criterion.
     """
+    if not chosen:
+        return pd.Series(dtype=float), pd.Series(dtype=float), {}
     supported = [c for c in chosen if c not in rule.custom and draws[0].has(c.needs)]
     fixed = [criterion for criterion in supported if not criterion.uses_draws]
     drawn = [criterion for criterion in supported if criterion.uses_draws]

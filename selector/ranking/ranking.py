@@ -185,12 +185,15 @@ def _configurations(
         status = min((statuses[i] for i in ids), key=STATUSES.index)
         counted = [i for i in ids if statuses[i] == status]
         shown = [i for i in counted if i in trained] or counted
-        ordered = shown if status == "failed" else best_first(values.loc[shown], values.loc[shown], rule)
+        is_ordered = status == "failed" or len(shown) == 1
+        ordered = shown if is_ordered else best_first(values.loc[shown], values.loc[shown], rule)
         by_representative[ordered[len(ordered) // 2]] = counted
     return by_representative
 
 
 def _over_seeds(values: pd.DataFrame, members: Mapping[str, list[str]]) -> pd.DataFrame:
+    if _has_one_seed(members):  # as is done below, for all at once
+        return values.loc[list(members)]
     return pd.DataFrame({i: values.loc[ids].mean(skipna=False) for i, ids in members.items()}).T
 
 
@@ -199,6 +202,9 @@ def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str
 
     That between seeds is all there is where each has one draw.
     """
+    if _has_one_seed(members):  # as is done below, for all at once
+        one = list(members)
+        return (spread.loc[one].pow(2) + values.loc[one] * 0).apply(np.sqrt)
     variances = {}
     for i, ids in members.items():
         within = spread.loc[ids].pow(2).mean(skipna=False)
@@ -206,6 +212,10 @@ def _with_seeds(spread: pd.DataFrame, values: pd.DataFrame, members: Mapping[str
             within = within.fillna(0)
         variances[i] = within + values.loc[ids].var(ddof=0, skipna=False)
     return pd.DataFrame(variances).T.apply(np.sqrt)
+
+
+def _has_one_seed(members: Mapping[str, list[str]]) -> bool:
+    return all(ids == [i] for i, ids in members.items())
 
 
 def _left_out(
