@@ -31,7 +31,7 @@ def demo(
     print("The choice is on disk. Its evaluation with labels, which were not used until now (test AUROC):")
     ensemble = roc_auc_score(task.labels, selection.detector.score(task.test))
     chosen = auroc.iloc[0]
-    print(f"  recommended: the best {len(selection.members)} together {ensemble:.3f}   the best alone {chosen:.3f}")
+    print(f"  recommended: {len(selection.members)} together {ensemble:.3f}   the first alone {chosen:.3f}")
     best = auroc.groupby(kinds(selection)).max().sort_values(ascending=False)
     print("  " + "   ".join(f"best {kind} {value:.3f}" for kind, value in best.items()))
     print(f"  zoo mean {auroc.mean():.3f}   worst {auroc.min():.3f}   best with labels {auroc.max():.3f}")

@@ -248,8 +248,8 @@ def test_many_candidates_are_chosen_among_in_little_time_and_memory():
     few, more = (
         compare.in_fresh_process(selection_cost, Size(candidates, 500, 2000, 512), 1) for candidates in (4, 20)
     )
-    # In products, as seconds depend on the machine and on what else it does: all pairs of all draws are three and a half
-    # of them, and with all criteria a quiet core takes five to six.
+    # In products, as seconds depend on the machine and on what else it does: all pairs of all draws are three and a
+    # half of them, and with all criteria a quiet core takes five to six.
     assert (more.cpu_seconds - few.cpu_seconds) / 16 < 12 * compare.in_fresh_process(seconds_of_a_product, 20)
     assert more.rise_mb < 250
     assert more.rise_mb - few.rise_mb < 60  # memory does not grow with candidates
