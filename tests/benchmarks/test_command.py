@@ -38,7 +38,7 @@ def test_a_run_leaves_rows_and_a_leaderboard(done):
     assert len(pd.read_csv(done / "leaderboard.csv").groupby(["task", "seed", "anomaly_ratio"])) == 12
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_evaluating_again_in_worker_processes_gives_the_same_rows(done, tmp_path, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
     copy = shutil.copytree(done, tmp_path / "copy")

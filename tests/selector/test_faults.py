@@ -239,6 +239,7 @@ def test_killed_before_any_step_on_disk(driver, undisturbed, tmp_path):
     assert killed > 5
 
 
+@pytest.mark.drill
 def test_a_run_that_grows_killed_before_any_step_on_disk(driver, tmp_path):
     """A family of augmentations joins a finished run: its candidates are trained, and the others are completed."""
     begun = tmp_path / "begun"
@@ -292,6 +293,7 @@ def test_a_search_killed_at_random_instants(driver, tmp_path, jobs):
     assert results(out) == results(tmp_path / "expected")
 
 
+@pytest.mark.drill
 def test_a_parent_killed_and_then_a_worker(driver, undisturbed, tmp_path):
     """With two workers: first the parent alone is killed, whose workers must end too; then one of the next two."""
     out = tmp_path / "run"

