@@ -303,6 +303,7 @@ def _chosen(outcome: Outcome) -> Chosen:
     p = outcome.test_p_values if store.names("test") else None
     scores, groups = outcome.zoo.scores(members), outcome.calibration_groups
     verdicts = apply_threshold(scores, calibration["scores"], store.names("test"), p, groups)
+    above = map_threshold(calibration["map_maxima"], verdicts.rate, groups)
     normal = store.images["train"][:PAIRS]
     detector = outcome.zoo.detector(best.id)
     order = verdicts.table.score.argsort(kind="stable").to_numpy()
@@ -314,11 +315,11 @@ def _chosen(outcome: Outcome) -> Chosen:
         normal_sizes=tuple(original_sizes(store, "train")[:PAIRS]),
         anomalous=detector.pseudo_anomalies(normal, generator(best.training.seed, "report")),
         decision=verdicts,
-        highest=_samples(outcome, verdicts, high),
-        lowest=_samples(outcome, verdicts, low),
-        sheet=_samples(outcome, verdicts, _most_unusual(verdicts.table)[:SHEET]),
+        highest=_samples(outcome, verdicts, above, high),
+        lowest=_samples(outcome, verdicts, above, low),
+        sheet=_samples(outcome, verdicts, above, _most_unusual(verdicts.table)[:SHEET]),
         map_scale=outcome.map_scale,
-        map_threshold=map_threshold(calibration["map_maxima"], verdicts.rate, groups),
+        map_threshold=above,
     )
 
 
@@ -366,13 +367,12 @@ def original_sizes(store: Store, split: str) -> list[tuple[int, int]]:
     return [(h, w) for h, w in known] if known else [(height, width)] * len(store.images[split])
 
 
-def _samples(outcome: Outcome, verdicts: ScoreThreshold, rows: np.ndarray) -> tuple[Sample, ...]:
+def _samples(outcome: Outcome, verdicts: ScoreThreshold, above: float, rows: np.ndarray) -> tuple[Sample, ...]:
     if not len(rows):
         return ()
     images = outcome.zoo.store.images["test"][rows.copy()]
     maps = outcome.detector.score_map(images)
     sizes = original_sizes(outcome.zoo.store, "test")
-    above = map_threshold(outcome.zoo.calibration([m.id for m in outcome.members])["map_maxima"], verdicts.rate)
     chosen = verdicts.table.iloc[rows].to_dict("records")
     return tuple(
         Sample(

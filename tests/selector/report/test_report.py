@@ -19,6 +19,7 @@ from augmentations import InputError
 from detectors.checksums import with_checksum
 from selector import consensus, criteria, load, select_best
 from selector.detection.conformal import p_values
+from selector.detection.detections import NO_PLACE
 from selector.evidence.evidence import Evidence
 from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit
@@ -299,6 +300,19 @@ def test_json_and_csv_are_there_and_valid(selection, page, tmp_path):
     assert report["why"]["agreement"]["rtm"]["dsv"] == report["why"]["agreement"]["dsv"]["rtm"]
     assert len(report["why"]["preferred"]) == len(selection.why().preferred)
     assert {"versions", "settings", "spread", "margin", "notes"} <= set(report)
+
+
+def test_an_anomaly_without_a_place_is_said_by_the_threshold_that_the_pictures_are_drawn_with(selection):
+    chosen = content.gather(selection).chosen
+    shown = [*chosen.highest, *chosen.lowest]
+    assert any(sample.is_anomaly for sample in shown)
+    for sample in shown:
+        has_no_place = sample.is_anomaly and not bool((sample.score_map > chosen.map_threshold).any())
+        assert sample.remark == (NO_PLACE if has_no_place else "")
+    rows = np.arange(3)
+    everywhere, nowhere = (content._samples(selection, chosen.decision, above, rows) for above in (-math.inf, math.inf))
+    assert not any(sample.remark for sample in everywhere)
+    assert [sample.remark for sample in nowhere] == [NO_PLACE if sample.is_anomaly else "" for sample in nowhere]
 
 
 def test_an_html_path_names_the_page(selection, tmp_path, monkeypatch):
