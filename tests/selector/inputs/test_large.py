@@ -18,6 +18,7 @@ from selector.inputs.raster import BlockMeans
 from selector.inputs.reader import read_images
 from selector.inputs.unreadable import UnreadableError
 
+ROOT = Path(__file__).parents[3]
 SIZE = 8
 
 
@@ -110,6 +111,13 @@ def test_transparency_in_parts_is_as_in_the_whole(tmp_path, smooth, monkeypatch,
     parts = decode(tmp_path / "a.png", SIZE)
     torch.testing.assert_close(parts.pixels, whole.pixels, atol=0.02, rtol=0)
     assert (parts.size, parts.bits, parts.remarks) == (whole.size, whole.bits, whole.remarks)
+
+
+def test_the_default_limit_is_what_the_guide_states():
+    assert f"more than {LARGEST:g} megapixels" in (ROOT / "docs" / "guide.md").read_text("utf-8")
+    check = limits.SizeCheck(resolve_limit(None))
+    with pytest.raises(UnreadableError, match="400 megapixels, where at most 300 are read"):
+        check(20_000, 20_000, 4)
 
 
 def test_the_option_comes_before_the_environment_and_that_before_the_default(tmp_path, monkeypatch):
