@@ -97,7 +97,7 @@ def select(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     seeds: Annotated[int, typer.Option(help="Trainings per configuration; criteria are means over them.")] = 1,
     members: Annotated[
-        int | None, typer.Option(help="Candidates in the recommended detector. [default: 8; of several kinds 3]")
+        int | None, typer.Option(help="Candidates in the recommended detector. [default: 8; of several kinds 4]")
     ] = None,
     search: Annotated[
         str, typer.Option(help="grid; or random or tpe: Optuna proposes hyperparameters beyond the grid.")

@@ -101,7 +101,8 @@ def select_best(
             stay those of ``seed``. The ranking has one row per configuration, criteria are means over its seeds, and
             its candidate is the one of the median deciding value (of two in the middle the worse).
         members: how many of the best candidates form the recommended detector, at most (``detectors.Ensemble``); 1:
-            the single best alone; None: 8 of a zoo of one kind, 3 of one of several.
+            the single best alone; None: 8 of a zoo of one kind; 4 of one of several, every second of which is the best
+            of the others by DSV.
         search: "grid", or "random" or "tpe": an Optuna sampler proposes kinds, augmentations, scorers and
             hyperparameters, "tpe" those that the deciding criterion has favoured so far.
         trials: how many configurations a sampler proposes; None: 30.
