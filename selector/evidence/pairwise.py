@@ -255,6 +255,9 @@ class Pairwise:
 
         Their mean, without those that are nan, is ``mean("distance", of, to)``.
         """
+        return self.cached(("mean distances", self._part, of, to), lambda: self._mean_distances(of, to))
+
+    def _mean_distances(self, of: Rows, to: Rows) -> Tensor:
         a, b = (minus(self._sample(rows), self._origin) for rows in (of, to))
         b_square = squared_norms(b)
         step = max(1, self._pairs_at_once // len(b))

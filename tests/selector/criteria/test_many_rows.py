@@ -56,6 +56,7 @@ def test_a_value_of_some_images_takes_those_of_the_sample():
     assert float(of_images(torch.ones(2000, dtype=torch.bool))) == pytest.approx(float(embedding.dsv(sample)), rel=1e-9)
     near = sample.pairwise.mean_distances("test", "train")
     assert int(near.isfinite().sum()) == LIMIT
+    assert near is sample.pairwise.with_augmented(sample.train).mean_distances("test", "train")  # draws share it
     kept = evidence.subset(test=near.isfinite())
     assert torch.allclose(near[near.isfinite()], torch.cdist(kept.test.double(), kept.train.double()).mean(1))
 
