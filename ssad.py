@@ -11,11 +11,13 @@ STOPPED = 128 + signal.SIGINT  # by Ctrl-C, as shells have it
 def main() -> None:
     """Load the command and run it; Ctrl-C before that is one line and exit code 130."""
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
+    is_ours = before is signal.default_int_handler
+    if is_ours:
         signal.signal(signal.SIGINT, _stop)
     from selector.command import main as run
 
-    signal.signal(signal.SIGINT, before)
+    if is_ours:
+        signal.signal(signal.SIGINT, before)
     run()
 
 

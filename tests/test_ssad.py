@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import ssad
+from selector import command
+
 ROOT = Path(__file__).parents[1]
 STOP = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
 # Libraries report it as a failed import, or go on.
@@ -40,6 +43,15 @@ def test_ctrl_c_while_torch_loads_is_one_line(tmp_path, torch):
     done = start(entry_point(), tmp_path, "report", "run")
     assert (done.returncode, done.stdout) == (128 + signal.SIGINT, "")
     assert done.stderr == "ssad: stopped before anything was begun\n"
+
+
+def test_a_handler_that_is_not_pythons_is_left_alone(monkeypatch):
+    """As of a program that Python is embedded in; Python can't set it again."""
+    ran = []
+    monkeypatch.setattr(command, "main", lambda: ran.append(True))
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    ssad.main()
+    assert ran == [True]
 
 
 def test_ctrl_c_is_the_commands_own_once_it_is_loaded(tmp_path):
