@@ -32,15 +32,16 @@ def worth_of_training(ranking: Ranking, candidates: Mapping[str, Candidate]) -> 
     value = f"{ranking.rule.describe()} = {number(best.criterion)}"
     if best["rank"] < first["rank"]:
         return [
-            f"Nothing shows that learning pseudo anomalies earns its cost on these images: without any training {what} "
-            f"comes in place {best['rank']} ({value}), ahead of all that learn them."
+            f"In this ranking nothing shows that learning pseudo anomalies earns its cost on these images: without any "
+            f"training {what} comes in place {best['rank']} ({value}), ahead of all that learn them."
         ]
     if best.tied:
         return [
-            f"Hardly anything shows that learning pseudo anomalies earns its cost on these images: without any "
-            f"training {what} comes in place {best['rank']} ({value}) and can't be distinguished from the best one."
+            f"In this ranking hardly anything shows that learning pseudo anomalies earns its cost on these images: "
+            f"without any training {what} comes in place {best['rank']} ({value}) and can't be distinguished from the "
+            "best one."
         ]
     return [
-        f"As far as that can tell, learning pseudo anomalies earns its cost on these images: {rival} comes in place "
+        f"In this ranking learning pseudo anomalies earns its cost on these images: {rival} comes in place "
         f"{first['rank']}, and the best without any training, {what}, in place {best['rank']} ({value})."
     ]

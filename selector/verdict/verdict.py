@@ -25,8 +25,8 @@ def recommendation(ranking: Ranking, members: Sequence[Candidate]) -> list[str]:
     leading = sum(member.id == i for member, i in zip(members, ranking.table.candidate, strict=False))
     best = f"the best {len(members)}"
     if ranking.rule.complement is not None and leading < len(members):
-        others_by = f"{len(members) - leading} best of the others by {ranking.rule.complement.name}"
-        best = f"the first {leading} of the ranking and the {others_by}"
+        of_others = f"{len(members) - leading} of the others by {ranking.rule.complement.name}"
+        best = f"the first {leading} of the ranking and the best {of_others}"
     return [
         f"Recommended: {best} together; the score of an image is the {how} of their normalised scores. The others are "
         f"{others}."

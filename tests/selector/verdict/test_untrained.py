@@ -39,13 +39,13 @@ def test_only_what_is_used_as_it_is_needs_no_training():
 
 def test_the_best_without_training_comes_before_all_that_learn():
     (sentence,) = said(PIXELS, FROZEN, LEARNS)
-    assert sentence.startswith("Nothing shows that learning")
+    assert sentence.startswith("In this ranking nothing shows that learning")
     assert "without any training pixels comes in place 1 (rtm = 1)" in sentence
 
 
 def test_the_best_without_training_is_as_good_as_the_first():
     (sentence,) = said(LEARNS, FROZEN, PIXELS, tied=(LEARNS, FROZEN))
-    assert sentence.startswith("Hardly anything shows that learning")
+    assert sentence.startswith("In this ranking hardly anything shows that learning")
     assert "frozen comes in place 2 (rtm = 0.5) and can't be distinguished" in sentence
 
 
