@@ -23,14 +23,7 @@ from benchmarks.tasks.view import View
 from detectors import files
 from detectors.ensemble import MAX
 from selector import criteria
-from selector.ranking.rules import (
-    Decision,
-    Rule,
-    best_first,
-    chosen_members,
-    default_members,
-    resolve_decision,
-)
+from selector.ranking.rules import Decision, Rule, best_first, chosen_members, default_members, resolve_decision
 
 COLUMNS = ["task", "seed", "anomaly_ratio", "criterion", "auroc", "regret", "rank", "spearman", "reason"]
 FLOAT = "%.6g"

@@ -28,7 +28,7 @@ from detectors.ensemble import COMBINATIONS, MEAN
 from selector import criteria
 from selector.ranking.borda import borda
 from selector.ranking.comparisons import COMPARISONS
-from selector.ranking.rules import AUTO, COMPLEMENT, default_members
+from selector.ranking.rules import AUTO, COMPLEMENT, DEFAULT_MEMBERS_ACROSS_KINDS
 
 # What ranks, as votes by criterion: comparisons between kinds, in other shares, and what ranks candidates of one kind.
 RANKINGS: tuple[dict[str, int], ...] = (
@@ -67,13 +67,8 @@ class Choice(NamedTuple):
         return f"{self.first} by {votes}{others}{shifted}; {self.combine}"
 
 
-DEFAULT = Choice(
-    0,
-    first=default_members(len(RANKINGS)) // 2,
-    complement=COMPLEMENT,
-    others=default_members(len(RANKINGS)) // 2,
-    combine=MEAN,
-)
+HALF = DEFAULT_MEMBERS_ACROSS_KINDS // 2
+DEFAULT = Choice(0, first=HALF, complement=COMPLEMENT, others=HALF, combine=MEAN)
 CHOICES: tuple[Choice, ...] = tuple(
     Choice(ranking, first, *others, combine)
     for ranking, first in product(range(len(RANKINGS)), range(1, MOST + 1))
