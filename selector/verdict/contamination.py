@@ -93,9 +93,13 @@ def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None, groups
         p = p_values(calibration[kept], without_rounding(calibration[kept], test_scores), of_kept)
         flagged.append((int((p <= rate).sum()), rate))
     (before, rate), (after, other) = flagged
+    look = "Look at them, remove what is not normal and select again"
+    if (before, rate) == (after, other):
+        as_many = f"as many test images would be flagged ({before} at a false-alarm rate of {rate:.3g})"
+        return f"; without them {as_many}. {look}"
     return (
         f"; without them, {after} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "
-        f"{before} are (at {rate:.3g}). Look at them, remove what is not normal and select again"
+        f"{before} are (at {rate:.3g}). {look}"
     )
 
 

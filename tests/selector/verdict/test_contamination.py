@@ -42,6 +42,18 @@ def test_an_image_that_one_member_puts_far_out_is_named_though_the_mean_of_membe
     assert "with them 0 are" in sentence
 
 
+def test_where_a_decision_would_stay_that_is_said_and_not_two_equal_numbers():
+    many = {
+        "validation": torch.linspace(0, 1, 30),
+        "calibration": torch.cat([torch.linspace(0, 1, 60), torch.tensor([9.0])]),
+    }
+    names = {split: [f"{split[0]}{i}" for i in range(len(values))] for split, values in many.items()}
+    (sentence,) = contamination_warnings(names, many, torch.full((6,), 20.0))
+    assert (
+        "c60; without them as many test images would be flagged (6 at a false-alarm rate of 0.05). Look at" in sentence
+    )
+
+
 def test_ordinary_images_are_seldom_named_by_several_members():
     source = torch.Generator().manual_seed(0)
     named = 0
