@@ -33,4 +33,5 @@ class CutAvg(PatchAugmentation):
         alpha = coverage(parameters, *frame(parameters, images.shape[-2:]))
         # Of what the image has above its own mean, which is small, so that a constant image keeps its value.
         centre = images.mean((2, 3), keepdim=True)
-        return torch.lerp(images, centre + weighted_mean(images - centre, alpha), alpha)
+        mean = centre + weighted_mean(images - centre, alpha)
+        return torch.lerp(images, mean.clamp(0, 1), alpha)  # rounding makes less than black of a black patch

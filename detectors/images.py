@@ -9,6 +9,7 @@ from torch import Tensor
 from augmentations import InputError
 
 Images = Tensor | np.ndarray
+RANGE_TOLERANCE = 1e-6  # how far rounding may leave [0, 1]
 BATCH_PIXELS = 2**20  # images per forward pass, times height, times width: bounds the memory of inference
 
 
@@ -25,7 +26,7 @@ def pieces(images: Tensor) -> tuple[Tensor, ...]:
 def as_images(images: Images) -> Tensor:
     """Arrays or tensors as an (N,C,H,W) tensor, uint8 or float, where they are.
 
-    Raises InputError for a wrong shape or type, for NaN, and for values outside [0,1].
+    Raises InputError for a wrong shape or type, for NaN, and for values outside [0,1] by more than rounding.
     """
     try:
         tensor = images.detach() if isinstance(images, Tensor) else torch.from_numpy(_plain(images))
@@ -46,7 +47,7 @@ def as_images(images: Images) -> Tensor:
     if not tensor.is_floating_point():
         raise InputError(f"images of {tensor.dtype}", "must be float in [0, 1] or uint8", "convert them")
     low, high = tensor.aminmax()
-    if not (low >= 0 and high <= 1):
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise InputError(
             f"images from {low.item():.4g} to {high.item():.4g}", "must be finite and in [0, 1]", "rescale them"
         )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from augmentations.errors import InputError
+from detectors.images import RANGE_TOLERANCE
 from selector.inputs.decoding import SMALLEST_SIDE
-from selector.inputs.raster import RANGE_TOLERANCE
 
 CHUNK = 64  # images whose extremes are looked for at a time: bounds the memory that a comparison takes
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from detectors.images import RANGE_TOLERANCE
 from selector.inputs.unreadable import UnreadableError
 
-# Float32 rounding of a value that was meant to be 0 or 1 is not a wrong range.
-RANGE_TOLERANCE = 1e-6
 # 12 bits of camera data in a file that says 16 fill a sixteenth of its range.
 DARK = 1 / 16
 

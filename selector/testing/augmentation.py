@@ -87,6 +87,17 @@ class AugmentationContract:
         assert torch.equal(before, copy), "the input was modified"
         assert (after != before).flatten(1).any(1).all(), "an image came out unchanged"
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_black_and_white_stay_in_range(self, augmentation: Augmentation, channels: int) -> None:
+        """Many images have a ground of exactly 0 or 1, which rounding can leave."""
+        bright = (images(64, 1, 4, 4, seed=1) < 0.3).repeat_interleave(16, 2).repeat_interleave(16, 3)
+        on_black = images(64, channels) * bright
+        for before in (on_black, 1 - on_black):
+            after = augmentation(before, generator(0))
+            if augmentation.space == "images":
+                assert after.min() >= 0
+                assert after.max() <= 1
+
     def test_what_is_local_leaves_a_part_of_every_image_as_it_was(self, augmentation: Augmentation) -> None:
         before = images(n=32)
         changed = (augmentation(before, generator(0)) - before).abs().amax(1) > VISIBLE

@@ -80,6 +80,17 @@ def test_as_images_shares_memory_where_it_can():
     assert as_images(array).data_ptr() == array.ctypes.data
 
 
+@pytest.mark.parametrize("value", [-2.2e-8, 1 + 1e-7])
+def test_what_rounding_makes_of_black_and_white_is_an_image(value):
+    assert as_images(torch.full((1, 1, 4, 4), value)).shape == (1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("value", [-1e-3, 1.001, float("nan")])
+def test_values_that_are_none_of_an_image_are_refused(value):
+    with pytest.raises(InputError, match=r"must be finite and in \[0, 1\]"):
+        as_images(torch.full((1, 1, 4, 4), value))
+
+
 def test_as_float():
     assert as_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
     assert as_float(torch.rand(3, dtype=torch.float64)).dtype == torch.float32
