@@ -62,7 +62,8 @@ class Sizes:
     """What is measured. augmentations and detection: (images, px); criteria: rows of each of the three sets.
 
     zoo: (candidates, steps, px); consensus: (candidates, images, candidates that the usual way compares);
-    selection: (candidates, train images, test images, embedding width).
+    selection: (candidates, train images, test images, embedding width); candidate: (normal images, test images, px,
+    steps of the classifier it is compared with); contrastive: (px, normal images, steps).
     The others are those that cost is fitted over.
     """
 
@@ -71,7 +72,9 @@ class Sizes:
     zoo: tuple[int, int, int] = (4, 40, 64)
     detection: tuple[tuple[int, int], ...] = ((256, 64), (64, 128))
     consensus: tuple[tuple[int, int, int], ...] = ((20, 500, 20), (200, 500, 20))
-    selection: tuple[int, int, int, int] = (200, 500, 2000, WIDTH)
+    selection: tuple[tuple[int, int, int, int], ...] = ((200, 500, 2000, WIDTH), (2, 500, 100_000, WIDTH))
+    candidate: tuple[int, int, int, int] = (288, 352, 128, 200)
+    contrastive: tuple[tuple[int, int, int], ...] = ((32, 256, 100), (64, 256, 50))
     growing_candidates: tuple[int, ...] = (1, 2, 4)
     growing_images: tuple[int, ...] = (128, 256, 512)
     growing_px: tuple[int, ...] = (64, 128, 256)
@@ -86,7 +89,9 @@ TINY = Sizes(
     zoo=(1, 2, 32),
     detection=((8, 32),),
     consensus=((4, 20, 3),),
-    selection=(3, 30, 40, 16),
+    selection=((3, 30, 40, 16),),
+    candidate=(20, 4, 32, 2),
+    contrastive=((32, 32, 2),),
     growing_candidates=(1, 2),
     growing_images=(8, 16),
     growing_px=(32, 64),
@@ -258,9 +263,13 @@ def of_consensus(sizes: Sizes, pairs: int) -> list[Comparison]:
 
 
 def of_selection(sizes: Sizes, repeats: int) -> list[Cost]:
-    """All criteria, the ranking and all consensus of many candidates, each time in a fresh process; the median run."""
-    costs = [in_fresh_process(selection_cost, Size(*sizes.selection), JOBS) for _ in range(repeats)]
-    return [sorted(costs, key=lambda cost: cost.ranking_seconds + cost.consensus_seconds)[len(costs) // 2]]
+    """All criteria, the ranking and all consensus, each time in a fresh process; of each size the median run."""
+    medians = []
+    for size in sizes.selection:
+        costs = [in_fresh_process(selection_cost, Size(*size), JOBS) for _ in range(repeats)]
+        costs.sort(key=lambda cost: cost.ranking_seconds + cost.consensus_seconds)
+        medians.append(costs[len(costs) // 2])
+    return medians
 
 
 def scaling(sizes: Sizes, repeats: int) -> list[Growth]:

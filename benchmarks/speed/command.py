@@ -26,6 +26,7 @@ from benchmarks.speed.cases import (
     scaling,
 )
 from benchmarks.speed.compare import Comparison, Growth
+from benchmarks.speed.kinds import of_kinds
 from benchmarks.speed.selection_cost import Cost
 
 PARTS: dict[str, Callable[[Sizes, int], list[Any]]] = {
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[Sizes, int], list[Any]]] = {
     "criteria": of_criteria,
     "zoo": of_zoo,
     "detection": of_detection,
+    "kinds": of_kinds,
     "consensus": of_consensus,
     "selection": of_selection,
     "scaling": scaling,

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.transforms import functional as tv
 
 from augmentations.randomness import generator
-from detectors.views import apply_views, sample_views, symmetries
+from detectors.views import _places, apply_views, sample_views, symmetries
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ def test_a_crop_on_whole_pixels_is_resized_as_torch_does():
     expected = nn.functional.interpolate(images[:, :, :12, 9:21], 24, mode="bilinear")
     # At the border of a crop, what lies beyond is read from the image instead of repeated.
     torch.testing.assert_close(cropped[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (17, 32)])
+def test_places_are_those_of_an_affine_grid(size):
+    maps = torch.randn(5, 2, 3, generator=generator(0))
+    grid = nn.functional.affine_grid(maps, [5, 3, *size], align_corners=False)
+    torch.testing.assert_close(_places(maps, size), grid, atol=1e-6, rtol=0)
 
 
 def test_crops_stay_inside_and_their_sides_are_uniform():

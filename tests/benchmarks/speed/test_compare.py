@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from augmentations import InputError, make
 from augmentations.randomness import generator
-from benchmarks.speed import cases, command, compare
+from benchmarks.speed import cases, command, compare, kinds
 from benchmarks.speed import naive as references
 from benchmarks.speed.cases import photographs, pictures_of
 from benchmarks.speed.compare import Case
@@ -20,6 +21,7 @@ from benchmarks.speed.selection_cost import Size, SyntheticEvidence, selection_c
 from detectors import Classifier, get_preset
 from detectors.base import as_float
 from detectors.encoders import pool
+from detectors.frozen_levels import FrozenKind
 from selector import Evidence, consensus, criteria
 from selector.execution.threads import in_threads
 
@@ -142,6 +144,40 @@ def test_the_plain_candidate_is_trained_like_ours_and_detects(stripes, scratched
     assert steps == {settings.steps}
     assert len(seen) == settings.steps * settings.batch + len(train)
     assert scores[32:].mean() > scores[:32].mean()
+
+
+def test_a_candidate_shares_features_and_a_classifier_is_the_usual_one(monkeypatch):
+    trained, passes = [], []
+    make, seen = kinds.train_and_evaluate, FrozenKind._computed
+
+    def noted(candidates, *rest, **options):
+        trained.append(candidates[0].training.detector)
+        passes.clear()
+        return make(candidates, *rest, **options)
+
+    def computed(self, images, depth=None):
+        passes.append(len(images))
+        return seen(self, images, depth)
+
+    monkeypatch.setattr(kinds, "train_and_evaluate", noted)
+    monkeypatch.setattr(FrozenKind, "_computed", computed)
+    case = kinds.candidate_case("frozen", "", *cases.TINY.candidate)
+    case.ours()
+    assert not passes, "features of known images are there already"
+    case.usual()
+    assert trained == ["frozen", "frozen", "classifier"]
+
+
+def test_a_contrastive_training_is_beside_as_many_passes_of_its_encoder(monkeypatch):
+    batches = []
+    encoder = nn.Conv2d(3, 2, 1)
+    encoder.register_forward_hook(lambda module, inputs, output: batches.append(inputs[0].shape))
+    monkeypatch.setattr(kinds.Contrastive, "build_encoder", lambda self, channels: encoder)
+    px, _, steps = cases.TINY.contrastive[0]
+    kinds.contrastive_case(*cases.TINY.contrastive[0]).usual()
+    batch = kinds.Contrastive.settings_for(get_preset("quick")).batch
+    assert batches == [(2 * batch, 3, px, px)] * steps
+    assert encoder.weight.grad is not None
 
 
 def test_ours_and_usual_run_in_turn_and_ratios_are_of_pairs(monkeypatch, no_memory):
