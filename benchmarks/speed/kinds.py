@@ -3,9 +3,11 @@
 from dataclasses import replace
 from functools import partial
 from tempfile import TemporaryDirectory
+from typing import Any
 from weakref import finalize
 
 import torch
+from torch import nn
 
 import augmentations
 from augmentations.randomness import generator
@@ -15,6 +17,7 @@ from detectors import Preset, get_preset
 from detectors.base import as_float
 from detectors.contrastive import VIEWS, Contrastive
 from detectors.devices import autocast
+from detectors.encoders import LITE0, lite0_is_installed
 from detectors.shared_features import SharedFeatures
 from selector.inputs.splits import split
 from selector.zoo.candidates import Candidate
@@ -27,7 +30,7 @@ CANDIDATES = (("discriminator", "cutout"), ("discriminator", "feature_noise"), (
 
 
 def candidate_case(kind: str, augmentation: str, normal: int, test: int, px: int, steps: int) -> Case:
-    """A candidate from nothing to its evidence, and the usual one: a classifier at the same image size.
+    """A candidate from nothing to its evidence, and the usual one: a classifier whose encoder sees as many pixels.
 
     Features of clean images and of validation anomalies are there already, as for all of a zoo but its first.
     """
@@ -51,23 +54,27 @@ def candidate_case(kind: str, augmentation: str, normal: int, test: int, px: int
         if result.record["status"] != "ok":  # a failure would be fast
             raise RuntimeError(f"a candidate failed: {result.record['reason']}")
 
-    ours = candidate_of(kind, augmentation, preset)
+    encoder = {"name": LITE0, "input_size": px} if lite0_is_installed() else "auto"
+    ours = candidate_of(kind, augmentation, preset, encoder)
     train(ours, shared)
     return Case(partial(train, ours, shared), partial(train, candidate_of(*AGAINST, preset), None))
 
 
-def candidate_of(kind: str, augmentation: str, preset: Preset) -> Candidate:
+def candidate_of(kind: str, augmentation: str, preset: Preset, encoder: Any = "auto") -> Candidate:
     """The candidate of a kind with an augmentation as it is by default; none for a kind that learns against nothing."""
-    return Plan.of({augmentation or FAMILIES[0]: [{}]}, [kind], ["gaussian"], preset).candidates(0)[0]
+    return Plan.of({augmentation or FAMILIES[0]: [{}]}, [kind], ["gaussian"], preset, encoder).candidates(0)[0]
 
 
 def contrastive_case(px: int, images: int, steps: int) -> Case:
-    """A contrastive training, and its encoder's passes forward and backward over as many images: a lower bound."""
-    preset = replace(get_preset("quick"), image_size=px, steps=steps)
-    settings = Contrastive.settings_for(preset)
-    normal = photographs(images, px)
-    encoder = Contrastive(settings, device=CPU).build_encoder(3).to(memory_format=torch.channels_last).train()
-    batch = as_float(photographs(VIEWS * settings.batch, px)).contiguous(memory_format=torch.channels_last)
+    """Contrastive steps, and their encoder's passes forward and backward over as many images alone: a lower bound."""
+    kind = Contrastive(Contrastive.settings_for(replace(get_preset("quick"), image_size=px, steps=steps)), device=CPU)
+    encoder = kind.build_encoder(3)
+    model = nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), kind.build_head())
+    model.to(memory_format=torch.channels_last).train()
+    normal, batch = (
+        as_float(photographs(n, px)).contiguous(memory_format=torch.channels_last)
+        for n in (images, VIEWS * kind.settings.batch)
+    )
 
     def alone() -> None:
         for _ in range(steps):
@@ -76,7 +83,7 @@ def contrastive_case(px: int, images: int, steps: int) -> Case:
                 features = encoder(batch)
             features.float().mean().backward()
 
-    return Case(lambda: Contrastive(settings, device=CPU).train(normal), alone)
+    return Case(lambda: kind.learn(model, normal, None), alone)
 
 
 def of_kinds(sizes: Sizes, pairs: int) -> list[Comparison]:

@@ -174,8 +174,13 @@ def test_a_contrastive_training_is_beside_as_many_passes_of_its_encoder(monkeypa
     encoder.register_forward_hook(lambda module, inputs, output: batches.append(inputs[0].shape))
     monkeypatch.setattr(kinds.Contrastive, "build_encoder", lambda self, channels: encoder)
     px, _, steps = cases.TINY.contrastive[0]
-    kinds.contrastive_case(*cases.TINY.contrastive[0]).usual()
     batch = kinds.Contrastive.settings_for(get_preset("quick")).batch
+    monkeypatch.setattr(kinds.Contrastive, "build_head", lambda self: nn.Linear(2, 4))
+    case = kinds.contrastive_case(*cases.TINY.contrastive[0])
+    assert len(case.ours()) == steps
+    assert [shape[0] for shape in batches] == [2 * batch] * steps
+    batches.clear()
+    case.usual()
     assert batches == [(2 * batch, 3, px, px)] * steps
     assert encoder.weight.grad is not None
 
