@@ -176,7 +176,7 @@ def select_best(
         ranking = _rank(zoo, decision, seed, study.proposed_first)
         n_members = members or default_members(count_kinds(zoo.candidates))
         affected = _affected(zoo, ranking, decision, seed, n_members, study.proposed_first)
-        correction = cross_fit.correction_of(decision, has_test, searched.learns)
+        correction = cross_fit.correction_of(decision, has_test, searched.learns, has_groups=groups is not None)
         selection = Selection(zoo, ranking, ranking.members(n_members), affected, correction)
         selection.temporary_folder, selection.engine = temporary, engine
         study.save(selection.ranking)
@@ -257,9 +257,10 @@ def _rank(zoo: Zoo, decision: Decision, seed: int, tested: Sequence[str]) -> Ran
         remedy = "; the same command tries those again that failed for want of memory or by the device" * again
         raise NothingToSelectError(_all_failed([record["reason"] for record in records.values()]) + remedy)
     compared = (evidence[i] for i in tested if i in evidence)
-    shift = test_for_shift(compared, seed, zoo.store.groups("validation"))
+    groups = zoo.store.groups("validation")
+    shift = test_for_shift(compared, seed, groups)
     rule = decision.given(shift.is_shifted, count_kinds(zoo.candidates))
-    ranking = rank(zoo.candidates, records, evidence, rule, seed, shift)
+    ranking = rank(zoo.candidates, records, evidence, rule, seed, shift, groups)
     if (ranking.table.status == "failed").all():  # trained, and still without what decides
         remedy = "; what was trained is kept, and the same command with another criterion ranks it"
         raise NothingToSelectError(_all_failed(list(ranking.table.reason)) + remedy)

@@ -48,11 +48,13 @@ def uncertainty(
     rule: Rule,
     seed: int,
     kinds: Mapping[str, str] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Uncertainty:
     """How certain the first of the trusted candidates is.
 
     A resample takes the next augmented draw and a bootstrap of the test images, of the validation images (and what was
-    made of these) and of the seeds, the same for all candidates, so that what they share cancels in the difference.
+    made of these; whole groups, where they have some) and of the seeds, the same for all candidates, so that what they
+    share cancels in the difference.
     Evidence is read one candidate at a time, so that memory does not grow with them.
 
     Args:
@@ -63,6 +65,7 @@ def uncertainty(
         rule: what decides.
         seed: of the resamples.
         kinds: by candidate, its kind, where comparisons decide.
+        groups: of the validation images, where they have some.
     """
     if len(order) < 2:
         return Uncertainty(tied=frozenset(order))
@@ -70,7 +73,7 @@ def uncertainty(
     seeds = max(len(members[i]) for i in order)
     of_seeds = generator(seed, "resamples", "seeds")
     picked = torch.stack([torch.randint(seeds, (seeds,), generator=of_seeds) for _ in range(RESAMPLES)]).numpy()
-    drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"))
+    drawn = _bootstraps(evidence[order[0]][0], generator(seed, "resamples"), groups)
     resample_of = partial(_resampled, picked=picked, evidence=evidence, drawn=drawn, rule=rule)
     resampled = np.stack(in_threads(lambda i: resample_of(members[i]), order, rule.max_threads))
     beside = _compared([members[i] for i in order], evidence, drawn, rule, kinds or {})
@@ -87,19 +90,29 @@ def uncertainty(
     return Uncertainty(float(margin), float(np.nanstd(margins)), firsts / RESAMPLES, frozenset(tied))
 
 
-def _bootstraps(evidence: Evidence, source: torch.Generator) -> tuple[Tensor, Tensor]:
+def _bootstraps(
+    evidence: Evidence, source: torch.Generator, groups: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """Which test images (resamples, k), where there are any, and which validation images (resamples, h) they take.
 
     Test images are drawn by their place in the order of one candidate's scores, and not by that in which they were
-    read: names of files set the latter, and must not matter.
+    read: names of files set the latter, and must not matter. Of validation images in groups, groups are drawn, whole
+    (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), and of their images so many at
+    random that there are h, each as often as any other or once more.
     """
     assert evidence.validation_scores is not None
     places = torch.empty(0, dtype=torch.long) if evidence.test_scores is None else evidence.test_scores.argsort()
     k, h = len(places), len(evidence.validation_scores)
-    drawn = [
-        (places[torch.randint(max(k, 1), (k,), generator=source)], torch.randint(h, (h,), generator=source))
-        for _ in range(RESAMPLES)
-    ]
+    of_group = [] if groups is None else [(torch.tensor(groups) == g).nonzero()[:, 0] for g in sorted(set(groups))]
+
+    def validation_rows() -> Tensor:
+        if not of_group:
+            return torch.randint(h, (h,), generator=source)
+        picked = torch.randint(len(of_group), (len(of_group),), generator=source).tolist()
+        rows = torch.cat([of_group[g] for g in picked])
+        return rows[torch.randperm(len(rows), generator=source)].repeat(-(-h // len(rows)))[:h]
+
+    drawn = [(places[torch.randint(max(k, 1), (k,), generator=source)], validation_rows()) for _ in range(RESAMPLES)]
     test, validation = zip(*drawn, strict=True)
     return torch.stack(test), torch.stack(validation)
 

@@ -31,19 +31,24 @@ FOLDS = 20  # of the test images: a choice without one of them sees 19 of 20
 
 @dataclass(frozen=True)
 class Correction:
-    """Whether the p-values of test images, which took part in the choice, are corrected for it, or why they are not."""
+    """Whether the p-values of test images, which took part in the choice, are corrected for it.
+
+    reason: why they are not, or need not be. limit: how far the correction goes.
+    """
 
     is_corrected: bool
     reason: str = ""
+    limit: str = ""
 
 
-def correction_of(decision: Decision, has_test: bool, search_learns: bool) -> Correction:
+def correction_of(decision: Decision, has_test: bool, search_learns: bool, *, has_groups: bool = False) -> Correction:
     """What cross-fitting corrects.
 
     Args:
         decision: of the choice.
         has_test: whether there are test images.
         search_learns: whether candidates were proposed by how earlier ones were judged.
+        has_groups: whether normal images come in groups, so that test images may, too.
     """
     if not has_test:
         return Correction(False, "there are no test images")
@@ -58,7 +63,8 @@ def correction_of(decision: Decision, has_test: bool, search_learns: bool) -> Co
         return Correction(
             False, "the search proposed candidates by the test scores of earlier ones, and is not repeated"
         )
-    return Correction(True)
+    # The groups of test images are not known, so the others of a group are not left out with an image of it.
+    return Correction(True, limit="it holds where no two test images are of one group" if has_groups else "")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def rank(
     rule: Rule,
     seed: int,
     comparison: ShiftTest = NOT_COMPARED,
+    groups: Sequence[int] | None = None,
 ) -> Ranking:
     """Rank candidates by ``rule``: trained ones first, collapsed ones after them, failed ones last.
 
@@ -82,6 +83,7 @@ def rank(
         rule: what decides.
         seed: of the bootstrap.
         comparison: of test and validation images, for the verdict.
+        groups: of the validation images, where they have some.
     """
     available = [draws[0].available for draws in evidence.values()]
     rule = rule.supported_by(available)
@@ -95,7 +97,7 @@ def rank(
     places = _place(candidates, evaluations, rule)
     trusted = places.order[: places.n_trusted]
     kinds = {c.id: c.training.detector for c in candidates}
-    certainty = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed, kinds)
+    certainty = uncertainty(trusted, places.members, places.deciding, evidence, rule, seed, kinds, groups)
     absent = {
         c.name: f"needs {', '.join(fields)}, which no candidate has" for c, fields in missing.items() if c not in chosen
     }

@@ -12,7 +12,10 @@ def answer(outcome: Outcome) -> list[str]:
     """The verdict: which candidate, how sure that is, what is recommended, warnings and advice, in sentences."""
     second = outcome.zoo[outcome.ranking.candidate[1]] if len(outcome.ranking) > 1 else None
     store = outcome.zoo.store
-    few = sample_size_warnings(outcome.result.rule, *(len(store.names(split)) for split in ("validation", "test")))
+    groups = store.groups("validation")
+    n_validation, n_test = (len(store.names(split)) for split in ("validation", "test"))
+    n_groups = None if groups is None else len(set(groups))
+    few = sample_size_warnings(outcome.result.rule, n_validation, n_test, n_groups)
     warnings = [f"Warning: {warning}." for warning in (*store.run["warnings"], *few, *contamination_of(outcome))]
     return [
         *sentences(outcome.result, outcome.best, second),

@@ -12,8 +12,10 @@ MIN_VALIDATION_IMAGES = 5
 MIN_TEST_IMAGES = 5
 
 
-def sample_size_warnings(rule: Rule, n_validation: int, n_test: int) -> list[str]:
-    """A sentence for each set of images that is too small.
+def sample_size_warnings(
+    rule: Rule, n_validation: int, n_test: int, n_validation_groups: int | None = None
+) -> list[str]:
+    """A sentence for each set of images that is too small; a group counts once.
 
     Says nothing of a criterion that the user named, which was not measured so.
 
@@ -21,17 +23,19 @@ def sample_size_warnings(rule: Rule, n_validation: int, n_test: int) -> list[str
         rule: what decided.
         n_validation: the number of validation images.
         n_test: of test images; 0 where none were given.
+        n_validation_groups: of the validation images, where they have some.
     """
     if rule.is_user_chosen:
         return []
-    sets = [("validation", n_validation, MIN_VALIDATION_IMAGES)]
-    sets += [("test", n_test, MIN_TEST_IMAGES)] if n_test else []
+    of_validation = ("images", n_validation) if n_validation_groups is None else ("groups", n_validation_groups)
+    sets = [(f"validation {of_validation[0]}", of_validation[1], MIN_VALIDATION_IMAGES)]
+    sets += [("test images", n_test, MIN_TEST_IMAGES)] if n_test else []
     is_reduced = bool(n_test) and set(rule.names) not in (set(AUTO), set(UNDER_SHIFT))
     choice = "the choice by all criteria of the default, of which fewer decide here," if is_reduced else "this choice"
     if rule.comparisons:  # the benchmarks have curves of zoos of one kind alone
         choice = "a choice between candidates of one kind"
     return [
-        f"{count} {name} images are few: below {fewest} the benchmarks can't distinguish {choice} from a random pick"
+        f"{count} {name} are few: below {fewest} the benchmarks can't distinguish {choice} from a random pick"
         for name, count, fewest in sets
         if count < fewest
     ]

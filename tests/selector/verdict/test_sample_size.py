@@ -30,6 +30,13 @@ def test_every_set_that_is_too_small_is_named(n_validation, n_test, few):
     assert all("random pick" in sentence for sentence in sentences)
 
 
+def test_a_group_counts_once():
+    rule = resolve_decision("auto", 60).normal
+    (sentence,) = sample_size.sample_size_warnings(rule, 60, 10, n_validation_groups=4)
+    assert sentence.startswith("4 validation groups are few: below 20")
+    assert sample_size.sample_size_warnings(rule, 60, 10, n_validation_groups=20) == []
+
+
 @pytest.mark.parametrize("is_shifted", [False, True])
 def test_a_default_of_fewer_criteria_does_not_silence_them_and_claims_no_more_than_was_measured(is_shifted):
     whole = resolve_decision("auto", 3).given(is_shifted)
