@@ -21,6 +21,7 @@ from selector.verdict import answer, explanation_of
 from selector.verdict.explanation import Explanation
 
 DETECTION_PIXELS = 2**20  # of the images in memory at a time when a folder is streamed, for each channel
+TOOK_PART = "of the selection's test images, whose p-values are not corrected for that"
 
 
 class Selection(Outcome):
@@ -132,6 +133,7 @@ class Selection(Outcome):
         )
         for batch in batches:
             scores, maps = self.detector.score_and_map(batch.pixels)
+            remarks = self._with_part_in_choice(batch.pixels, batch.remarks, calibration.is_cross)
             p = calibration.p_values(batch.pixels, scores)
             p = p if calibration.is_cross else self._cross_fitted(batch.pixels, p)
             yield (
@@ -148,11 +150,27 @@ class Selection(Outcome):
                     sizes=batch.sizes,
                     map_threshold=map_threshold,
                     skipped=batch.skipped,
-                    noticed=batch.remarks,
+                    noticed=remarks,
                     notes=batch.notes,
                 ),
                 batch,
             )
+
+    def _with_part_in_choice(
+        self, pixels: torch.Tensor, remarks: tuple[tuple[str, ...], ...], is_cross: bool
+    ) -> tuple[tuple[str, ...], ...]:
+        """The remarks on images, and of those that took part in the choice one more where p-values neglect that."""
+        had_no_say = self.correction.is_corrected and self.correction.reason
+        if had_no_say or (self.correction.is_corrected and not is_cross) or not self._test_digests:
+            return remarks
+        return tuple(
+            (*texts, TOOK_PART) if image_digest(image) in self._test_digests else texts
+            for image, texts in zip(pixels, remarks or ((),) * len(pixels), strict=True)
+        )
+
+    @cached_property
+    def _test_digests(self) -> frozenset[str]:
+        return frozenset(map(image_digest, self.zoo.store.images.get("test", ())))
 
     def _cross_fitted(self, pixels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         """The p-values of images, those of test images by the detector that would have been chosen without them."""

@@ -15,6 +15,7 @@ from selector.detection.conformal import p_values
 from selector.inputs.digests import image_digest
 from selector.ranking import cross_fit
 from selector.ranking.rules import DEFAULT_MEMBERS, resolve_decision
+from selector.selection import TOOK_PART
 
 
 def frame(selection):
@@ -119,6 +120,10 @@ def test_the_report_says_whether_p_values_of_test_images_are_corrected(run, data
     one = {"augmentations": {"cutout": [{}]}, "out": tmp_path / "run"}
     other = selector.load(select_best(*data, **options | one, criterion="dsv").path)
     assert not other.correction.is_corrected
+    seen, new = other.detect(data[1]).remarks, other.detect(1 - data[1]).remarks
+    assert all(TOOK_PART in remark for remark in seen)
+    assert not any(TOOK_PART in remark for remark in new)
+    assert not any(TOOK_PART in remark for remark in run.detect(data[1]).remarks)
     page = other.report(tmp_path / "dsv").read_text()
     assert "not corrected for it: criteria that read embeddings" in page
     assert "chosen without it" not in page
