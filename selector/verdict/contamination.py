@@ -41,6 +41,7 @@ def contamination_warnings(
         names: The images' names by split: validation and calibration.
         scores: Their scores (n,) by the recommended detector.
         test_scores: Its scores (k,) of the test images, if any: how many would be flagged without the named ones.
+            Without test images, above which score one would be.
         groups: The group of each image, likewise by split, if any. A group's score is the median of its images'.
         member_scores: Of each member, the scores of the validation images and then the calibration images.
     """
@@ -81,25 +82,31 @@ def contamination_warnings(
 
 def _change(calibration: Tensor, odd: Tensor, test_scores: Tensor | None, groups: Sequence[int] | None = None) -> str:
     """What decisions would be without the odd calibration images, of which a group counts once."""
-    clean = calibration[~odd]
     if not odd.any():
         return "; none of them is a calibration image, so thresholds would stay"
-    if not len(clean) or test_scores is None:
+    if odd.all():
         return "; with them, calibration images hide anomalies that score less"
-    flagged = []
+    limits, flagged = [], []
     for kept in (torch.ones_like(odd), ~odd):
         of_kept = groups and [group for group, is_kept in zip(groups, kept.tolist(), strict=True) if is_kept]
         rate = validate_rate(None, n_units(int(kept.sum()), of_kept))
-        p = p_values(calibration[kept], without_rounding(calibration[kept], test_scores), of_kept)
+        normal = calibration[kept]
+        limits.append((float(normal[p_values(normal, normal, of_kept) > rate].max()), rate))
+        p = torch.ones(0) if test_scores is None else p_values(normal, without_rounding(normal, test_scores), of_kept)
         flagged.append((int((p <= rate).sum()), rate))
-    (before, rate), (after, other) = flagged
     look = "Look at them, remove what is not normal and select again"
-    if (before, rate) == (after, other):
-        as_many = f"as many test images would be flagged ({before} at a false-alarm rate of {rate:.3g})"
+    (with_them, rate), (without, other) = limits if test_scores is None else flagged
+    if test_scores is None:
+        return (
+            f"; without them an image would be anomalous above a score of {without:.3g} (at a false-alarm rate of "
+            f"{other:.3g}), and with them above {with_them:.3g} (at {rate:.3g}). {look}"
+        )
+    if (with_them, rate) == (without, other):
+        as_many = f"as many test images would be flagged ({with_them} at a false-alarm rate of {rate:.3g})"
         return f"; without them {as_many}. {look}"
     return (
-        f"; without them, {after} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "
-        f"{before} are (at {rate:.3g}). {look}"
+        f"; without them, {without} test images would be flagged (at a false-alarm rate of {other:.3g}), and with them "
+        f"{with_them} are (at {rate:.3g}), not counting any correction for the choice. {look}"
     )
 
 

@@ -1,9 +1,12 @@
 """Held-out normal images that may not be normal are named, ordinary ones are not."""
 
+import json
+
 import pytest
 import torch
 
 from selector import select_best
+from selector.inputs.splits import split
 from selector.verdict.contamination import contamination_warnings, far_out
 
 NAMES = {"validation": [f"v{i}" for i in range(6)], "calibration": [f"c{i}" for i in range(6)]}
@@ -22,6 +25,12 @@ def test_images_far_above_the_others_are_named_with_what_removing_them_would_cha
     assert sentence.startswith("2 held-out normal images score far above the others and may not be normal: v2, c4")
     assert "without them, 8 test images would be flagged (at a false-alarm rate of 0.167)" in sentence
     assert "with them 0 are (at 0.143)" in sentence
+
+
+def test_without_test_images_the_thresholds_with_and_without_them_are_said():
+    (sentence,) = contamination_warnings(NAMES, scores(c4=9.0))
+    assert "without them an image would be anomalous above a score of 1.5 (at a false-alarm rate of 0.167)" in sentence
+    assert "with them above 9 (at 0.143)" in sentence
 
 
 def test_ordinary_images_are_not_named():
@@ -84,7 +93,7 @@ def test_groups_far_above_the_others_are_named():
     assert "with them 0 are (at 0.25)" in changed
 
 
-def test_bad_images_among_the_normal_ones_are_named_in_the_verdict(stripes, scratched, tiny):
+def test_bad_images_among_the_normal_ones_are_named_in_verdict_and_report(stripes, scratched, tiny, tmp_path):
     good = torch.cat([scratched(6), stripes(34)])
     order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
     selection = select_best(
@@ -102,3 +111,18 @@ def test_bad_images_among_the_normal_ones_are_named_in_the_verdict(stripes, scra
     (sentence,) = [line for line in selection.verdict if "may not be normal" in line]
     assert all(name in sentence for name in bad)
     assert not any(name in sentence for name in held_out if name not in bad)
+    page = selection.report(tmp_path)
+    assert sentence in json.loads((tmp_path / "report.json").read_text())["verdict"]
+    assert "may not be normal" in page.read_text()
+
+
+def test_a_bad_lot_among_the_normal_ones_is_named_in_the_verdict(stripes, scratched, tiny):
+    lots = [i // 4 for i in range(80)]
+    bad = lots[int(split(80, 0, lots).calibration[0])]  # a lot that is held out
+    good = torch.where((torch.tensor(lots) == bad)[:, None, None, None], scratched(80), stripes(80))
+    selection = select_best(good, None, groups=lots, detectors=("pixels",), preset=tiny, jobs=1, device="cpu")
+    (sentence,) = [line for line in selection.verdict if "other groups and may not be normal" in line]
+    assert sentence.startswith("Warning: 1 held-out group scores far above")
+    names = selection.zoo.store.names("calibration")
+    assert any(name in sentence for name in names if lots[int(name)] == bad)
+    assert "without them an image would be anomalous above a score of" in sentence
