@@ -16,6 +16,7 @@ import detectors
 from augmentations.errors import unknown_name
 from benchmarks.evaluation.judgements import RESULTS
 from benchmarks.leaderboard.text import decimals, markdown_escaped
+from benchmarks.suites.definitions import HELD_OUT
 from detectors import get_preset
 from selector import consensus, criteria
 from selector.ranking.rules import DEFAULT_MEMBERS, DEFAULT_MEMBERS_ACROSS_KINDS
@@ -108,8 +109,11 @@ def _regret(regrets: pd.Series, name: str) -> str:
 
 
 def regrets_across_kinds() -> str:
-    """Regret and AUROC where candidates are of several kinds, of what chooses and of what could be taken without."""
-    summary = _summary("development-auto")
+    """Regret and AUROC where candidates are of several kinds, of what chooses and of what could be taken without.
+
+    On the data sets of every choice, and last on those held out, with 95% intervals over data sets.
+    """
+    summary, held_out = _summary("development-auto"), _summary(HELD_OUT)
     ratios = [name for name in summary if name.startswith("regret_at_")]
     left_out = pd.read_csv(RESULTS / "development-auto" / "across_kinds.csv")
     by_ratio = left_out.groupby("anomaly_ratio").regret.mean()  # in the order of the columns: ratios ascend
@@ -118,11 +122,27 @@ def regrets_across_kinds() -> str:
         *by_ratio,
     ]
     rows = [
-        [title, *(decimals(summary.loc[name, column]) for column in ("mean_regret", *ratios, "mean_auroc"))]
+        [
+            title,
+            *(decimals(summary.loc[name, column]) for column in ("mean_regret", *ratios, "mean_auroc")),
+            *_held_out(held_out, name),
+        ]
         for name, title in ACROSS_KINDS.items()
     ]
     at = [name.replace("regret_at_", "at ") for name in ratios]
-    return _table(["what is taken", "mean regret", *at, "mean AUROC"], rows, numbers=True)
+    headings = ["what is taken", "mean regret", *at, "mean AUROC", "`held-out`: mean regret", "mean AUROC"]
+    return _table(headings, rows, numbers=True)
+
+
+def _held_out(summary: pd.DataFrame, name: str) -> list[str]:
+    """Mean regret with its interval, and mean AUROC; dashes for what was not judged."""
+    if name not in summary.index:
+        return [decimals(float("nan"))] * 2
+    low, high = (decimals(summary.loc[name, f"mean_regret_{end}"]) for end in ("low", "high"))
+    return [
+        f"{decimals(summary.loc[name, 'mean_regret'])} ({low} to {high})",
+        decimals(summary.loc[name, "mean_auroc"]),
+    ]
 
 
 def _part(path: Path, heading: str | None) -> str:
@@ -216,6 +236,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "across-kinds": _leaderboard("development-auto"),
     "across-kinds-gains": _leaderboard("development-auto", "## Against no choice"),
     "across-kinds-best": _leaderboard("development-auto", "## By kind of detector"),
+    "held-out": _leaderboard(HELD_OUT),
+    "held-out-gains": _leaderboard(HELD_OUT, "## Against no choice"),
+    "held-out-best": _leaderboard(HELD_OUT, "## By kind of detector"),
     "seen": _leaderboard("seen"),
     "seen-label-resolvable": _leaderboard("seen", "## Label-resolvable data sets"),
     "leave-one-dataset-out": lambda: _part(RESULTS / "development" / "leave_one_dataset_out.md", None),
