@@ -95,6 +95,19 @@ class Headed(nn.Module):
         return levels(self.body, images)
 
 
+class InFloat32(nn.Module):
+    """A head that autocast leaves alone: of a few rows, casting all weights takes longer than bf16 saves."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """What the head makes of pooled features (N,d)."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.head(pooled.float())
+
+
 class ProxyKind(Kind):
     """A kind that learns a proxy task from normal images, without an augmentation.
 
@@ -146,7 +159,7 @@ class ProxyKind(Kind):
             else:
                 body, head = encoder, self.build_head()
         self._placed(encoder)
-        model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head.to(self.device))
+        model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), InFloat32(head.to(self.device)))
         seen = reduced(as_float(clean).to(self.device), self.reduction)
         seen = seen.contiguous(memory_format=torch.channels_last)
         learned, diagnosed = self._divided(seen)

@@ -18,6 +18,7 @@ from detectors.base import as_float
 from detectors.contrastive import VIEWS, Contrastive
 from detectors.devices import autocast
 from detectors.encoders import LITE0, lite0_is_installed
+from detectors.proxy import InFloat32
 from detectors.shared_features import SharedFeatures
 from selector.inputs.splits import split
 from selector.zoo.candidates import Candidate
@@ -69,7 +70,7 @@ def contrastive_case(px: int, images: int, steps: int) -> Case:
     """Contrastive steps, and their encoder's passes forward and backward over as many images alone: a lower bound."""
     kind = Contrastive(Contrastive.settings_for(replace(get_preset("quick"), image_size=px, steps=steps)), device=CPU)
     encoder = kind.build_encoder(3)
-    model = nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), kind.build_head())
+    model = nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), InFloat32(kind.build_head()))
     model.to(memory_format=torch.channels_last).train()
     normal, batch = (
         as_float(photographs(n, px)).contiguous(memory_format=torch.channels_last)
