@@ -35,7 +35,8 @@ from selector.zoo.disk import lock_folder
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 VALUES = "values_crc32"  # the checksum of a row without its name
-OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
+PICTURES = ("heatmaps", "masks")
+OURS = ("result.json", "detections.jsonl", "detections.csv", *PICTURES)
 
 
 class DetectionFolder:
@@ -55,7 +56,7 @@ class DetectionFolder:
 
         Raises:
             InputError: The images lie in it, another process writes to it, or it holds a complete result, that of
-                another request, or anything else.
+                another request, a link to where it would write, or anything else.
         """
         images, results = os.path.realpath(source), os.path.realpath(root)
         if images == results or images.startswith(os.path.join(results, "")):
@@ -70,6 +71,7 @@ class DetectionFolder:
         present = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
         if root.exists() and (not root.is_dir() or any(name not in OURS for name in present)):
             raise InputError(str(root), "already holds something else", "choose a new folder for the result")
+        _refuse_links(root)
         self._lock = lock_folder(root, by="detection")
         try:
             self._open(present, overwrite, extend)
@@ -267,7 +269,7 @@ class DetectionFolder:
         self._begin()
         self._write_request({"notes": [*notes, *self.notes()]})
         pictures = {row.get(kind) for row in self.rows for kind in ("heatmap", "mask")}
-        for path in [path for folder in ("heatmaps", "masks") for path in (self.root / folder).rglob("*")]:
+        for path in [path for folder in PICTURES for path in (self.root / folder).rglob("*")]:
             if path.is_file() and path.relative_to(self.root).as_posix() not in pictures:
                 path.unlink()
         if self._n_lines > len(self._rows):
@@ -289,6 +291,15 @@ class DetectionFolder:
 def no_formula(text: str) -> str:
     """A text that spreadsheets show: one that they would compute gets an apostrophe before it."""
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _refuse_links(root: Path) -> None:
+    """Refuse links to where other files may lie, which this folder would add to or remove; links to pictures are
+    replaced."""
+    below = [Path(at, name) for kind in PICTURES for at, names, _ in os.walk(root / kind) for name in names]
+    for path in (root / "detections.jsonl", *(root / kind for kind in PICTURES), *below):
+        if path.is_symlink():
+            raise InputError(str(path), "is a link", "remove the link, or choose a new folder for the result")
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

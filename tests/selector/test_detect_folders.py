@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
@@ -53,6 +54,12 @@ def rows(result):
 def table(result):
     with (result / "detections.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def contents(root):
+    """Every file below a folder, and where links lead."""
+    paths = [path for path in root.rglob("*") if path.is_symlink() or path.is_file()]
+    return {path: os.readlink(path) if path.is_symlink() else path.read_bytes() for path in paths}
 
 
 def nothing():
@@ -193,6 +200,52 @@ def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
 def test_no_name_is_a_formula_in_a_spreadsheet(name):
     shown = no_formula(name)
     assert shown == (name if name[0] in "'a" else f"'{name}")
+
+
+class TestLinks:
+    """Where a result is written and removed, nothing may lie that belongs to another folder."""
+
+    @pytest.mark.parametrize("linked", ["heatmaps", "masks", "heatmaps/lot", "detections.jsonl"])
+    @pytest.mark.parametrize("option", [["--overwrite"], ["--watch"], []], ids=["overwrite", "watch", "resumed"])
+    def test_a_link_is_refused_and_nothing_behind_it_changes(self, detect, folder, tmp_path, linked, option):
+        result, outside = tmp_path / "result", tmp_path / "outside"
+        save(folder / "lot" / "3.png", torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0)))
+        assert detect(folder, "--out", result)[0] == 0
+        (result / "detections.csv").unlink()
+        (result / "masks").mkdir(exist_ok=True)
+        (result / linked).rename(outside)
+        (result / linked).symlink_to(outside)
+        if outside.is_dir():
+            (outside / "mine.txt").write_text("mine")
+        before = contents(tmp_path)
+        code, _, err = detect(folder, "--out", result, *option, events=[nothing] * 3)
+        assert code == 2
+        assert f"{result / linked}: is a link; remove the link" in err.replace("\n", " ")
+        assert len(err.splitlines()) == 1
+        assert contents(tmp_path) == before
+
+    @pytest.mark.parametrize("linked", ["heatmaps", "masks"])
+    @pytest.mark.parametrize("option", [["--overwrite"], []], ids=["overwrite", "fresh"])
+    def test_a_fresh_folder_with_a_link_is_refused(self, detect, folder, tmp_path, linked, option):
+        result, outside = tmp_path / "result", tmp_path / "outside"
+        result.mkdir()
+        outside.mkdir()
+        (outside / "mine.txt").write_text("mine")
+        (result / linked).symlink_to(outside)
+        before = contents(tmp_path)
+        code, _, err = detect(folder, "--out", result, *option)
+        assert code == 2
+        assert "is a link" in err
+        assert contents(tmp_path) == before
+
+    def test_a_link_in_place_of_a_picture_is_replaced(self, detect, folder, tmp_path):
+        result, outside = tmp_path / "result", tmp_path / "outside.png"
+        outside.write_bytes(b"mine")
+        (result / "heatmaps").mkdir(parents=True)
+        (result / "heatmaps" / "0.png.png").symlink_to(outside)
+        assert detect(folder, "--out", result, "--overwrite")[0] == 0
+        assert outside.read_bytes() == b"mine"
+        assert not (result / "heatmaps" / "0.png.png").is_symlink()
 
 
 class TestKilled:
