@@ -15,15 +15,17 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import torch
 
 from augmentations import InputError
 from detectors import files
 from detectors.checksums import CHECKSUM, of_json, parse_json, with_checksum, without_checksum
+from selector.detection.conformal import benjamini_hochberg
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile, image_files
@@ -34,6 +36,8 @@ from selector.inputs.remarks import resizing, summary
 from selector.zoo.disk import lock_folder
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
+ROUNDING = 1e-5  # p-values are stored with six digits
+UNREADABLE = "unreadable: "  # begins a verdict, before the reason
 VALUES = "values_crc32"  # the checksum of a row without its name
 PICTURES = ("heatmaps", "masks")
 OURS = ("result.json", "detections.jsonl", "detections.csv", *PICTURES)
@@ -160,6 +164,27 @@ class DetectionFolder:
             return False
         return row.get("file") == list(file.state) or _is_of(row, file)
 
+    def keep(self, names: Container[str], largest_rejected: float | None = None) -> None:
+        """Drop the images that a detection is not of, and those whose verdict is another by now.
+
+        Args:
+            names: The images that it is of.
+            largest_rejected: The largest p-value of an anomaly, where all images are decided on together.
+        """
+        limit = None if largest_rejected is None else largest_rejected * (1 + ROUNDING)
+        self.drop(
+            [
+                row["name"]
+                for row in self.rows
+                if row["name"] not in names
+                or (
+                    limit is not None
+                    and "p_value" in row
+                    and (row["verdict"] == "anomaly") != (row["p_value"] <= limit)
+                )
+            ]
+        )
+
     def drop(self, names: Collection[str]) -> None:
         """Remove the rows and pictures of these images."""
         for name in names:
@@ -206,7 +231,7 @@ class DetectionFolder:
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
         """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict."""
         self._begin()
-        self._append([{"name": name, "verdict": f"unreadable: {' '.join(reason.split())}"} for name, reason in skipped])
+        self._append([{"name": name, "verdict": f"{UNREADABLE}{' '.join(reason.split())}"} for name, reason in skipped])
 
     def _begin(self) -> None:
         """Write the request before any row, so that an interrupted result can be identified.
@@ -283,9 +308,24 @@ class DetectionFolder:
         files.write_bytes(self.table_path, content)
         return self.table_path
 
+    def unreadable(self) -> list[tuple[str, str]]:
+        """The images that could not be read, and why."""
+        return [
+            (row["name"], row["verdict"].removeprefix(UNREADABLE))
+            for row in self.rows
+            if row["verdict"].startswith(UNREADABLE)
+        ]
+
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)
+
+
+def largest_rejected(batches: Iterable[tuple[Detections, Images]], fdr: float) -> float:
+    """The largest p-value that Benjamini and Hochberg reject among all images; -1 where it is none."""
+    p = torch.cat([detections.p_values for detections, _ in batches])
+    rejected = p[benjamini_hochberg(p, fdr)]
+    return rejected.max().item() if len(rejected) else -1.0
 
 
 def no_formula(text: str) -> str:

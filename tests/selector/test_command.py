@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from selector import command, load
+from selector.execution import WorkerDiedError
 
 FAST = ("--augmentation", "rotation", "--detector", "pixels", "--preset", "tiny", "--jobs", 1)  # nothing to train
 
@@ -453,6 +454,60 @@ def test_a_disk_that_fails_any_command_is_one_sentence(ssad, monkeypatch, code, 
     assert err.startswith("ssad: some/table.csv: can't be written to")
     assert remedy in err
     assert len(err.splitlines()) == 1
+
+
+def failing_with(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(command, "app", fail)
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
+
+
+MACHINE = [
+    torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB."),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    WorkerDiedError("its worker process was killed 3 times, the last time by SIGKILL(-9)"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE), "images/a.png"),
+]
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=lambda error: type(error).__name__)
+def test_a_machine_that_fails_any_command_is_one_sentence(ssad, monkeypatch, error):
+    failing_with(monkeypatch, error)
+    ended, _, err = ssad("report")
+    assert ended == 2
+    assert err.startswith("ssad: the machine ")
+    assert type(error).__name__ in err
+    assert "free memory, or use fewer --jobs, and run the same command again" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(2, "no file", "x"), KeyError("x")])
+def test_an_error_of_our_own_is_none_of_the_machine(monkeypatch, error):
+    failing_with(monkeypatch, error)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(type(error)):
+        command.main()
+
+
+def test_a_fold_that_runs_out_of_memory_is_one_sentence(ssad, run, folders, tmp_path, monkeypatch):
+    from selector.detection import cross_conformal
+
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    arguments = ["detect", copy, folders / "parts", "--out", tmp_path / "result", "--cross", "--device", "cpu"]
+
+    def fit(job):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cross_conformal, "fit_fold", fit)
+    monkeypatch.setattr("selector.execution.joblib.cpu_count", lambda: 1)  # in this process
+    code, _, err = ssad(*arguments)
+    assert code == 2
+    assert "the machine" in err
+    assert "CUDA out of memory" in err
 
 
 def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, tmp_path):
