@@ -229,9 +229,13 @@ class DetectionFolder:
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
-        """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict."""
+        """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict.
+
+        One that is there already is not added again: a watch tries such an image many times.
+        """
         self._begin()
-        self._append([{"name": name, "verdict": f"{UNREADABLE}{' '.join(reason.split())}"} for name, reason in skipped])
+        rows = [{"name": name, "verdict": f"{UNREADABLE}{' '.join(reason.split())}"} for name, reason in skipped]
+        self._append([row for row in rows if self._rows.get(row["name"]) != row])
 
     def _begin(self) -> None:
         """Write the request before any row, so that an interrupted result can be identified.

@@ -15,6 +15,8 @@ from PIL import Image
 from selector import command
 from selector.detection import watch
 from selector.detection.output_folder import DetectionFolder, no_formula
+from selector.inputs import reader
+from selector.inputs.unreadable import UnreadableError
 
 
 def save(path, image):
@@ -156,6 +158,27 @@ class TestWatching:
         assert rows(result)[:3] == first
         assert [row["name"] for row in table(result)] == ["0.png", "1.png", "2.png", "new.png"]
         assert "0.png" not in out
+
+    def test_an_image_that_fails_for_a_while_is_read_in_the_end(self, detect, folder, tmp_path, monkeypatch):
+        """Its file does not change meanwhile, as where a network was lost; it has one row at any time."""
+        failing, decoded, read = [4], [], reader.decode
+
+        def decode(path, *rest, **options):
+            if os.path.basename(path) == "1.png":
+                decoded.append(path)
+                if failing:
+                    failing.pop()
+                    raise UnreadableError("Input/output error")
+            return read(path, *rest, **options)
+
+        failing *= 3
+        monkeypatch.setattr(reader, "decode", decode)
+        result = tmp_path / "result"
+        code, _, err = detect(folder, "--out", result, "--watch", events=[nothing] * 12)
+        assert code == 0, err
+        assert len(decoded) == 4
+        assert {row["verdict"] for row in table(result)} <= {"normal", "anomaly"}
+        assert [row["name"] for row in rows(result)].count("1.png") == 1
 
     def test_what_never_became_complete_is_named(self, detect, folder, tmp_path):
         (folder / "empty.png").touch()
