@@ -253,11 +253,12 @@ def detect(
     for note in resizing:
         print(f"Noticed: {note}.")
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
+    n_tested = results.n_tested()
     print(
-        f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
+        f"{results.n_anomalies()} of {n_tested} images are anomalous at a {promise} "
         f"(p-values from {calibration.describe()}: {calibration.smallest_rate:.3g} or more)."
     )
-    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, len(results.rows))
+    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, n_tested)
     if fewest is not None and fewest > 1:
         print(f"With so few of them at least {fewest} images are called anomalous at this rate, or none.")
     print(f"table     {printable(table)}")

@@ -320,6 +320,10 @@ class DetectionFolder:
             if row["verdict"].startswith(UNREADABLE)
         ]
 
+    def n_tested(self) -> int:
+        """How many images have a p-value: those that could be read."""
+        return sum("p_value" in row for row in self.rows)
+
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)

@@ -334,6 +334,19 @@ def test_detect_with_an_fdr_decides_over_all_images_together(ssad, run, tmp_path
     assert "another run or rate" in err
 
 
+@pytest.mark.parametrize("option", [[], ["--fdr", 0.4]], ids=["rate", "fdr"])
+def test_an_unreadable_image_is_none_of_those_that_are_counted(ssad, run, tmp_path, stripes, monkeypatch, option):
+    images = write(tmp_path / "images", stripes(3, 9))
+    for i in range(20):
+        (images / f"broken {i}.png").write_text("no picture")
+    counted = []
+    monkeypatch.setattr(command, "fewest_rejected", lambda rate, smallest, n: counted.append(n) or 1)
+    code, out, err = ssad("detect", run, images, "--out", tmp_path / "result", "--skip-unreadable", *option)
+    assert code == 0, err
+    assert " of 3 images are anomalous" in out
+    assert counted == ([3] if option else [])
+
+
 def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
     from selector.detection import watch
 
