@@ -196,8 +196,8 @@ def detect(
     cross: Annotated[
         bool,
         typer.Option(
-            help="Cross-conformal calibration, for few normal images: each is held out in turn. The first call trains "
-            "every member five times."
+            help="Cross-conformal calibration, for few normal images: each is held out in turn. Twice the rate is "
+            "promised; the images took part in the choice of the detector. The first call trains members five times."
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",

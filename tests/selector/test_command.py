@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -548,6 +549,15 @@ def test_help_lists_the_commands_including_those_of_other_packages(ssad, monkeyp
     assert code == 0
     for name in ("select", "detect", "report", "demo", "benchmark"):
         assert name in out
+
+
+def test_help_says_what_cross_promises(ssad, monkeypatch):
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = ssad("detect", "--help")
+    words = " ".join(re.sub(r"[^\w.;]+", " ", out).split())
+    assert code == 0
+    assert "Twice the rate is promised; the images took part in the choice of the detector." in words
 
 
 class TestOtherCommands:
