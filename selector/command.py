@@ -1,17 +1,17 @@
 """The command `ssad`: select, detect, report, and what other packages add under "ssad.commands"."""
 
+import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -19,11 +19,12 @@ from rich.progress import Progress
 import augmentations
 import detectors
 from augmentations import InputError
-from selector.detection.conformal import benjamini_hochberg, fewest_rejected, validate_fdr
+from selector.detection.conformal import fewest_rejected, validate_fdr
 from selector.detection.detections import Detections
 from selector.detection.image_file import ImageFile, image_files
-from selector.detection.output_folder import DetectionFolder
+from selector.detection.output_folder import DetectionFolder, largest_rejected
 from selector.detection.watch import files_now, watch_folder
+from selector.execution import WorkerDiedError
 from selector.export.formats import ExportError
 from selector.inputs.files import FileList, escaped, printable
 from selector.inputs.limits import resolve_limit
@@ -31,13 +32,14 @@ from selector.inputs.reader import Images, files_of
 from selector.inputs.splits import first_folder
 from selector.select import NothingToSelectError, select_best
 from selector.selection import Selection, load
-from selector.zoo.disk import StorageError, as_storage_error, disk_errors
+from selector.zoo.disk import RUN_AGAIN, StorageError, as_storage_error, disk_errors
 from selector.zoo.grid_file import ENCODER_EXAMPLE, parse_encoder, read_grid_file
+from selector.zoo.machine import is_machine_failure
 
 USER_ERRORS = (InputError, StorageError, NothingToSelectError, ExportError)
+SHORTAGES = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}  # of memory, processes and open files
 BAD_INPUT = 2  # the exit code
 STOPPED = 128 + signal.SIGINT  # by Ctrl-C, as shells have it
-ROUNDING = 1e-5  # p-values are stored with six digits
 
 MaxMegapixels = Annotated[
     float | None,
@@ -194,8 +196,8 @@ def detect(
     cross: Annotated[
         bool,
         typer.Option(
-            help="Cross-conformal calibration, for few normal images: each is held out in turn. The first call trains "
-            "every member five times."
+            help="Cross-conformal calibration, for few normal images: each is held out in turn. Twice the rate is "
+            "promised; the images took part in the choice of the detector. The first call trains members five times."
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
@@ -238,25 +240,25 @@ def detect(
         if watch:
             _watch(selection, images, results, batches_of)
         else:
-            largest = None if fdr is None else _largest_rejected(batches_of(images), fdr)
+            largest = None if fdr is None else largest_rejected(batches_of(images), fdr)
             _detect_all(selection, images, results, batches_of, listed, largest)
         left_out = files_now(images) if source is None else source
         results.add_unreadable(left_out.unlisted if watch else ())
         resizing = results.resizing(selection.zoo.store.run["settings"]["image_size"])
         table = results.finish([*left_out.notes, *resizing])
-    for row in results.rows:
-        if row["verdict"].startswith("unreadable"):
-            print(f"skipped {row['name']}: {row['verdict'].removeprefix('unreadable: ')}")
+    for name, reason in results.unreadable():
+        print(f"skipped {name}: {reason}")
     for note in (*left_out.notes, *results.notes()):
         print(f"Warning: {note}.")
     for note in resizing:
         print(f"Noticed: {note}.")
     promise = f"false-alarm rate of {rate:.3g}" if fdr is None else f"false discovery rate of {fdr:.3g}"
+    n_tested = results.n_tested()
     print(
-        f"{results.n_anomalies()} of {len(results.rows)} images are anomalous at a {promise} "
+        f"{results.n_anomalies()} of {n_tested} images are anomalous at a {promise} "
         f"(p-values from {calibration.describe()}: {calibration.smallest_rate:.3g} or more)."
     )
-    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, len(results.rows))
+    fewest = 1 if fdr is None else fewest_rejected(fdr, calibration.smallest_rate, n_tested)
     if fewest is not None and fewest > 1:
         print(f"With so few of them at least {fewest} images are called anomalous at this rate, or none.")
     print(f"table     {printable(table)}")
@@ -266,32 +268,21 @@ def detect(
 Batches = Callable[..., Iterator[tuple[Detections, Images]]]  # ``detect_batches`` with its settings
 
 
-def _largest_rejected(batches: Iterable[tuple[Detections, Images]], fdr: float) -> float:
-    """The largest p-value that Benjamini and Hochberg reject among all images; -1 where it is none."""
-    p = torch.cat([detections.p_values for detections, _ in batches])
-    rejected = p[benjamini_hochberg(p, fdr)]
-    return rejected.max().item() if len(rejected) else -1.0
-
-
 def _detect_all(
     selection: Selection,
     images: Path,
     results: DetectionFolder,
     batches_of: Batches,
     listed: Mapping[str, ImageFile],
-    largest_rejected: float | None,
+    largest: float | None,
 ) -> None:
-    results.drop([row["name"] for row in results.rows if row["name"] not in listed])
-    if largest_rejected is not None:  # the images decided on together may be others than before
-        limit = largest_rejected * (1 + ROUNDING)
-        stored = [row for row in results.rows if "p_value" in row]
-        results.drop([row["name"] for row in stored if (row["verdict"] == "anomaly") != (row["p_value"] <= limit)])
+    results.keep(listed, largest)  # the images decided on together may be others than before
     done = {name for name, file in listed.items() if results.is_current(file)}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=len(listed), completed=len(done))
         for detections, read in batches_of(images, wanted=lambda name: name not in done):
-            if largest_rejected is not None:
-                detections = replace(detections, is_anomaly=detections.p_values <= largest_rejected)
+            if largest is not None:
+                detections = replace(detections, is_anomaly=detections.p_values <= largest)
             results.add(detections, read, selection.map_scale, listed)
             results.add_unreadable(detections.skipped)
             progress.update(task, advance=len(detections.names))
@@ -300,8 +291,7 @@ def _detect_all(
 def _watch(selection: Selection, folder: Path, results: DetectionFolder, batches_of: Batches) -> None:
     print(f"watching {printable(folder)}; Ctrl-C ends it and writes the table", file=sys.stderr)
     if not results.is_same_source:  # images that were moved away since keep their rows, those of other folders don't
-        names = {file.name for file in image_files(files_now(folder))}
-        results.drop([row["name"] for row in results.rows if row["name"] not in names])
+        results.keep({file.name for file in image_files(files_now(folder))})
     try:
         for files in watch_folder(folder, results.is_current):
             try:
@@ -374,7 +364,7 @@ def _add_commands(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the command: bad input is one sentence on standard error and exit code 2, Ctrl-C is 130; no traceback."""
+    """Run the command: bad input or a failing machine is one sentence and exit code 2, Ctrl-C 130; no traceback."""
     sys.path.append(os.getcwd())  # last, so that a user's my_kind.py is found and shadows nothing
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -386,13 +376,24 @@ def main() -> None:
         sys.exit(STOPPED)
     except USER_ERRORS as error:
         _refuse(error)
-    except OSError as error:  # of a disk, wherever a command that another package adds writes
-        stored = as_storage_error(error, Path(error.filename or "the disk"))
-        if stored is None:
+    except (OSError, MemoryError, RuntimeError) as error:  # wherever, also in a command that another package adds
+        refusal = _of_machine(error)
+        if refusal is None:
             raise
-        _refuse(stored)
+        _refuse(refusal)
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _of_machine(error: Exception) -> Exception | str | None:
+    """What to say of a disk, of a shortage of memory and of a device that failed; None for an error of our own."""
+    if isinstance(error, OSError) and error.errno not in SHORTAGES:
+        return as_storage_error(error, Path(error.filename or "the disk"))
+    if not isinstance(error, WorkerDiedError) and not is_machine_failure(error):
+        return None
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    remedy = f"free memory, or use fewer --jobs, and {RUN_AGAIN}: what was finished is kept"
+    return f"the machine ran out of something or failed ({reason}); {remedy}"
+
+
+def _refuse(error: Exception | str) -> NoReturn:
     Console(stderr=True, soft_wrap=True).print(escaped(f"ssad: {error}"), style="red", markup=False, highlight=False)
     sys.exit(BAD_INPUT)

@@ -15,15 +15,17 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import torch
 
 from augmentations import InputError
 from detectors import files
 from detectors.checksums import CHECKSUM, of_json, parse_json, with_checksum, without_checksum
+from selector.detection.conformal import benjamini_hochberg
 from selector.detection.detections import Detections
 from selector.detection.heatmaps import picture_path, write_heatmap, write_mask
 from selector.detection.image_file import ImageFile, image_files
@@ -34,8 +36,11 @@ from selector.inputs.remarks import resizing, summary
 from selector.zoo.disk import lock_folder
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
+ROUNDING = 1e-5  # p-values are stored with six digits
+UNREADABLE = "unreadable: "  # begins a verdict, before the reason
 VALUES = "values_crc32"  # the checksum of a row without its name
-OURS = ("result.json", "detections.jsonl", "detections.csv", "heatmaps", "masks")
+PICTURES = ("heatmaps", "masks")
+OURS = ("result.json", "detections.jsonl", "detections.csv", *PICTURES)
 
 
 class DetectionFolder:
@@ -55,7 +60,7 @@ class DetectionFolder:
 
         Raises:
             InputError: The images lie in it, another process writes to it, or it holds a complete result, that of
-                another request, or anything else.
+                another request, a link to where it would write, or anything else.
         """
         images, results = os.path.realpath(source), os.path.realpath(root)
         if images == results or images.startswith(os.path.join(results, "")):
@@ -70,6 +75,7 @@ class DetectionFolder:
         present = sorted(path.name for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
         if root.exists() and (not root.is_dir() or any(name not in OURS for name in present)):
             raise InputError(str(root), "already holds something else", "choose a new folder for the result")
+        _refuse_links(root)
         self._lock = lock_folder(root, by="detection")
         try:
             self._open(present, overwrite, extend)
@@ -158,6 +164,27 @@ class DetectionFolder:
             return False
         return row.get("file") == list(file.state) or _is_of(row, file)
 
+    def keep(self, names: Container[str], largest_rejected: float | None = None) -> None:
+        """Drop the images that a detection is not of, and those whose verdict is another by now.
+
+        Args:
+            names: The images that it is of.
+            largest_rejected: The largest p-value of an anomaly, where all images are decided on together.
+        """
+        limit = None if largest_rejected is None else largest_rejected * (1 + ROUNDING)
+        self.drop(
+            [
+                row["name"]
+                for row in self.rows
+                if row["name"] not in names
+                or (
+                    limit is not None
+                    and "p_value" in row
+                    and (row["verdict"] == "anomaly") != (row["p_value"] <= limit)
+                )
+            ]
+        )
+
     def drop(self, names: Collection[str]) -> None:
         """Remove the rows and pictures of these images."""
         for name in names:
@@ -202,9 +229,13 @@ class DetectionFolder:
         self._append(rows)
 
     def add_unreadable(self, skipped: Iterable[tuple[str, str]]) -> None:
-        """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict."""
+        """Add rows for images that could not be read: (name, reason) of each; the reason stands in the verdict.
+
+        One that is there already is not added again: a watch tries such an image many times.
+        """
         self._begin()
-        self._append([{"name": name, "verdict": f"unreadable: {' '.join(reason.split())}"} for name, reason in skipped])
+        rows = [{"name": name, "verdict": f"{UNREADABLE}{' '.join(reason.split())}"} for name, reason in skipped]
+        self._append([row for row in rows if self._rows.get(row["name"]) != row])
 
     def _begin(self) -> None:
         """Write the request before any row, so that an interrupted result can be identified.
@@ -267,7 +298,7 @@ class DetectionFolder:
         self._begin()
         self._write_request({"notes": [*notes, *self.notes()]})
         pictures = {row.get(kind) for row in self.rows for kind in ("heatmap", "mask")}
-        for path in [path for folder in ("heatmaps", "masks") for path in (self.root / folder).rglob("*")]:
+        for path in [path for folder in PICTURES for path in (self.root / folder).rglob("*")]:
             if path.is_file() and path.relative_to(self.root).as_posix() not in pictures:
                 path.unlink()
         if self._n_lines > len(self._rows):
@@ -281,14 +312,42 @@ class DetectionFolder:
         files.write_bytes(self.table_path, content)
         return self.table_path
 
+    def unreadable(self) -> list[tuple[str, str]]:
+        """The images that could not be read, and why."""
+        return [
+            (row["name"], row["verdict"].removeprefix(UNREADABLE))
+            for row in self.rows
+            if row["verdict"].startswith(UNREADABLE)
+        ]
+
+    def n_tested(self) -> int:
+        """How many images have a p-value: those that could be read."""
+        return sum("p_value" in row for row in self.rows)
+
     def n_anomalies(self) -> int:
         """How many images are called anomalous so far."""
         return sum(row["verdict"] == "anomaly" for row in self.rows)
 
 
+def largest_rejected(batches: Iterable[tuple[Detections, Images]], fdr: float) -> float:
+    """The largest p-value that Benjamini and Hochberg reject among all images; -1 where it is none."""
+    p = torch.cat([detections.p_values for detections, _ in batches])
+    rejected = p[benjamini_hochberg(p, fdr)]
+    return rejected.max().item() if len(rejected) else -1.0
+
+
 def no_formula(text: str) -> str:
     """A text that spreadsheets show: one that they would compute gets an apostrophe before it."""
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _refuse_links(root: Path) -> None:
+    """Refuse links to where other files may lie, which this folder would add to or remove; links to pictures are
+    replaced."""
+    below = [Path(at, name) for kind in PICTURES for at, names, _ in os.walk(root / kind) for name in names]
+    for path in (root / "detections.jsonl", *(root / kind for kind in PICTURES), *below):
+        if path.is_symlink():
+            raise InputError(str(path), "is a link", "remove the link, or choose a new folder for the result")
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

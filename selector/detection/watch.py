@@ -10,6 +10,7 @@ from selector.inputs import reader
 from selector.inputs.files import FileList
 
 SECONDS = 1.0  # between two looks; a file that did not change from one to the next is complete
+LONGEST_WAIT = 64  # looks between two tries of an image that can't be read
 LARGEST_SHARE = 0.3  # of the time that looking may take, in folders of very many files
 
 
@@ -19,7 +20,9 @@ def watch_folder(
     """The complete images of a folder as they arrive or change, until interrupted.
 
     Complete means: not empty, and of the same length and time of change at two looks. A file that changes later is
-    reported again, so that a transfer that paused for longer than that is read as a whole in the end.
+    reported again, so that a transfer that paused for longer than that is read as a whole in the end. One that was
+    reported and is not current afterwards may have been unreadable for a reason that passes, such as a lost network or
+    a want of memory: it is reported again after 1, 2, 4, ... looks.
 
     Args:
         folder: The folder that images arrive in.
@@ -34,17 +37,28 @@ def watch_folder(
         raise InputError(str(folder), "is not a folder", "name the folder in which images arrive")
     settled: dict[str, tuple[int, int, int]] = {}
     before: dict[str, tuple[int, int, int]] = {}
+    again: dict[str, tuple[int, int]] = {}  # by name: the look at which it is due, and how many looks it waited
     look = 0
     while looks is None or look < looks:
         started = time.monotonic()
-        changed = [file for file in image_files(files_now(folder)) if settled.get(file.name) != file.state]
+        files = list(image_files(files_now(folder)))
+        changed = [file for file in files if settled.get(file.name) != file.state]
         complete = [file for file in changed if file.size > 0 and before.get(file.name) == file.state]
         before = {file.name: file.state for file in changed}
         settled |= {file.name: file.state for file in complete}
+        tried = (file for file in files if file.name in again and file.name not in before)
+        due = [file for file in tried if again[file.name][0] <= look]
+        for file in complete:
+            again.pop(file.name, None)  # its content is new
         took = time.monotonic() - started
-        ready = [file for file in complete if not is_current(file)]
+        ready = [file for file in (*complete, *due) if not is_current(file)]
         if ready:
             yield ready
+        for file in ready:
+            _, waited = again.pop(file.name, (0, 0))
+            if not is_current(file):
+                wait = min(max(1, 2 * waited), LONGEST_WAIT)
+                again[file.name] = look + wait, wait
         look += 1
         time.sleep(max(seconds, took / LARGEST_SHARE))
 

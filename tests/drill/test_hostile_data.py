@@ -18,6 +18,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from augmentations import InputError
 from detectors.checksums import with_checksum, without_checksum
 from selector import load, select_best
 from selector.detection.image_file import image_files
@@ -213,6 +214,26 @@ def test_links_in_a_run_folder_change_nothing_outside(run, folders, tmp_path, ti
     after = {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()}
     drill_table.record("links in a run folder", 1, int(after != before), 0)
     assert after == before
+
+
+@pytest.mark.parametrize("linked", ["heatmaps", "masks", "detections.jsonl"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_in_a_result_folder_change_nothing_outside(folders, tmp_path, linked, overwrite, drill_table):
+    result, outside = tmp_path / "result", tmp_path / "outside"
+    result.mkdir()
+    if linked == "detections.jsonl":
+        outside.write_text("mine")
+    else:
+        (outside / "deeper").mkdir(parents=True)
+        (outside / "deeper" / "mine.txt").write_text("mine")
+    (result / linked).symlink_to(outside)
+    before = {path: path.read_bytes() for path in [outside, *outside.rglob("*")] if path.is_file()}
+    with pytest.raises(InputError, match="is a link"):
+        DetectionFolder(result, {}, folders / "incoming", overwrite)
+    after = {path: path.read_bytes() for path in [outside, *outside.rglob("*")] if path.is_file()}
+    drill_table.record("links in a result folder", 1, int(after != before), 0)
+    assert after == before
+    assert [path.name for path in result.iterdir()] == [linked]
 
 
 def test_ids_that_are_paths_lead_nowhere(run, tmp_path, drill_table):

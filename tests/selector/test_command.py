@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from selector import command, load
+from selector.execution import WorkerDiedError
 
 FAST = ("--augmentation", "rotation", "--detector", "pixels", "--preset", "tiny", "--jobs", 1)  # nothing to train
 
@@ -333,6 +335,19 @@ def test_detect_with_an_fdr_decides_over_all_images_together(ssad, run, tmp_path
     assert "another run or rate" in err
 
 
+@pytest.mark.parametrize("option", [[], ["--fdr", 0.4]], ids=["rate", "fdr"])
+def test_an_unreadable_image_is_none_of_those_that_are_counted(ssad, run, tmp_path, stripes, monkeypatch, option):
+    images = write(tmp_path / "images", stripes(3, 9))
+    for i in range(20):
+        (images / f"broken {i}.png").write_text("no picture")
+    counted = []
+    monkeypatch.setattr(command, "fewest_rejected", lambda rate, smallest, n: counted.append(n) or 1)
+    code, out, err = ssad("detect", run, images, "--out", tmp_path / "result", "--skip-unreadable", *option)
+    assert code == 0, err
+    assert " of 3 images are anomalous" in out
+    assert counted == ([3] if option else [])
+
+
 def test_detect_watches_a_folder_and_takes_each_complete_image_once(ssad, run, folders, tmp_path, monkeypatch):
     from selector.detection import watch
 
@@ -455,6 +470,60 @@ def test_a_disk_that_fails_any_command_is_one_sentence(ssad, monkeypatch, code, 
     assert len(err.splitlines()) == 1
 
 
+def failing_with(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(command, "app", fail)
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
+
+
+MACHINE = [
+    torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB."),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    WorkerDiedError("its worker process was killed 3 times, the last time by SIGKILL(-9)"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE), "images/a.png"),
+]
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=lambda error: type(error).__name__)
+def test_a_machine_that_fails_any_command_is_one_sentence(ssad, monkeypatch, error):
+    failing_with(monkeypatch, error)
+    ended, _, err = ssad("report")
+    assert ended == 2
+    assert err.startswith("ssad: the machine ")
+    assert type(error).__name__ in err
+    assert "free memory, or use fewer --jobs, and run the same command again" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(2, "no file", "x"), KeyError("x")])
+def test_an_error_of_our_own_is_none_of_the_machine(monkeypatch, error):
+    failing_with(monkeypatch, error)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(type(error)):
+        command.main()
+
+
+def test_a_fold_that_runs_out_of_memory_is_one_sentence(ssad, run, folders, tmp_path, monkeypatch):
+    from selector.detection import cross_conformal
+
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
+    arguments = ["detect", copy, folders / "parts", "--out", tmp_path / "result", "--cross", "--device", "cpu"]
+
+    def fit(job):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cross_conformal, "fit_fold", fit)
+    monkeypatch.setattr("selector.execution.joblib.cpu_count", lambda: 1)  # in this process
+    code, _, err = ssad(*arguments)
+    assert code == 2
+    assert "the machine" in err
+    assert "CUDA out of memory" in err
+
+
 def test_unreadable_images_are_named_and_skipped_only_on_request(ssad, folders, tmp_path):
     good = tmp_path / "good"
     good.mkdir()
@@ -480,6 +549,15 @@ def test_help_lists_the_commands_including_those_of_other_packages(ssad, monkeyp
     assert code == 0
     for name in ("select", "detect", "report", "demo", "benchmark"):
         assert name in out
+
+
+def test_help_says_what_cross_promises(ssad, monkeypatch):
+    monkeypatch.setattr(command, "_add_commands", lambda arguments: None)
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = ssad("detect", "--help")
+    words = " ".join(re.sub(r"[^\w.;]+", " ", out).split())
+    assert code == 0
+    assert "Twice the rate is promised; the images took part in the choice of the detector." in words
 
 
 class TestOtherCommands:

@@ -8,12 +8,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
 from selector import command
 from selector.detection import watch
 from selector.detection.output_folder import DetectionFolder, no_formula
+from selector.inputs import reader
+from selector.inputs.unreadable import UnreadableError
 
 
 def save(path, image):
@@ -53,6 +56,12 @@ def rows(result):
 def table(result):
     with (result / "detections.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def contents(root):
+    """Every file below a folder, and where links lead."""
+    paths = [path for path in root.rglob("*") if path.is_symlink() or path.is_file()]
+    return {path: os.readlink(path) if path.is_symlink() else path.read_bytes() for path in paths}
 
 
 def nothing():
@@ -150,6 +159,27 @@ class TestWatching:
         assert [row["name"] for row in table(result)] == ["0.png", "1.png", "2.png", "new.png"]
         assert "0.png" not in out
 
+    def test_an_image_that_fails_for_a_while_is_read_in_the_end(self, detect, folder, tmp_path, monkeypatch):
+        """Its file does not change meanwhile, as where a network was lost; it has one row at any time."""
+        failing, decoded, read = [4], [], reader.decode
+
+        def decode(path, *rest, **options):
+            if os.path.basename(path) == "1.png":
+                decoded.append(path)
+                if failing:
+                    failing.pop()
+                    raise UnreadableError("Input/output error")
+            return read(path, *rest, **options)
+
+        failing *= 3
+        monkeypatch.setattr(reader, "decode", decode)
+        result = tmp_path / "result"
+        code, _, err = detect(folder, "--out", result, "--watch", events=[nothing] * 12)
+        assert code == 0, err
+        assert len(decoded) == 4
+        assert {row["verdict"] for row in table(result)} <= {"normal", "anomaly"}
+        assert [row["name"] for row in rows(result)].count("1.png") == 1
+
     def test_what_never_became_complete_is_named(self, detect, folder, tmp_path):
         (folder / "empty.png").touch()
         code, out, _ = detect(folder, "--out", tmp_path / "result", "--watch", events=[nothing] * 3)
@@ -193,6 +223,52 @@ def test_any_name_has_a_row_of_its_own(detect, tmp_path, stripes, option):
 def test_no_name_is_a_formula_in_a_spreadsheet(name):
     shown = no_formula(name)
     assert shown == (name if name[0] in "'a" else f"'{name}")
+
+
+class TestLinks:
+    """Where a result is written and removed, nothing may lie that belongs to another folder."""
+
+    @pytest.mark.parametrize("linked", ["heatmaps", "masks", "heatmaps/lot", "detections.jsonl"])
+    @pytest.mark.parametrize("option", [["--overwrite"], ["--watch"], []], ids=["overwrite", "watch", "resumed"])
+    def test_a_link_is_refused_and_nothing_behind_it_changes(self, detect, folder, tmp_path, linked, option):
+        result, outside = tmp_path / "result", tmp_path / "outside"
+        save(folder / "lot" / "3.png", torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0)))
+        assert detect(folder, "--out", result)[0] == 0
+        (result / "detections.csv").unlink()
+        (result / "masks").mkdir(exist_ok=True)
+        (result / linked).rename(outside)
+        (result / linked).symlink_to(outside)
+        if outside.is_dir():
+            (outside / "mine.txt").write_text("mine")
+        before = contents(tmp_path)
+        code, _, err = detect(folder, "--out", result, *option, events=[nothing] * 3)
+        assert code == 2
+        assert f"{result / linked}: is a link; remove the link" in err.replace("\n", " ")
+        assert len(err.splitlines()) == 1
+        assert contents(tmp_path) == before
+
+    @pytest.mark.parametrize("linked", ["heatmaps", "masks"])
+    @pytest.mark.parametrize("option", [["--overwrite"], []], ids=["overwrite", "fresh"])
+    def test_a_fresh_folder_with_a_link_is_refused(self, detect, folder, tmp_path, linked, option):
+        result, outside = tmp_path / "result", tmp_path / "outside"
+        result.mkdir()
+        outside.mkdir()
+        (outside / "mine.txt").write_text("mine")
+        (result / linked).symlink_to(outside)
+        before = contents(tmp_path)
+        code, _, err = detect(folder, "--out", result, *option)
+        assert code == 2
+        assert "is a link" in err
+        assert contents(tmp_path) == before
+
+    def test_a_link_in_place_of_a_picture_is_replaced(self, detect, folder, tmp_path):
+        result, outside = tmp_path / "result", tmp_path / "outside.png"
+        outside.write_bytes(b"mine")
+        (result / "heatmaps").mkdir(parents=True)
+        (result / "heatmaps" / "0.png.png").symlink_to(outside)
+        assert detect(folder, "--out", result, "--overwrite")[0] == 0
+        assert outside.read_bytes() == b"mine"
+        assert not (result / "heatmaps" / "0.png.png").is_symlink()
 
 
 class TestKilled:
