@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +18,16 @@ from augmentations.hyperparameters import Hyperparameters, Value, from_json
 from detectors import Kind, ScorerSpec
 
 NO_AUGMENTATION = "none"  # in the column "augmentation", of a kind that learns against none
+ID_DIGITS = 12  # hexadecimal ones, of a digest
 
 
 def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:ID_DIGITS]
+
+
+def is_named_as_candidate(folder: Path) -> bool:
+    """Whether the name of a folder is what the id of a candidate looks like."""
+    return len(folder.name) == ID_DIGITS and not set(folder.name) - set("0123456789abcdef")
 
 
 def ensemble_id(candidate_ids: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ from detectors import Kind, files
 from detectors.checksums import parse_json, with_checksum, without_checksum
 from selector.evidence.evidence import Evidence
 from selector.zoo import result as results
-from selector.zoo.candidates import Candidate, ensemble_id
+from selector.zoo.candidates import Candidate, ensemble_id, is_named_as_candidate
 from selector.zoo.disk import RUN_AGAIN, disk_errors, lock_folder
 from selector.zoo.drafts import remove_drafts
 from selector.zoo.result import PSEUDO_SCORES, Result, StoredEnsemble, nan_to_none
@@ -122,9 +122,10 @@ class Store:
     def _remove_candidates_in_part(self) -> None:
         """Those that were trained and lack a file, their encoder's among them.
 
-        As in a copy of a folder that was written to meanwhile. What is there but damaged is not deleted unasked.
+        As in a copy of a folder that was written to meanwhile. What is there but damaged is not deleted unasked, nor
+        what has no name of a candidate: ``candidates`` may be a link to where other folders lie.
         """
-        for folder in self.root.glob("candidates/[!.]*"):
+        for folder in filter(is_named_as_candidate, self.root.glob("candidates/*")):
             if (folder / "record.json").is_file():
                 record = self.record(folder.name)
                 if record["status"] != "ok" or "candidate" not in record:

@@ -208,6 +208,9 @@ def test_links_in_a_run_folder_change_nothing_outside(run, folders, tmp_path, ti
     shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns(".lock"))
     (copy / target).rename(outside)
     (copy / target).symlink_to(outside)
+    if outside.is_dir():
+        (outside / "precious").mkdir()
+        (outside / "precious/thesis.txt").write_text("mine")
     before = {p: p.read_bytes() for p in [outside, *outside.rglob("*")] if p.is_file()}
     select_best(folders / "good", folders / "incoming", {"cutout": [{"area": 0.05}]}, preset=tiny, jobs=1, out=copy)
     load(copy).detect(folders / "incoming")

@@ -400,6 +400,17 @@ def test_a_candidate_that_lacks_a_file_is_unfinished_when_its_run_is_resumed(sto
     assert [store.is_finished(candidate) for candidate in candidates] == [False, True]
 
 
+def test_what_is_no_candidate_is_not_removed_as_one_in_part(store, candidates, description, images):
+    foreign, in_part = store.root / "candidates/precious", store.root / "candidates" / candidates[0].id
+    for folder in (foreign, in_part):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("mine")
+    with store.locked():
+        store.create(description, images)
+    assert (foreign / "file").is_file()
+    assert not in_part.exists()
+
+
 @dataclass(frozen=True)
 class FixedSettings:
     image_size: int
