@@ -189,10 +189,11 @@ def _read(
 ) -> dict[str, Images]:
     read = partial(read_images, image_size=image_size, skip_unreadable=skip_unreadable, max_megapixels=max_megapixels)
     images = {"train": read(train, role="train", minimum=FEWEST_IMAGES)}
-    image_checks.require_pictures(images["train"])
+    image_checks.require_pictures(images["train"], "train")
     if test is not None:
         channels = images["train"].pixels.shape[1]
         images["test"] = read(test, role="test", minimum=FEWEST_TEST_IMAGES, channels=channels)
+        image_checks.require_pictures(images["test"], "test")
     return images
 
 

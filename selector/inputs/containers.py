@@ -8,13 +8,22 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import IO
 
 from selector.inputs.unreadable import UnreadableError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
+# The passes of an interlaced PNG: the first column and row, and the steps to the next ones.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_AT_ONCE = 2**20  # bytes
+_PADDING = b"\0\n\r\t "
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, b"\xff\xd9"
+_JPEG_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_JPEG_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+_JPEG_LS = 0xF7
 # Application segments 0 (JFIF) and 14 (Adobe) say how colours are stored; the other ones and comments don't.
 _JPEG_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -32,11 +41,13 @@ class Container:
         content: What a decoder is given.
         orientation: As in EXIF, 1 (as stored) to 8.
         has_frames: Whether there are more pictures than the first.
+        is_followed: Whether something else follows the picture.
     """
 
     content: bytes
     orientation: int = 1
     has_frames: bool = False
+    is_followed: bool = False
 
 
 def read_png(data: bytes) -> Container:
@@ -68,17 +79,55 @@ def read_png(data: bytes) -> Container:
             orientation = _orientation_in_text(kind, body)
         position += 12 + length
     has_frames = has_frames or data.find(PNG_SIGNATURE, position) >= 0
-    return Container(b"".join(kept), orientation, has_frames)
+    return Container(b"".join(kept), orientation, has_frames, bool(data[position:].strip(_PADDING)))
+
+
+def require_all_rows(png: bytes) -> None:
+    """Refuse a PNG whose stream ends before its last row: the decoder would leave the other rows black.
+
+    Args:
+        png: Of a size that was checked: as many bytes are counted as its pixels have, and a few kept at a time.
+
+    Raises:
+        UnreadableError: There are fewer bytes than the header says.
+    """
+    missing = 0
+    stream = zlib.decompressobj()
+    position = len(PNG_SIGNATURE)
+    kind = b""
+    while kind != b"IEND" and not stream.eof:
+        length, kind = _png_header(png, position)
+        body = png[position + 8 : position + 8 + length]
+        if kind == b"IHDR":
+            missing = _bytes_of_rows(body)
+        while kind == b"IDAT" and body and missing > 0 and not stream.eof:
+            try:
+                missing -= len(stream.decompress(body, _AT_ONCE))
+            except zlib.error:  # the decoder's to say
+                return
+            body = stream.unconsumed_tail
+        position += 12 + length
+    if missing > 0:
+        raise UnreadableError("truncated: the PNG file has fewer rows than its size needs; copy or save it again")
+
+
+def _bytes_of_rows(header: bytes) -> int:
+    """Of the stream of a PNG, by its header: each row has a byte before it, and each pass of an interlaced one rows."""
+    width, height, depth, colours, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _PNG_SAMPLES.get(colours, 1)
+    parts = _ADAM7 if is_interlaced else ((0, 0, 1, 1),)
+    sizes = ((-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in parts)
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
 
 
 def read_jpeg(data: bytes) -> Container:
     """The segments that make the pixels of a JPEG; content that is damaged is left to the decoder.
 
     Raises:
-        UnreadableError: The file ends before its pixels.
+        UnreadableError: The file ends before its pixels, or is a JPEG of another kind than decoders know.
     """
     kept = [data[:2]]
-    orientation, has_frames = 1, False
+    orientation, has_frames, is_followed = 1, False, False
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:  # a segment of a wrong length: the next marker follows somewhere
@@ -93,9 +142,11 @@ def read_jpeg(data: bytes) -> Container:
             kept.append(data[position:])
             end = data.find(_JPEG_END, position)
             has_frames = has_frames or (end >= 0 and data.find(JPEG_SIGNATURE, end) >= 0)
+            is_followed = end >= 0 and bool(data[end + 2 :].strip(_PADDING))
             break
         length = struct.unpack(">H", data[position + 2 : position + 4])[0]
         body = data[position + 4 : position + 2 + length]
+        _require_usual_jpeg(marker, body)
         if marker not in _JPEG_METADATA:
             kept.append(data[position : position + 2 + length])
         elif marker == 0xE1 and orientation == 1:
@@ -105,7 +156,28 @@ def read_jpeg(data: bytes) -> Container:
         position += 2 + max(length, 2)
     else:
         raise UnreadableError("truncated: the JPEG file ends before its picture; copy or save it again")
-    return Container(b"".join(kept), orientation, has_frames)
+    return Container(b"".join(kept), orientation, has_frames, is_followed)
+
+
+def _require_usual_jpeg(marker: int, body: bytes) -> None:
+    """Refuse by name what decoders would call damaged."""
+    is_frame = marker in _JPEG_FRAMES and bool(body)
+    if marker == _JPEG_LS or (is_frame and marker in _JPEG_LOSSLESS):
+        kind = "JPEG-LS" if marker == _JPEG_LS else "a lossless JPEG"
+        raise UnreadableError(f"{kind}, which is not understood: save it as PNG, or as TIFF of 16 bits")
+    if is_frame and body[0] != 8:
+        raise UnreadableError(
+            f"a JPEG of {body[0]} bits, where only 8 are understood: save it as PNG or TIFF of 16 bits"
+        )
+
+
+def is_bmp_followed(stream: IO[bytes]) -> bool:
+    """Whether something follows a BMP, by the size that it states; some writers state none."""
+    stated = int.from_bytes(stream.read(6)[2:], "little")
+    stream.seek(max(stated, 6))
+    rest = stream.read(_AT_ONCE) if stated else b""
+    stream.seek(0)
+    return bool(rest.strip(_PADDING))
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:

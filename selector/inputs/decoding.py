@@ -23,7 +23,7 @@ from torch import Tensor
 from selector.inputs import containers, netpbm, tiff
 from selector.inputs.containers import JPEG_SIGNATURE, PNG_SIGNATURE, Container, orientation_of
 from selector.inputs.limits import SizeCheck, is_large, one_large_at_a_time, resolve_limit
-from selector.inputs.raster import FINE, FRAMES, REDUCED, TRANSPARENT, BlockMeans, Raster, alpha_remarks
+from selector.inputs.raster import BEHIND, FINE, FRAMES, REDUCED, TRANSPARENT, BlockMeans, Raster, alpha_remarks
 from selector.inputs.unreadable import UnreadableError, describe_damage, describe_kind
 
 SMALLEST_SIDE = 2
@@ -139,10 +139,10 @@ def _raster(stream: IO[bytes], check_size: SizeCheck, wanted: int | None) -> Ras
         if raster is not None:
             return raster
         stream.seek(0)
-        frames = (FRAMES,) if tiff.has_frames(stream) else ()
+        unread = tiff.remarks(stream)
         stream.seek(0)
         with TiffImagePlugin.TiffImageFile(stream, "") as page:
-            return replace(_from_pillow(page), remarks=frames)  # which Pillow turned upright
+            return replace(_from_pillow(page), remarks=unread)  # which Pillow turned upright
     if netpbm.is_netpbm(start):
         return netpbm.read(stream, check_size)
     image, container = _picture(stream)
@@ -152,7 +152,10 @@ def _raster(stream: IO[bytes], check_size: SizeCheck, wanted: int | None) -> Ras
             _reduce_jpeg(image, wanted)
         is_whole = (image.height, image.width) == size
         check_size(*size, _bytes_per_pixel(image), in_parts=not is_whole)
-        remarks = [FRAMES] if container.has_frames or getattr(image, "is_animated", False) else []
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            containers.require_all_rows(container.content)
+        has_frames = container.has_frames or getattr(image, "is_animated", False)
+        remarks = [FRAMES] if has_frames else [BEHIND] if container.is_followed else []
         # The raw layout is known only before loading; Pillow has no mode of more than 8 bits for several channels.
         is_reduced = image.mode not in _INTEGER_MODES and ";16" in str(getattr(image, "tile", ""))
         remarks += [REDUCED] * is_reduced
@@ -235,7 +238,8 @@ def _picture(stream: IO[bytes]) -> tuple[Image.Image, Container]:
     for name, reader in _OTHERS.items():
         accept = Image.OPEN[name][1]
         if accept is None or accept(start[:16].ljust(16, b"\0")) is True:
-            return reader(stream, ""), Container(b"")
+            is_followed = name == "BMP" and containers.is_bmp_followed(stream)
+            return reader(stream, ""), Container(b"", is_followed=is_followed)
     raise UnreadableError(describe_kind(start))
 
 

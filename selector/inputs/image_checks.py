@@ -112,20 +112,24 @@ def _mean_brightness(images: Images) -> Tensor:
     return images.pixels.double().flatten(1).mean(1)
 
 
-def require_pictures(train: Images) -> None:
-    """Refuse train images that no detector can learn from, naming what the reader noticed.
+def require_pictures(images: Images, role: str) -> None:
+    """Refuse images that no detector can learn from, or be chosen by, naming what the reader noticed.
+
+    Args:
+        images: As they were read.
+        role: What the message calls them.
 
     Raises:
         InputError: Each image is of one single value, or all images are the same.
     """
-    values = train.pixels.flatten(1)
+    values = images.pixels.flatten(1)
     if bool((values.amin(1) == values.amax(1)).all()):
-        rule = "are each of one single value: there is nothing to learn from"
+        rule = "are each of one single value: there is nothing to see in them"
     elif bool((values == values[:1]).all()):
-        rule = f"are all identical (as {train.names[0]}): there is nothing to compare them by"
+        rule = f"are all identical (as {images.names[0]}): there is nothing to compare them by"
     else:
         return
-    noticed = f" (the reader noticed: {'; '.join(train.notes)})" if train.notes else ""
+    noticed = f" (the reader noticed: {'; '.join(images.notes)})" if images.notes else ""
     raise InputError(
-        f"train: all {len(train)} images", rule + noticed, "look at some of the files, and save them again"
+        f"{role}: all {len(images)} images", rule + noticed, "look at some of the files, and save them again"
     )

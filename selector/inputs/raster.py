@@ -17,6 +17,7 @@ DARK = 1 / 16
 TRANSPARENT = "transparent in places, laid over white"
 INVISIBLE = "invisible by an alpha channel, which is left out"
 FRAMES = "of several frames or pages, only the first read"
+MASK = "with a mask of what is not there, left out"
 BEHIND = "followed by other data in their files, left out"
 REDUCED = "of 16 bits per channel, read at 8"
 DIM = "in the lowest sixteenth of the file's bit depth, so nearly black"

@@ -10,7 +10,7 @@ from typing import IO, Any
 import tifffile
 
 from selector.inputs.limits import SizeCheck, is_large
-from selector.inputs.raster import FRAMES, BlockMeans, Raster
+from selector.inputs.raster import FRAMES, MASK, BlockMeans, Raster
 from selector.inputs.unreadable import UnreadableError
 
 # The library logs each broken tag, which decides nothing here, to standard error.
@@ -70,7 +70,7 @@ def read(stream: IO[bytes], check_size: SizeCheck, wanted: int | None = None) ->
             "has_alpha": alpha is not None,
             "is_premultiplied": alpha == _PREMULTIPLIED,
             "orientation": _orientation(page),
-            "remarks": (FRAMES,) if _has_frames(file) else (),
+            "remarks": _remarks(file),
         }
         if wanted is not None and alpha is None and _is_in_parts(page) and check_size(*size, n_samples * depth, True):
             return _in_parts(page, size, wanted).raster(**properties)
@@ -96,10 +96,14 @@ def _in_parts(page: tifffile.TiffPage, size: tuple[int, int], wanted: int) -> Bl
     return means
 
 
-def has_frames(stream: IO[bytes]) -> bool:
-    """Whether a TIFF has more pictures than the first."""
+def remarks(stream: IO[bytes]) -> tuple[str, ...]:
+    """What of a TIFF is not read: pictures beyond the first, and masks of it."""
     with tifffile.TiffFile(stream) as file:
-        return _has_frames(file)
+        return _remarks(file)
+
+
+def _remarks(file: tifffile.TiffFile) -> tuple[str, ...]:
+    return (*([FRAMES] if _has_frames(file) else []), *([MASK] if _has_mask(file) else []))
 
 
 def _page(file: tifffile.TiffFile) -> tifffile.TiffPage:
@@ -109,6 +113,8 @@ def _page(file: tifffile.TiffFile) -> tifffile.TiffPage:
         raise UnreadableError("a preview of another picture comes first: save the full picture as TIFF or PNG")
     if page.photometric in _SENSOR_DATA:
         raise UnreadableError("raw data of a camera's sensor: develop it and save it as TIFF of 16 bits or as PNG")
+    if page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise UnreadableError(f"{_layout(page)}: not a compression that is understood; save it uncompressed")
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, *_FOR_PILLOW)
     if page.photometric not in known:
         raise UnreadableError(f"{_layout(page)}: neither gray nor a colour space that is understood; save it as RGB")
@@ -138,6 +144,9 @@ def _alpha(page: tifffile.TiffPage, n_extra: int) -> int | None:
 
 
 def _require_pillow_reads(page: tifffile.TiffPage) -> None:
+    if page.subsampling not in (None, (1, 1)) and page.compression not in (_JPEG, _OLD_JPEG):
+        what = "colours of fewer pixels than there are, which is understood of compression JPEG alone"
+        raise UnreadableError(f"{_layout(page)}: {what}; save it as RGB")
     samples = {_WHITE_IS_ZERO: (1,), _BLACK_IS_ZERO: (1,), _RGB: (3,)} | _FOR_PILLOW
     in_one_plane = page.planarconfig == 1 or page.samplesperpixel == 1
     is_bytes = page.bitspersample <= 8 and page.sampleformat == _UNSIGNED
@@ -167,6 +176,12 @@ def _orientation(page: tifffile.TiffPage) -> int:
     tag = page.tags.get(274)
     value = tag.value if tag is not None else 1
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _has_mask(file: tifffile.TiffFile) -> bool:
+    pages = (file.pages[index] for index in range(len(file.pages)))
+    tags = [page.tags.get(254) for page in pages if isinstance(page, tifffile.TiffPage)]
+    return any(tag is not None and isinstance(tag.value, int) and tag.value & _MASK_PAGE for tag in tags)
 
 
 def _has_frames(file: tifffile.TiffFile) -> bool:

@@ -169,6 +169,11 @@ BAD = {
     "channels last": ({"test": torch.rand(30, 32, 32, 3)}, "channels"),
     "missing folder": ({"train": "no/such/folder"}, "no/such/folder"),
     "constant images": ({"train": torch.rand(24, 1, 1, 1).expand(-1, -1, 32, 32)}, "each of one single value"),
+    "constant test images": (
+        {"test": torch.rand(24, 1, 1, 1).expand(-1, -1, 32, 32)},
+        "test: all 24 images: are each of",
+    ),
+    "identical test images": ({"test": torch.rand(1, 1, 32, 32).expand(9, -1, -1, -1)}, "test: all 9 .*identical"),
     "identical images": ({"train": torch.rand(1, 1, 32, 32).expand(24, -1, -1, -1)}, "all identical"),
 }
 

@@ -82,14 +82,14 @@ def test_duplicates_in_different_splits_are_reported(train):
 def test_constant_or_identical_train_images_are_refused_with_what_the_reader_noticed(values):
     train = Images(values.contiguous(), tuple("abcde"), ((8, 8),) * 5, notes=("5 images nearly black (first: a)",))
     with pytest.raises(InputError, match=r"single value|identical") as refusal:
-        require_pictures(train)
+        require_pictures(train, "train")
     assert "nearly black" in str(refusal.value)
 
 
 def test_one_constant_image_among_others_is_not_refused():
     pixels = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pixels[0] = 0
-    require_pictures(Images(pixels, tuple("abcde"), ((8, 8),) * 5))
+    require_pictures(Images(pixels, tuple("abcde"), ((8, 8),) * 5), "train")
 
 
 class TestProfile:
