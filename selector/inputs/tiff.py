@@ -22,6 +22,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR, _LAB = 0, 1, 2, 3
 _SENSOR_DATA = (32803, 34892)
 _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT = 0, 1, 2  # ExtraSamples
 _REDUCED_PAGE, _MASK_PAGE = 1, 4  # bits of NewSubfileType
+_NEAR = 16  # pages, among which a mask of the first is looked for; a stack may have thousands
 # Samples per pixel by which Pillow knows the colour space.
 _FOR_PILLOW = {_PALETTE: (1, 2), _INKS: (4,), _YCBCR: (3,), _LAB: (3,)}
 _JPEG, _OLD_JPEG, _FAX = 7, 6, (2, 3, 4)
@@ -179,7 +180,7 @@ def _orientation(page: tifffile.TiffPage) -> int:
 
 
 def _has_mask(file: tifffile.TiffFile) -> bool:
-    pages = (file.pages[index] for index in range(len(file.pages)))
+    pages = (file.pages[index] for index in range(min(len(file.pages), _NEAR)))
     tags = [page.tags.get(254) for page in pages if isinstance(page, tifffile.TiffPage)]
     return any(tag is not None and isinstance(tag.value, int) and tag.value & _MASK_PAGE for tag in tags)
 
