@@ -18,10 +18,14 @@ STOP = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep
 SWALLOWED = f"try:\n    exec({STOP!r})\nexcept BaseException as error:\n    raise ImportError('failed') from error\n"
 
 
+# A shell's background jobs ignore Ctrl-C, and so would what they start.
+CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start(code, folder, *arguments):
     path = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", CTRL_C + code, *arguments],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
