@@ -131,7 +131,7 @@ def select_best(
         >>> selection.detect("incoming/").table  # doctest: +SKIP
     """
     for name, value, minimum, remedy in (("seed", seed, 0, 0), ("seeds", seeds, 1, 3), ("members", members, 1, 8)):
-        if value is not None:
+        if value is not None or name != "members":
             whole_number(name, value, minimum, f"try {remedy}")
     chosen = get_preset(preset)
     if image_size is not None:

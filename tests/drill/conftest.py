@@ -321,7 +321,8 @@ class Table:
         self.rows = rows
 
     def record(self, promise, tried, lost, tracebacks, note=""):
-        self.rows.append([promise, tried, lost, tracebacks, note])
+        # As plain numbers: a worker process that can't send one of numpy's loses all of its rows.
+        self.rows.append([promise, int(tried), int(lost), int(tracebacks), note])
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,8 @@ BAD = {
     "device": ({"device": "warp9"}, "warp9"),
     "jobs": ({"jobs": 0}, "at least 1"),
     "seed": ({"seed": -1}, "at least 0"),
+    "no seed": ({"seed": None}, "seed=None: must be a whole number"),
+    "no seeds": ({"seeds": None}, "seeds=None: must be a whole number"),
     "seeds": ({"seeds": 0}, "at least 1"),
     "groups": ({"groups": [0, 1]}, "2 of them: must be one for each of the 40"),
     "a criterion without a name": ({"criterion": lambda evidence: 1.0}, "no name"),
