@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import threading
 import zlib
 from functools import partial
@@ -17,6 +18,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from augmentations import InputError
 from detectors.checksums import with_checksum, without_checksum
@@ -121,6 +123,28 @@ def test_the_browser_would_show_it(server, tmp_path):
     assert "<title>RAN</title>" in browsed(page, tmp_path / "profile")
     assert "/image" in requests
     requests.clear()
+
+
+def test_what_images_say_of_themselves_is_shown_nowhere(run, stripes, tmp_path, drill_table):
+    """Descriptions and comments, in EXIF, text of PNG and tags of TIFF: markup, formulas and escapes of terminals."""
+    said = "=PAYLOAD()<script>PAYLOAD</script>\x1b[31mPAYLOAD"
+    exif, text = Image.Exif(), PngInfo()
+    exif[0x010E] = exif[0x9286] = said
+    for keyword in ("Description", "Comment", "XML:com.adobe.xmp"):
+        text.add_itxt(keyword, said)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture = Image.fromarray((255 * stripes(1, seed=40)[0, 0].numpy()).astype(np.uint8))
+    picture.save(folder / "a.png", pnginfo=text, exif=exif)
+    picture.save(folder / "b.jpg", exif=exif, comment=said.encode())
+    tifffile.imwrite(folder / "c.tif", np.asarray(picture), description=said.encode(), software=said)
+    command = [sys.executable, "-m", "ssad", "detect", run.path, folder, "--out", tmp_path / "result"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    written = [file.read_bytes() for file in (tmp_path / "result").rglob("*") if file.is_file()]
+    shown = sum(b"PAYLOAD" in content for content in (*written, done.stdout.encode(), done.stderr.encode()))
+    drill_table.record("metadata of images that are markup, formulas or escapes", 3, shown, 0)
+    assert len(written) > 3
+    assert shown == 0
 
 
 def test_no_cell_of_a_table_is_a_formula(run, folders, tmp_path, drill_table):
